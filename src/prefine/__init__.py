@@ -1,0 +1,27 @@
+"""Prefine aligns language models with what people prefer, and proves whether it worked."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["DPOConfig", "DPOTrainer", "SFTConfig", "SFTTrainer"]
+
+if TYPE_CHECKING:
+    from prefine.training.config import DPOConfig, SFTConfig
+    from prefine.training.dpo import DPOTrainer
+    from prefine.training.sft import SFTTrainer
+
+_HOMES = {
+    "DPOConfig": "prefine.training.config",
+    "SFTConfig": "prefine.training.config",
+    "DPOTrainer": "prefine.training.dpo",
+    "SFTTrainer": "prefine.training.sft",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import trainers when they are asked for: torch takes seconds."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'prefine' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,55 @@
+"""The command line. Each command is a small file; torch is imported only by those that compute."""
+
+from __future__ import annotations
+
+import sys
+
+from prefine.errors import ConfigError, PrefineError, nearest
+
+COMMANDS = {
+    "demo": "the offline laboratory, from nothing to a verdict",
+    "data": "show preference data: format, counts, what would be dropped",
+    "dpo": "align a model on preference pairs, and say whether it worked",
+    "sft": "supervised fine-tuning on prompts with answers",
+    "eval": "judge a finished run again",
+}
+
+
+def usage() -> str:
+    """The text of ``prefine --help``."""
+    lines = [f"  {name:<6} {text}" for name, text in COMMANDS.items()]
+    return (
+        "usage: prefine COMMAND [--help] [OPTIONS]\n\nAligns language models with what people prefer, and proves whether it worked.\n\n"
+        + "\n".join(lines)
+        + "\n\n--debug with any command shows the traceback of an error."
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    args = [a for a in args if a != "--debug"]
+    if not args or args[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if args[0] == "--version":
+        from prefine import __version__
+
+        print(f"prefine {__version__}")
+        return 0
+    try:
+        if args[0] not in COMMANDS:
+            raise ConfigError(f"no command {args[0]!r}{nearest(args[0], COMMANDS)} Commands: {', '.join(COMMANDS)}")
+        import importlib
+
+        command = importlib.import_module(f"prefine.cli.{args[0]}")
+        return int(command.main(args[1:]))
+    except PrefineError as error:
+        if debug:
+            raise
+        print(f"prefine: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("prefine: interrupted", file=sys.stderr)
+        return 130

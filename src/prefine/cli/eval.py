@@ -1,0 +1,118 @@
+"""``prefine eval RUN``: judge a finished DPO run on its held-out pairs, with a few answers side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefine.cli.options import help_text, options_of, parse
+from prefine.errors import ConfigError, DataError
+from prefine.preferences.records import Pair
+from prefine.runs import RunDirectory, write_json, write_jsonl
+
+
+@dataclass
+class EvalOptions:
+    """Options of ``prefine eval``."""
+
+    run: str = field(default="", metadata={"help": "Run directory (also as the first word)."})
+    data: str | None = field(default=None, metadata={"help": "Other pairs to judge on. Unset: those the run held out."})
+    map: list[str] | None = field(default=None, metadata={"help": "Columns by another name."})
+    samples: int = field(default=3, metadata={"help": "Answers of base and tuned to print side by side."})
+    max_new_tokens: int = field(default=128, metadata={"help": "Most tokens of a sampled answer."})
+    seed: int = field(default=0, metadata={"help": "Seed of sampling."})
+
+
+def main(argv: list[str]) -> int:
+    """Load base and tuned, judge, print the verdict."""
+    options = options_of(EvalOptions, "options")
+    if not argv or "--help" in argv or "-h" in argv:
+        print(help_text("eval RUN", "Judges base against tuned on held-out pairs by DPO's own reward.", options))
+        return 0
+    given = EvalOptions(**parse(argv, options, ("run",)))
+    if not given.run:
+        raise ConfigError("eval needs a RUN: the --output-dir of a training run")
+    run = RunDirectory.open(given.run)
+    config = run.config()
+    if "model" not in config:
+        raise ConfigError(f"{given.run} is not a run of prefine dpo; its config.yaml names no model")
+    import json
+
+    from prefine.cli.data import column_map
+    from prefine.preferences.convert import load_pairs
+
+    pairs = load_pairs(given.data or config.get("eval_data") or config["data"], column_map(given.map or config.get("map"))).pairs
+    if not given.data and not config.get("eval_data"):
+        held = set(json.loads((run.path / "data.json").read_text()).get("held_out_rows", []))
+        pairs = [p for p in pairs if p.row in held]
+        if not pairs:
+            raise DataError(f"{given.run} held out no pairs; give some with --data")
+    return _judge(given, run, config, pairs)
+
+
+def _judge(given: EvalOptions, run: RunDirectory, config: dict[str, Any], pairs: list[Pair]) -> int:
+    from prefine.packing.budget import TokenBudget
+    from prefine.packing.encoding import Encoder
+    from prefine.scoring.loading import load_model, load_tokenizer
+    from prefine.scoring.proof import prove_layout
+    from prefine.scoring.reference import Reference
+    from prefine.scoring.scorer import Scorer
+
+    tokenizer = load_tokenizer(str(run.model))
+    tuned = load_model(str(run.model))
+    base = load_model(str(config["model"]))
+    encoder = Encoder(
+        tokenizer, config.get("max_length", 1024), config.get("max_prompt_length"), config.get("truncation_mode", "keep_start")
+    )
+    scorer = Scorer(tuned, prove_layout(tuned).layout)
+    verdict = implicit_verdict(scorer, Reference(scorer, base), encoder, pairs, TokenBudget.of("auto", "cpu"), run)
+    if given.samples:
+        _samples(given, run, encoder, base, tuned, pairs)
+    print(verdict.sentence)
+    return 0
+
+
+def judge_held_out(trainer: Any, pairs: list[Pair], run: RunDirectory) -> Any:
+    """The verdict on held-out pairs right after training, with the models in memory."""
+    from prefine.packing.encoding import Encoder
+    from prefine.scoring.loading import load_model
+    from prefine.scoring.reference import Reference
+
+    reference = trainer.reference
+    if reference is None or next(reference.scorer.unwrapped.parameters()).is_meta:
+        # The reference's weights were let go (precomputed) or never needed: load the start again.
+        reference = Reference(trainer.scorer, load_model(str(run.config()["model"])).to(trainer.args.device))
+    old = trainer.encoder
+    encoder = Encoder(old.tokenizer, old.max_length, old.max_prompt_length, old.truncation_mode)
+    return implicit_verdict(trainer.scorer, reference, encoder, pairs, trainer.budget, run)
+
+
+def implicit_verdict(scorer: Any, reference: Any, encoder: Any, pairs: list[Pair], budget: Any, run: RunDirectory) -> Any:
+    """Judge, decide, and write ``eval/implicit``."""
+    from prefine.evaluation.interval import mean_interval
+    from prefine.evaluation.judge import implicit_wins
+    from prefine.evaluation.verdict import decide
+
+    groups = encoder.encode_pairs(pairs)
+    prompts = {p.row: repr(p.prompt) for p in pairs}
+    wins = implicit_wins(scorer, reference, groups, budget)
+    verdict = decide(mean_interval(wins, [prompts[g.index] for g in groups]), what="held-out pairs on which chosen gained on rejected")
+    folder = run.evaluation("implicit")
+    write_jsonl(folder / "verdicts.jsonl", ({"row": g.index, "tuned_wins": w} for g, w in zip(groups, wins, strict=True)))
+    write_json(folder / "summary.json", verdict.summary() | {"judge": "implicit", "encoding": encoder.report.summary()})
+    return verdict
+
+
+def _samples(given: EvalOptions, run: RunDirectory, encoder: Any, base: Any, tuned: Any, pairs: list[Pair]) -> None:
+    from prefine.evaluation.generate import generate
+
+    asked = pairs[: given.samples]
+    ids = [encoder.prompt_ids(p.prompt) for p in asked]
+    sides = [generate(m, encoder.tokenizer, ids, given.max_new_tokens, 1.0, given.seed, 8) for m in (base, tuned)]
+    rows = [{"row": p.row, "prompt": p.prompt, "base": b.text, "tuned": t.text} for p, b, t in zip(asked, *sides, strict=True)]
+    write_jsonl(run.evaluation("implicit") / "generations.jsonl", rows)
+    from prefine.cli.data import shown_text
+
+    for row in rows:
+        prompt, base_text, tuned_text = (shown_text(row[k]) for k in ("prompt", "base", "tuned"))
+        print(f"--- row {row['row']}\nprompt: {prompt}\nbase:   {base_text}\ntuned:  {tuned_text}\n")

@@ -1,0 +1,44 @@
+"""``prefine sft``: supervised fine-tuning."""
+
+from __future__ import annotations
+
+ABOUT = "Trains on answers given prompts: rows with messages, or with prompt and completion."
+
+
+def main(argv: list[str]) -> int:
+    """Train and save."""
+    from prefine.cli.training_run import announce, parameters_line, prepare, show_progress, train
+    from prefine.preferences.source import read_rows
+    from prefine.training.config import SFTConfig
+    from prefine.training.record import RecordRun
+    from prefine.training.sft import SFTTrainer
+
+    prepared = prepare("sft", ABOUT, SFTConfig, argv)
+    if prepared is None:
+        return 0
+    own = prepared.options
+    rows = [row for _, row in read_rows(own.data)]
+    eval_rows = [row for _, row in read_rows(own.eval_data)] if own.eval_data else None
+    trainer = SFTTrainer(
+        prepared.model,
+        prepared.args,
+        rows,
+        eval_rows,
+        prepared.tokenizer,
+        callbacks=[RecordRun(prepared.run)],
+        peft_config=prepared.peft_config,
+    )
+    report = trainer.encoder.report
+    prepared.run.write_data({"source": own.data, "rows": len(rows), "encoding": report.summary()})
+    announce(
+        [
+            f"data: {own.data}, {len(rows)} rows, {report.pairs} trained on; cut: {dict(report.cut) or 'none'}",
+            trainer.proof.sentence(),
+            parameters_line(trainer.model, prepared.precision),
+            f"run directory: {prepared.run.path}",
+        ]
+    )
+    show_progress(trainer, ("loss", "tokens_per_second"))
+    train(trainer, prepared)
+    announce([f"model saved in {prepared.run.model}"])
+    return 0

@@ -1,0 +1,188 @@
+"""What ``prefine dpo`` and ``prefine sft`` share: options, the five lines, the run directory."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from prefine.cli.options import Option, help_text, options_of, parse
+from prefine.errors import ConfigError
+from prefine.runs import RunDirectory
+
+
+@dataclass
+class RunOptions:
+    """Options of a training command that are not fields of its config."""
+
+    model: str = field(default="", metadata={"help": "Model: a folder or a Hub id."})
+    data: str = field(default="", metadata={"help": "Training data: a file, a saved datasets folder, or a Hub id[:config][:split]."})
+    eval_data: str | None = field(default=None, metadata={"help": "Held-out data. Unset: a part of --data is held out."})
+    eval_fraction: float = field(default=0.05, metadata={"help": "Share of prompts held out of --data (at most 500)."})
+    map: list[str] | None = field(default=None, metadata={"help": "Columns by another name: --map prompt=question."})
+    resume: bool = field(default=False, metadata={"help": "Go on from the run's last whole checkpoint."})
+    dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
+    load_in_4bit: bool = field(default=False, metadata={"help": "Load the base in 4-bit NF4 (needs CUDA and LoRA)."})
+    lora_r: int | None = field(default=None, metadata={"help": "Train a LoRA adapter of this rank. Unset: all weights."})
+    lora_alpha: float | None = field(default=None, metadata={"help": "LoRA's alpha. Unset: twice the rank."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "LoRA's dropout."})
+    lora_target: list[str] | None = field(default=None, metadata={"help": "Modules to adapt. Unset: all-linear."})
+
+
+@dataclass
+class Prepared:
+    """What a command needs once its options are read."""
+
+    options: RunOptions
+    args: Any
+    run: RunDirectory
+    model: Any
+    tokenizer: Any
+    peft_config: Any
+    precision: str
+
+
+def all_options(config: Any) -> dict[str, Option]:
+    """Run options first, then our config's own fields, then transformers'."""
+    from transformers import TrainingArguments
+
+    inherited = {f.name for f in fields(TrainingArguments)}
+    own = {f.name for f in fields(config) if f.name not in inherited}
+    ours = options_of(RunOptions, "run") | options_of(config, "training", own)
+    return ours | options_of(config, "transformers.TrainingArguments", inherited)
+
+
+def prepare(command: str, about: str, config: Any, argv: list[str]) -> Prepared | None:
+    """Read options, check them, make the run directory, load the model. None after ``--help``.
+
+    Everything that can be wrong without the model is found before it is loaded and before
+    anything is written.
+    """
+    options = all_options(config)
+    if "--help" in argv or "-h" in argv:
+        print(help_text(command, about, options))
+        return None
+    given = parse(argv, options)
+    run_names = {f.name for f in fields(RunOptions)}
+    own = RunOptions(**{k: v for k, v in given.items() if k in run_names})
+    for name in ("model", "data"):
+        if not getattr(own, name):
+            raise ConfigError(f"--{name} is missing ({options[name].help})")
+    if not own.load_in_4bit and own.lora_r is None:
+        for name in ("lora_alpha", "lora_target"):
+            if getattr(own, name) is not None:
+                raise ConfigError(f"{options[name].flag} would be ignored without --lora-r; give --lora-r 16, say")
+    if own.load_in_4bit and own.lora_r is None:
+        raise ConfigError("--load-in-4bit trains an adapter on a frozen base: give --lora-r 16, say")
+    if not 0 <= own.eval_fraction < 1:
+        raise ConfigError(f"--eval-fraction is {own.eval_fraction}; expected 0 to below 1")
+    training = {k: v for k, v in given.items() if k not in run_names}
+    output_dir = str(training.pop("output_dir", f"runs/{command}"))
+    from prefine.scoring.loading import four_bit_config, load_model, load_tokenizer, pick_dtype
+
+    dtype, precision = pick_dtype(own.dtype)
+    if own.load_in_4bit:
+        four_bit_config(dtype)
+    name = str(dtype).removeprefix("torch.")
+    mixed = {"bfloat16": {"bf16": True}, "float16": {"fp16": True}}.get(name, {"bf16": False})
+    training = mixed | training
+    training.setdefault("disable_tqdm", True)
+    training.setdefault("gradient_checkpointing", _has_gpu())
+    args = _make_args(config, training, output_dir)
+    run = RunDirectory(output_dir)
+    tokenizer = load_tokenizer(own.model, args.trust_remote_code)
+    # Adapters train in float32 over a base in the compute dtype; full fine-tuning keeps float32 master weights.
+    load_dtype = dtype if own.lora_r is not None and name == "bfloat16" else _float32()
+    model = load_model(own.model, load_dtype, own.load_in_4bit, args.trust_remote_code)
+    run = RunDirectory.create(output_dir, own.resume)
+    args.output_dir = str(run.checkpoints)
+    run.write_config({**training, **{k: v for k, v in vars(own).items() if k != "resume"}, "output_dir": output_dir}, [command, *argv])
+    run.write_environment()
+    return Prepared(own, args, run, model, tokenizer, _peft_config(own), precision)
+
+
+def _make_args(config: Any, training: dict[str, Any], output_dir: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # transformers renames arguments between versions we support
+        try:
+            return config(output_dir=f"{output_dir}/checkpoints", **training)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(str(error).split("\n")[0]) from error
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _float32() -> Any:
+    import torch
+
+    return torch.float32
+
+
+def _peft_config(own: RunOptions) -> Any:
+    if own.lora_r is None:
+        return None
+    from peft import LoraConfig
+
+    targets: Any = own.lora_target or ["all-linear"]
+    return LoraConfig(
+        r=own.lora_r,
+        lora_alpha=own.lora_alpha or 2 * own.lora_r,
+        lora_dropout=own.lora_dropout,
+        target_modules="all-linear" if targets == ["all-linear"] else targets,
+        task_type="CAUSAL_LM",
+    )
+
+
+def announce(lines: list[str]) -> None:
+    """Say what will be done, before it starts."""
+    from rich.console import Console
+
+    console = Console()
+    for line in lines:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def parameters_line(model: Any, precision: str) -> str:
+    """Trainable and total parameters, and the precision."""
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    return f"trains {trainable:,} of {total:,} parameters in {precision}"
+
+
+def show_progress(trainer: Any, keys: tuple[str, ...]) -> None:
+    """Replace transformers' printing by one line a log with the metrics that tell."""
+    from rich.console import Console
+    from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+
+    console = Console()
+
+    class Lines(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+            if logs and "loss" in logs:
+                shown = "  ".join(f"{k} {logs[k]:.4g}" for k in keys if k in logs)
+                console.print(f"step {state.global_step}/{state.max_steps}  {shown}", highlight=False)
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(Lines())
+
+
+def train(trainer: Any, prepared: Prepared) -> None:
+    """Train, resuming if asked, and save the model."""
+    resume = None
+    if prepared.options.resume:
+        resume = prepared.run.last_checkpoint()
+        if resume is None:
+            announce(["no whole checkpoint to resume from: starting at the beginning"])
+    trainer.on_event = prepared.run.append_event
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    trainer.save_model(str(prepared.run.model))
+    prepared.tokenizer.save_pretrained(prepared.run.model)

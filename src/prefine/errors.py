@@ -1,0 +1,46 @@
+"""The errors Prefine raises for a user's mistake.
+
+PrefineError (ValueError)
+├── DataError          a file, row or column of preference data is wrong
+│   └── ColumnError    a column that is needed is not there
+├── ConfigError        an option is unknown, contradicts another, or would be ignored
+├── ModelError         a model folder, tokenizer or reference does not fit
+└── MissingFile        (also FileNotFoundError) a path does not exist
+
+Every message says what was wrong, where, what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PrefineError(ValueError):
+    """Base of every error that is the user's to mend."""
+
+
+class DataError(PrefineError):
+    """Preference data that cannot be read or used."""
+
+
+class ColumnError(DataError):
+    """A column that is needed is not there."""
+
+
+class ConfigError(PrefineError):
+    """An option that is unknown, contradicts another, or would be ignored."""
+
+
+class ModelError(PrefineError):
+    """A model, tokenizer or reference that does not fit."""
+
+
+class MissingFile(PrefineError, FileNotFoundError):
+    """A path that does not exist."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``", did you mean 'x'?"`` for the nearest known word, or an empty string."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""

@@ -1,0 +1,1 @@
+"""Generate, judge, count: from two models to one sentence."""

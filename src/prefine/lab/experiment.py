@@ -1,0 +1,338 @@
+"""The lab from nothing to a verdict: a base, pairs from its own answers, DPO, evaluation.
+
+Every stage goes through the
+product's own trainers, loaders and run directory.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from prefine.evaluation.generate import Answer, generate
+from prefine.evaluation.interval import Interval, mean_interval
+from prefine.evaluation.judge import Comparison, ExactJudge
+from prefine.evaluation.verdict import Skill, Verdict, decide
+from prefine.lab.language import MAX_REPLY_TOKENS, Fact, corpus_reply, gold, split_facts, split_tickets
+from prefine.lab.model import build_model, build_tokenizer
+from prefine.packing.encoding import Encoder
+from prefine.packing.group import PromptGroup, as_ids
+from prefine.preferences.convert import load_pairs
+from prefine.runs import RunDirectory, write_json, write_jsonl
+from prefine.scoring.scorer import Scorer
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, what is done and what there is in all."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The lab's knobs; what is here was found on seeds 0 and 1."""
+
+    seed: int = 0
+    sft_steps: int = 600
+    sft_chat_per_step: int = 63
+    sft_facts_per_step: int = 66
+    sft_learning_rate: float = 3e-3
+    pair_prompts: int = 1500
+    label_flips: float = 0.10
+    dpo_epochs: float = 3.0
+    dpo_batch_size: int = 32
+    dpo_learning_rate: float = 3e-4
+    dpo_beta: float = 0.1
+    dpo_nll_weight: float = 0.2
+    retain: bool = True
+    retain_weight: float = 0.1
+    samples_per_prompt: int = 2
+
+    def quick(self) -> Settings:
+        """A smoke test's size; its verdict means nothing."""
+        return replace(self, sft_steps=12, pair_prompts=60, dpo_epochs=1.0, samples_per_prompt=1)
+
+
+@dataclass
+class Outcome:
+    """What a lab run shows."""
+
+    settings: Settings
+    verdict: Verdict
+    gold_base: dict[str, float]
+    gold_tuned: dict[str, float]
+    gold_change: Interval
+    facts_held_out: tuple[float, float]
+    kl_nats: float
+    length_tokens: tuple[float, float]
+    seconds: dict[str, float]
+    samples: list[tuple[str, str, str]]
+    pairs: int
+
+
+def user(text: str) -> tuple[dict[str, str], ...]:
+    """A one-turn conversation."""
+    return ({"role": "user", "content": text},)
+
+
+def _rows(prompts: list[str], answers: list[str]) -> list[dict[str, Any]]:
+    return [
+        {"messages": [{"role": "user", "content": p}, {"role": "assistant", "content": a}]} for p, a in zip(prompts, answers, strict=True)
+    ]
+
+
+def progress_callback(progress: Progress, stage: str) -> Any:
+    """A Trainer callback that reports optimizer steps."""
+    from transformers import TrainerCallback
+
+    class Steps(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            progress(stage, state.global_step, state.max_steps)
+
+    return Steps()
+
+
+def train_base(settings: Settings, folder: Path, progress: Progress) -> Any:
+    """Train the base by SFT on the mixed corpus and save it with its tokenizer; returns the model."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    from prefine.training.config import SFTConfig
+    from prefine.training.sft import SFTTrainer
+
+    rng = random.Random(f"corpus {settings.seed}")
+    tickets, _ = split_tickets()
+    chosen = [rng.choice(tickets) for _ in range(min(12_000, settings.sft_steps * settings.sft_chat_per_step))]
+    tokenizer = build_tokenizer()
+    encoder = Encoder(tokenizer)
+    facts, _ = split_facts()
+    chat = _encode(encoder, _rows([t.prompt for t in chosen], [corpus_reply(t, rng) for t in chosen]))
+    known = _encode(encoder, _rows([f.prompt for f in facts], [f.answer for f in facts]))
+    share = settings.sft_facts_per_step / settings.sft_chat_per_step
+    groups = chat + [known[i % len(known)] for i in range(round(len(chat) * share))]
+    args = SFTConfig(
+        output_dir=str(folder.parent),
+        max_steps=settings.sft_steps,
+        per_device_train_batch_size=settings.sft_chat_per_step + settings.sft_facts_per_step,
+        learning_rate=settings.sft_learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=min(40, settings.sft_steps // 3),
+        weight_decay=0.01,
+        seed=settings.seed,
+        max_length=128,
+        gradient_checkpointing=False,
+        save_strategy="no",
+        logging_steps=100,
+        disable_tqdm=True,
+    )
+    model = build_model(settings.seed)
+    trainer = SFTTrainer(model, args, groups, processing_class=tokenizer, callbacks=[progress_callback(progress, "base model")])
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.train()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+def _encode(encoder: Encoder, rows: list[dict[str, Any]]) -> list[PromptGroup]:
+    from prefine.preferences.examples import to_examples
+
+    encoded = [encoder.encode(p, [a]) for p, a in to_examples(enumerate(rows, 1), "the lab's corpus") if a is not None]
+    return [g for g in encoded if g is not None]
+
+
+def replies(
+    model: Any, tokenizer: Any, prompts: list[str], seed: int, temperature: float, on_done: Callable[[int], None] = lambda done: None
+) -> list[Answer]:
+    """Sampled replies to prompts of the lab."""
+    encoder = Encoder(tokenizer)
+    cache = {p: encoder.prompt_ids(user(p)) for p in dict.fromkeys(prompts)}
+    return generate(model, tokenizer, [cache[p] for p in prompts], MAX_REPLY_TOKENS, temperature, seed, batch_size=512, progress=on_done)
+
+
+def make_pairs(model: Any, tokenizer: Any, settings: Settings, path: Path, progress: Progress) -> int:
+    """Two samples of the base for each prompt, labelled by gold with flips; ties dropped. Returns the count."""
+    rng = random.Random(f"pairs {settings.seed}")
+    tickets, _ = split_tickets()
+    prompts = [t.prompt for t in (rng.choice(tickets) for _ in range(settings.pair_prompts))]
+    done = [0]
+
+    def on_done(count: int) -> None:
+        done[0] += count
+        progress("pairs", done[0], 2 * len(prompts))
+
+    answers = replies(model, tokenizer, [p for p in prompts for _ in range(2)], settings.seed + 1, 1.0, on_done)
+    rows = []
+    for i, prompt in enumerate(prompts):
+        first, second = answers[2 * i], answers[2 * i + 1]
+        scores = [gold(prompt, a.text, a.ended).score for a in (first, second)]
+        if scores[0] == scores[1]:
+            continue
+        chosen, rejected = (first, second) if scores[0] > scores[1] else (second, first)
+        if rng.random() < settings.label_flips:
+            chosen, rejected = rejected, chosen
+        rows.append(
+            {
+                "prompt": [{"role": "user", "content": prompt}],
+                "chosen": [{"role": "assistant", "content": chosen.text}],
+                "rejected": [{"role": "assistant", "content": rejected.text}],
+            }
+        )
+    write_jsonl(path, rows)
+    return len(rows)
+
+
+def write_retention(path: Path) -> None:
+    """The facts that were trained on, for ``--retain``."""
+    facts, _ = split_facts()
+    write_jsonl(path, _rows([f.prompt for f in facts], [f.answer for f in facts]))
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
+
+
+def run(settings: Settings, run: RunDirectory, progress: Progress = lambda stage, done, total: None) -> Outcome:
+    """The whole laboratory, into a run directory."""
+    from transformers import AutoModelForCausalLM
+
+    seconds: dict[str, float] = {}
+    tokenizer = build_tokenizer()
+    base_folder, pairs_path, retain_path = run.path / "base", run.path / "pairs.jsonl", run.path / "retain.jsonl"
+    with _timed(seconds, "base model"):
+        model = train_base(settings, base_folder, progress)
+    with _timed(seconds, "pairs"):
+        pairs = make_pairs(model, tokenizer, settings, pairs_path, progress)
+    write_retention(retain_path)
+    with _timed(seconds, "DPO"):
+        tuned = train_dpo(settings, run, base_folder, pairs_path, retain_path, progress)
+    base = AutoModelForCausalLM.from_pretrained(base_folder)
+    with _timed(seconds, "evaluation"):
+        outcome = evaluate(settings, base, tuned, tokenizer, run, progress)
+    outcome.seconds, outcome.pairs = seconds, pairs
+    write_json(run.evaluation("lab") / "summary.json", outcome.verdict.summary() | {"lab": _plain(outcome)})
+    return outcome
+
+
+def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, retain: Path, progress: Progress) -> Any:
+    """DPO from the base on the pairs file; saves and returns the tuned model."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    from prefine.training.config import DPOConfig
+    from prefine.training.dpo import DPOTrainer
+    from prefine.training.record import RecordRun
+
+    data = load_pairs(str(pairs))
+    run.write_data(data.summary())
+    args = DPOConfig(
+        output_dir=str(run.checkpoints),
+        num_train_epochs=settings.dpo_epochs,
+        per_device_train_batch_size=settings.dpo_batch_size,
+        learning_rate=settings.dpo_learning_rate,
+        warmup_steps=0.1,
+        lr_scheduler_type="linear",
+        beta=settings.dpo_beta,
+        loss_type=["sigmoid", "sft"],
+        loss_weights=[1.0, settings.dpo_nll_weight],
+        retain=str(retain) if settings.retain else None,
+        retain_weight=settings.retain_weight,
+        seed=settings.seed,
+        max_length=128,
+        gradient_checkpointing=False,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = DPOTrainer(str(base), args=args, train_dataset=data.pairs, callbacks=[progress_callback(progress, "DPO"), RecordRun(run)])
+    trainer.on_event = run.append_event
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.train()
+    trainer.save_model(str(run.model))
+    return trainer.scorer.unwrapped
+
+
+def evaluate(settings: Settings, base: Any, tuned: Any, tokenizer: Any, run: RunDirectory, progress: Progress) -> Outcome:
+    """Base against tuned on combinations neither was trained on, and the second skill before and after."""
+    _, tickets = split_tickets()
+    asked = [t for t in tickets for _ in range(settings.samples_per_prompt)]
+    facts, held_out = split_facts()
+    total = 2 * (len(asked) + len(facts) + len(held_out))
+    done = [0]
+
+    def on_done(count: int) -> None:
+        done[0] += count
+        progress("evaluation", done[0], total)
+
+    prompts = [t.prompt for t in asked]
+    sides = [replies(m, tokenizer, prompts, settings.seed + 2 + side, 1.0, on_done) for side, m in enumerate((base, tuned))]
+    right = [_facts_right(m, tokenizer, [*facts, *held_out], on_done) for m in (base, tuned)]
+    ended = {(p, a.text): a.ended for side in sides for p, a in zip(prompts, side, strict=True)}
+    judge = ExactJudge(lambda prompt, answer: gold(str(prompt), answer, ended[str(prompt), answer]).score)
+    comparisons = [Comparison(t.prompt, b.text, a.text, t.combination) for t, b, a in zip(asked, sides[0], sides[1], strict=True)]
+    wins = judge.judge(comparisons)
+    clusters = [c.cluster for c in comparisons]
+    changes = [float(after) - float(before) for before, after in zip(*(r[: len(facts)] for r in right), strict=True)]
+    means = [sum(r[: len(facts)]) / len(facts) for r in right]
+    skill = Skill("arithmetic", means[0], means[1], mean_interval(changes))
+    verdict = decide(mean_interval(wins, clusters), [skill], "gold win rate over the base")
+    scores = [[gold(p, a.text, a.ended) for p, a in zip(prompts, side, strict=True)] for side in sides]
+    folder = run.evaluation("lab")
+    write_jsonl(
+        folder / "generations.jsonl",
+        ({"prompt": c.prompt, "base": c.base, "tuned": c.tuned, "cluster": c.cluster} for c in comparisons),
+    )
+    write_jsonl(folder / "verdicts.jsonl", ({"tuned_wins": w, "cluster": c} for w, c in zip(wins, clusters, strict=True)))
+    differing = [i for i, c in enumerate(comparisons) if c.base != c.tuned] or [0]
+    picks = random.Random(settings.seed).sample(differing, min(3, len(differing)))
+    return Outcome(
+        settings,
+        verdict,
+        _parts(scores[0]),
+        _parts(scores[1]),
+        mean_interval([b.score - a.score for a, b in zip(*scores, strict=True)], clusters),
+        (sum(right[0][len(facts) :]) / len(held_out), sum(right[1][len(facts) :]) / len(held_out)),
+        _kl(base, tuned, tokenizer, prompts, sides[1]),
+        (sum(len(a.ids) for a in sides[0]) / len(asked), sum(len(a.ids) for a in sides[1]) / len(asked)),
+        {},
+        [(prompts[i], comparisons[i].base, comparisons[i].tuned) for i in picks],
+        0,
+    )
+
+
+def _facts_right(model: Any, tokenizer: Any, facts: list[Fact], on_done: Callable[[int], None]) -> list[bool]:
+    answers = replies(model, tokenizer, [f.prompt for f in facts], 0, 0.0, on_done)
+    return [a.text == f.answer for a, f in zip(answers, facts, strict=True)]
+
+
+def _parts(golds: list[Any]) -> dict[str, float]:
+    count = len(golds)
+    return {
+        "score": sum(g.score for g in golds) / count,
+        "fix": sum(g.fix for g in golds) / count,
+        "device": sum(g.device for g in golds) / count,
+        "apology": sum(g.apology for g in golds) / count,
+        "rude": sum(g.rude for g in golds) / count,
+        "extras": sum(g.extras for g in golds) / count,
+        "garbage": sum(g.garbage for g in golds) / count,
+        "ended": sum(g.ended for g in golds) / count,
+    }
+
+
+def _kl(base: Any, tuned: Any, tokenizer: Any, prompts: list[str], answers: list[Answer]) -> float:
+    """KL(tuned || base) an answer, nats: the mean log-ratio over the tuned model's own samples."""
+    encoder = Encoder(tokenizer)
+    groups = [PromptGroup(encoder.prompt_ids(user(p)), (as_ids(a.ids),)) for p, a in zip(prompts, answers, strict=True)]
+    total = 0.0
+    for start in range(0, len(groups), 128):
+        part = groups[start : start + 128]
+        total += float((Scorer(tuned).completion_logps(part) - Scorer(base).completion_logps(part)).sum())
+    return total / len(groups)
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    return {k: v for k, v in vars(outcome).items() if k not in ("verdict", "settings")} | {"settings": vars(outcome.settings)}

@@ -1,0 +1,34 @@
+"""A prompt and the completions that share it: the one batch shape of all trainers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int32]
+
+
+def as_ids(ids: Sequence[int] | Ids) -> Ids:
+    """Token ids as a compact array, shape (tokens,)."""
+    return np.asarray(ids, dtype=np.int32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptGroup:
+    """Token ids of a prompt and of each completion that continues it.
+
+    SFT has one completion, DPO and reward models two (chosen first), sampling as
+    many as were drawn. ``index`` names the group within its dataset.
+    """
+
+    prompt_ids: Ids
+    completion_ids: tuple[Ids, ...]
+    index: int = 0
+
+    def num_tokens(self, shared: bool = True) -> int:
+        """Tokens a forward pass needs; a completion's last token predicts nothing and is left out."""
+        completions = sum(len(ids) - 1 for ids in self.completion_ids)
+        return completions + len(self.prompt_ids) * (1 if shared else len(self.completion_ids))

@@ -1,0 +1,171 @@
+"""The run directory: its files, reading and writing them.
+
+config.yaml        the resolved configuration, and the command that repeats it
+environment.json   versions, machine, git state
+data.json          sources, fingerprints, counts, what was dropped and why
+metrics.jsonl      one line a logged step
+events.jsonl       out-of-memory splits, resumes, warnings
+checkpoints/       checkpoint-STEP folders
+model/             the final adapter or model and its tokenizer
+eval/NAME/         generations.jsonl, verdicts.jsonl, summary.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prefine.errors import ConfigError, DataError, MissingFile
+
+COMPLETE = "prefine_complete"
+"""Written last into a checkpoint; one without it was cut short and is not resumed from."""
+
+
+class RunDirectory:
+    """One run's files under ``path``. Whole files are replaced atomically, lines appended."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """An existing run.
+
+        Raises:
+            MissingFile: no such folder, or it is not a run.
+        """
+        run = cls(path)
+        if not (run.path / "config.yaml").exists():
+            raise MissingFile(f"{path}: not a run directory (no config.yaml); give the --output-dir of a training run")
+        return run
+
+    @classmethod
+    def create(cls, path: str | Path, resume: bool = False) -> RunDirectory:
+        """A new run; refuses a folder that already holds one, unless resuming."""
+        run = cls(path)
+        if run.path.exists() and not run.path.is_dir():
+            raise ConfigError(f"output_dir {path} is a file; give a folder")
+        if (run.path / "config.yaml").exists() and not resume:
+            raise ConfigError(f"output_dir {path} already holds a run; go on with --resume, or give another --output-dir")
+        run.path.mkdir(parents=True, exist_ok=True)
+        return run
+
+    @property
+    def model(self) -> Path:
+        """The final model's folder."""
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    def evaluation(self, name: str) -> Path:
+        """The folder of one evaluation, made if need be."""
+        folder = self.path / "eval" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def write_config(self, config: Mapping[str, Any], argv: list[str]) -> None:
+        """Write ``config.yaml``; keys are those of flags and of ``--config`` files."""
+        head = f"# repeat: prefine {shlex.join(argv)}\n"
+        write_text(self.path / "config.yaml", head + yaml.safe_dump(dict(config), sort_keys=True, allow_unicode=True))
+
+    def config(self) -> dict[str, Any]:
+        """Read ``config.yaml``."""
+        loaded = yaml.safe_load((self.path / "config.yaml").read_text())
+        return dict(loaded)
+
+    def write_environment(self) -> None:
+        """Write versions, machine and git state."""
+        write_json(self.path / "environment.json", environment())
+
+    def write_data(self, data: Mapping[str, Any]) -> None:
+        """Write ``data.json``."""
+        write_json(self.path / "data.json", data)
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Append a logged step."""
+        append_json(self.path / "metrics.jsonl", line)
+
+    def append_event(self, kind: str, **what: Any) -> None:
+        """Append an event."""
+        append_json(self.path / "events.jsonl", {"event": kind, **what})
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All logged steps, in order."""
+        path = self.path / "metrics.jsonl"
+        return list(read_jsonl(path)) if path.exists() else []
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drop logged steps past a checkpoint that is resumed from; they will be logged again."""
+        kept = [m for m in self.metrics() if m.get("step", 0) <= step]
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in kept))
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that was written whole."""
+        whole = [p for p in self.checkpoints.glob("checkpoint-*") if (p / COMPLETE).exists()]
+        return max(whole, key=lambda p: int(p.name.rsplit("-", 1)[1]), default=None)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a JSON-lines file whole or not at all."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def append_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Append one line; one write call, so that a kill leaves at most one broken line."""
+    with path.open("a") as stream:
+        stream.write(json.dumps(value, default=str) + "\n")
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Read JSON lines; a broken last line (a killed writer) is left out."""
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise DataError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
+
+
+def environment() -> dict[str, Any]:
+    """Versions of what computes, the machine, and the working folder's git commit."""
+    names = ("prefine", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy", "bitsandbytes")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "versions": versions,
+        "git_commit": git.stdout.strip() or None,
+    }

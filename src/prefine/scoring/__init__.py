@@ -1,0 +1,1 @@
+"""Model and pack to log-probs; loading, adapters, the reference, the proof of sharing."""

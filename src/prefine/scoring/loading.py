@@ -1,0 +1,115 @@
+"""Loading a model and its tokenizer: precision, LoRA, 4-bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prefine.errors import ConfigError, MissingFile, ModelError, nearest
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_dtype(setting: str = "auto") -> tuple[torch.dtype, str]:
+    """The precision to compute in and the reason, in words.
+
+    ``auto``: bfloat16 where CUDA hardware has it, else float16 on CUDA, else float32.
+    """
+    if setting != "auto":
+        if setting not in DTYPES:
+            raise ConfigError(f"dtype is {setting!r}; expected auto, {', '.join(DTYPES)}{nearest(setting, DTYPES)}")
+        return DTYPES[setting], f"{setting}, as asked"
+    if torch.cuda.is_available():
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, "bfloat16, which this GPU has"
+        return torch.float16, "float16 with loss scaling: this GPU has no bfloat16"
+    return torch.float32, "float32: no GPU"
+
+
+def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
+    """Load a tokenizer; pad token falls back to the end token.
+
+    Raises:
+        MissingFile: the folder does not exist.
+        ModelError: the folder has no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    _check_exists(model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{model}: no tokenizer could be loaded ({_first_line(error)}); save one there with tokenizer.save_pretrained"
+        ) from error
+    if getattr(tokenizer, "vocab_size", 0) in (0, None):
+        raise ModelError(f"{model}: its tokenizer is empty; save the real one there with tokenizer.save_pretrained")
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{model}: its tokenizer has no end-of-sequence token; set tokenizer.eos_token and save it again")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    model: str, dtype: torch.dtype = torch.float32, four_bit: bool = False, trust_remote_code: bool = False, **kwargs: Any
+) -> Any:
+    """Load a causal language model (a folder with an adapter loads its base too).
+
+    Raises:
+        MissingFile, ModelError: nothing there, or not a causal language model.
+        ConfigError: 4-bit without CUDA or without bitsandbytes.
+    """
+    from transformers import AutoModelForCausalLM
+
+    _check_exists(model)
+    if four_bit:
+        kwargs["quantization_config"] = four_bit_config(dtype)
+    try:
+        if (Path(model) / "adapter_config.json").exists():
+            from peft import AutoPeftModelForCausalLM
+
+            return AutoPeftModelForCausalLM.from_pretrained(model, dtype=dtype, is_trainable=True, **kwargs)
+        return AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{model}: could not be loaded as a causal language model: {_first_line(error)}") from error
+
+
+def four_bit_config(dtype: torch.dtype) -> Any:
+    """NF4 with double quantisation (QLoRA, arXiv 2305.14314)."""
+    if not torch.cuda.is_available():
+        raise ConfigError("load_in_4bit needs an NVIDIA GPU: bitsandbytes' NF4 runs on CUDA; leave it out to train on this machine")
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("load_in_4bit needs bitsandbytes: pip install 'prefine[qlora]'") from error
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
+
+
+def add_adapter(model: Any, peft_config: Any, gradient_checkpointing: bool = False) -> Any:
+    """Wrap with a new adapter, its weights in float32 under mixed precision's own casts."""
+    from peft import get_peft_model, prepare_model_for_kbit_training
+
+    if getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
+    try:
+        return get_peft_model(model, peft_config)
+    except ValueError as error:
+        raise ConfigError(f"the adapter does not fit the model: {_first_line(error)}") from error
+
+
+def _check_exists(model: str) -> None:
+    path = Path(model).expanduser()
+    if path.exists():
+        if path.is_dir() and not any((path / n).exists() for n in ("config.json", "adapter_config.json")):
+            raise ModelError(f"{model}: a folder without config.json; give the folder that save_pretrained wrote")
+    elif model.startswith((".", "/", "~")) or model.count("/") != 1:
+        raise MissingFile(f"{model}: no such model folder")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:300]

@@ -1,0 +1,122 @@
+"""Prove on the loaded model that packs are exact, before any of them is trained on.
+
+An architecture that does not send its attention through
+``transformers.AttentionInterface`` (Bloom, Mamba, linear-attention hybrids) would be
+silently wrong. One small group is scored both ways; the first layout that agrees with
+plain forwards is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from prefine.errors import ModelError
+from prefine.packing.attention import attend
+from prefine.packing.group import PromptGroup, as_ids
+from prefine.scoring.scorer import Layout, Scorer
+
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-9, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+"""The largest relative difference of a token's log-prob that is the dtype's own noise."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Which layout is exact for a model, and how far each one was off.
+
+    ``error`` maps a layout to its largest relative log-prob difference (inf: it raised).
+    """
+
+    layout: Layout
+    error: dict[str, float]
+    reason: str = ""
+
+    def sentence(self) -> str:
+        """One line for the user."""
+        if self.layout == "shared":
+            return f"prompt sharing proven exact (largest relative difference {self.error['shared']:.1e})"
+        how = "unpadded packs without sharing" if self.layout == "unshared" else "padded batches"
+        return f"prompt sharing is not exact for this model ({self.reason}); using {how}"
+
+
+@torch.no_grad()
+def plain_token_logps(model: nn.Module, group: PromptGroup) -> torch.Tensor:
+    """Log-probs by an ordinary forward of prompt + completion, one at a time, shape (N,)."""
+    device = next(model.parameters()).device
+    out = []
+    for completion in group.completion_ids:
+        ids = torch.from_numpy(np.concatenate((group.prompt_ids, completion)).astype(np.int64)).to(device)
+        logits = model(input_ids=ids[None], use_cache=False).logits[0].float()
+        logps = logits[:-1].log_softmax(-1).gather(1, ids[1:, None]).squeeze(1)
+        out.append(logps[-len(completion) :])
+    return torch.cat(out)
+
+
+def prove_layout(model: nn.Module, max_length: int | None = None) -> Proof:
+    """Find the fastest layout that agrees with plain forwards.
+
+    Args:
+        model: the loaded policy.
+        max_length: the longest sequence of the run; a windowed model whose attention is
+            not told its window is refused sharing when sequences can outgrow it.
+
+    Raises:
+        ModelError: not even padded batches agree.
+    """
+    scorer = Scorer(model)
+    was_training = model.training
+    model.eval()
+    config = scorer.unwrapped.config.get_text_config()
+    generator = np.random.default_rng(0)
+    low, high = min(10, config.vocab_size // 2), config.vocab_size
+
+    def draw(n: int) -> np.ndarray:
+        return as_ids(generator.integers(low, high, n, dtype=np.int32))
+
+    groups = [PromptGroup(draw(11), (draw(7), draw(5))), PromptGroup(draw(3), (draw(4), draw(9), draw(1)))]
+    tolerance = TOLERANCE[next(p for p in model.parameters() if p.is_floating_point()).dtype]
+    errors: dict[str, float] = {}
+    reason = ""
+    layouts: tuple[Layout, ...] = ("shared", "unshared", "padded")
+    try:
+        plain = torch.cat([plain_token_logps(scorer.unwrapped, g) for g in groups])
+        for layout in layouts:
+            scorer.layout = layout
+            why = ""
+            try:
+                with torch.no_grad():
+                    pack = scorer.pack(groups)
+                    with attend(scorer.unwrapped, None if layout == "padded" else pack.spans) as seen:
+                        difference = (scorer.token_logps(pack) - plain).abs() / plain.abs().clamp(min=1.0)
+                        if layout != "padded":
+                            why = _unseen_window(config, seen.windows, seen.calls, max_length)
+                errors[layout] = float(difference.max())
+            except Exception as error:  # any failure inside an unknown architecture means "this layout is not for it"
+                errors[layout] = float("inf")
+                why = f"{type(error).__name__}: {error}"
+            if not why and not errors[layout] <= tolerance:
+                why = f"log-probs differ by {errors[layout]:.1e}, {tolerance:.0e} allowed"
+            if not why:
+                return Proof(layout, errors, reason)
+            reason = reason or why
+    finally:
+        model.train(was_training)
+    raise ModelError(f"{type(scorer.unwrapped).__name__}: packed log-probs differ from plain forwards in every layout ({errors}); {reason}")
+
+
+def _unseen_window(config: object, windows: set[int | None], calls: int, max_length: int | None) -> str:
+    if calls == 0:
+        return "its attention does not go through transformers.AttentionInterface"
+    kinds = set(getattr(config, "layer_types", None) or [])
+    limits = {
+        "sliding_attention": getattr(config, "sliding_window", None),
+        "chunked_attention": getattr(config, "attention_chunk_size", None),
+    }
+    for kind, limit in limits.items():
+        told = any(w is not None for w in windows)
+        if kind in kinds and limit and not told and (max_length is None or max_length > limit):
+            return f"its {kind} layers are not told their window of {limit} tokens"
+    return ""

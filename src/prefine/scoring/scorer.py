@@ -1,0 +1,101 @@
+"""A causal language model and a pack to log-probs of the pack's completions.
+
+Legend: T input tokens, N completion tokens, D hidden size, R rows, L row length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from prefine.errors import ModelError
+from prefine.packing.attention import attend
+from prefine.packing.group import PromptGroup
+from prefine.packing.pack import Pack
+from prefine.scoring.token_logps import HeadScaling, capture_head_input, head_token_logps
+
+Layout: TypeAlias = Literal["shared", "unshared", "padded"]
+
+
+class Scorer:
+    """Runs one model on packs.
+
+    Args:
+        model: a causal language model, plain, wrapped by peft or by accelerate.
+        layout: ``shared`` (prompt once), ``unshared`` (a copy of the prompt for every
+            completion, no padding) or ``padded`` (rows with the model's own attention).
+    """
+
+    def __init__(self, model: nn.Module, layout: Layout = "shared") -> None:
+        self.model = model
+        self.layout: Layout = layout
+        self.unwrapped = _unwrap(model)
+        head = self.unwrapped.get_output_embeddings()
+        if head is None:
+            raise ModelError(f"{type(self.unwrapped).__name__} has no language-model head; give a causal language model")
+        self.head: nn.Module = head
+        self.scaling = HeadScaling.of(self.unwrapped.config)
+
+    @property
+    def shares(self) -> bool:
+        """Whether packs hold the prompt once."""
+        return self.layout == "shared"
+
+    def pack(self, groups: list[PromptGroup]) -> Pack:
+        """Build the pack this model's layout needs, on the model's device."""
+        return Pack.build(groups, next(self.unwrapped.parameters()).device, self.shares)
+
+    @contextmanager
+    def attending(self, pack: Pack) -> Iterator[None]:
+        """Hold the attention layout; wrap forward and backward in it."""
+        with attend(self.unwrapped, None if self.layout == "padded" else pack.spans):
+            yield
+
+    def hidden(self, pack: Pack) -> torch.Tensor:
+        """The head's inputs at the positions that predict completion tokens, shape (N, D)."""
+        if self.layout == "padded":
+            return self._hidden_padded(pack)
+        with capture_head_input(self.head) as captured:
+            self.model(input_ids=pack.input_ids_T[None], position_ids=pack.position_ids_T[None], use_cache=False)
+        assert captured.hidden is not None
+        return captured.hidden[0].index_select(0, pack.predictor_N)
+
+    def _hidden_padded(self, pack: Pack) -> torch.Tensor:
+        # Right padding: causal models never look at it, so positions need no care.
+        lengths = [s.prompt + s.completions[0] for s in pack.spans]
+        width = max(lengths)
+        rows = pack.input_ids_T.split(lengths)
+        ids_RL = torch.stack([nn.functional.pad(r, (0, width - len(r))) for r in rows])
+        starts = torch.tensor([0, *lengths[:-1]], device=ids_RL.device).cumsum(0)
+        row_N = pack.completion_N
+        flat_N = row_N * width + pack.predictor_N - starts[row_N]
+        mask_RL = torch.arange(width, device=ids_RL.device)[None] < torch.tensor(lengths, device=ids_RL.device)[:, None]
+        with capture_head_input(self.head) as captured:
+            self.model(input_ids=ids_RL, attention_mask=mask_RL.long(), use_cache=False)
+        assert captured.hidden is not None
+        return captured.hidden.flatten(0, 1).index_select(0, flat_N)
+
+    def head_logps(self, hidden_ND: torch.Tensor, pack: Pack) -> torch.Tensor:
+        """Log-probs from :meth:`hidden`'s result, shape (N,), float32."""
+        return head_token_logps(hidden_ND, self.head, pack.target_N, self.scaling)
+
+    def token_logps(self, pack: Pack) -> torch.Tensor:
+        """Log-prob of every completion token, shape (N,), float32. Call inside :meth:`attending`."""
+        return self.head_logps(self.hidden(pack), pack)
+
+    @torch.no_grad()
+    def completion_logps(self, groups: list[PromptGroup]) -> torch.Tensor:
+        """Summed log-prob of every completion, shape (M,), without gradient."""
+        pack = self.pack(groups)
+        with self.attending(pack):
+            return pack.sum_by_completion(self.token_logps(pack))
+
+
+def _unwrap(model: nn.Module) -> Any:
+    while hasattr(model, "module"):
+        model = model.module  # type: ignore[assignment]
+    return model

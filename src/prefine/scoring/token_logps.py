@@ -1,0 +1,191 @@
+"""Log-probs of completion tokens, with the LM head run on those positions only, in chunks.
+
+Legend: N scored tokens, C tokens of a chunk, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+CHUNK_BYTES = 64 * 2**20
+"""The most float32 logits that exist at a time."""
+
+
+@dataclass(frozen=True)
+class HeadScaling:
+    """What a model does to its logits after the head: ``cap * tanh(x * factor / cap)``."""
+
+    factor: float = 1.0
+    cap: float | None = None
+
+    @classmethod
+    def of(cls, config: Any) -> HeadScaling:
+        """Read from a model's config (Gemma's soft-cap, Cohere's and Granite's scales)."""
+        config = config.get_text_config()
+        factor = 1.0
+        if getattr(config, "logit_scale", None):
+            factor *= float(config.logit_scale)
+        if getattr(config, "logits_scaling", None):
+            factor /= float(config.logits_scaling)
+        cap = getattr(config, "final_logit_softcapping", None)
+        return cls(factor, float(cap) if cap else None)
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """Apply to logits of any shape."""
+        if self.factor != 1.0:
+            logits = logits * self.factor
+        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
+
+
+class _LinearHead(torch.autograd.Function):
+    """log p(target) for a plain linear head, without keeping logits for backward.
+
+    d logp_n / d hidden_n = (onehot - p) W does not depend on the loss but for a factor per
+    token, so it is computed in forward, while p is at hand. The head's own gradient, wanted
+    in full fine-tuning only, recomputes p chunk by chunk.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        target_N: torch.Tensor,
+        scaling: HeadScaling,
+    ) -> torch.Tensor:
+        needs_hidden, needs_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+        weight = weight_VD.to(hidden_ND.dtype)
+        chunk = chunk_tokens(weight_VD.shape[0])
+        logps, jacobians, probabilities = [], [], None
+        for hidden_CD, target_C in zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True):
+            logits, slope = _scaled_logits(hidden_CD, weight, bias_V, scaling)
+            log_z = logits.logsumexp(-1)
+            logps.append(logits.gather(1, target_C[:, None]).squeeze(1) - log_z)
+            if needs_hidden or needs_weight:
+                d_logits = _onehot_minus_p(logits, log_z, target_C, slope).to(hidden_ND.dtype)
+                if needs_hidden:
+                    jacobians.append(d_logits @ weight)
+                if needs_weight and len(hidden_ND) <= chunk:
+                    probabilities = d_logits  # one chunk: it fits, keep it
+        ctx.scaling, ctx.chunk, ctx.probabilities = scaling, chunk, probabilities
+        jacobian = torch.cat(jacobians) if jacobians else None
+        ctx.save_for_backward(hidden_ND, weight_VD, bias_V, target_N, jacobian)
+        return torch.cat(logps)
+
+    @staticmethod
+    def backward(ctx: Any, grad_N: torch.Tensor) -> Any:
+        hidden_ND, weight_VD, bias_V, target_N, jacobian = ctx.saved_tensors
+        grad_hidden = jacobian * grad_N[:, None].to(jacobian.dtype) if ctx.needs_input_grad[0] else None
+        grad_weight = grad_bias = None
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            weight = weight_VD.to(hidden_ND.dtype)
+            parts = zip(hidden_ND.split(ctx.chunk), target_N.split(ctx.chunk), grad_N.split(ctx.chunk), strict=True)
+            for hidden_CD, target_C, grad_C in parts:
+                d_logits = ctx.probabilities
+                if d_logits is None:
+                    logits, slope = _scaled_logits(hidden_CD, weight, bias_V, ctx.scaling)
+                    d_logits = _onehot_minus_p(logits, logits.logsumexp(-1), target_C, slope).to(hidden_CD.dtype)
+                scale_C = grad_C[:, None].to(hidden_CD.dtype)
+                step = (d_logits.T @ (hidden_CD * scale_C)).to(weight_VD.dtype)
+                grad_weight = step if grad_weight is None else grad_weight.add_(step)
+                if bias_V is not None and ctx.needs_input_grad[2]:
+                    step_V = (d_logits * scale_C).sum(0).to(bias_V.dtype)
+                    grad_bias = step_V if grad_bias is None else grad_bias + step_V
+        return grad_hidden, grad_weight, grad_bias, None, None
+
+
+def _scaled_logits(
+    hidden_CD: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scaling: HeadScaling
+) -> tuple[torch.Tensor, torch.Tensor | float]:
+    """float32 logits (C, V) and their slope by the unscaled ones."""
+    raw = nn.functional.linear(hidden_CD, weight, None if bias is None else bias.to(hidden_CD.dtype)).float()
+    logits = scaling(raw)
+    if scaling.cap is None:
+        return logits, scaling.factor
+    return logits, (1 - (logits / scaling.cap).square()) * scaling.factor
+
+
+def _onehot_minus_p(logits: torch.Tensor, log_z: torch.Tensor, target_C: torch.Tensor, slope: torch.Tensor | float) -> torch.Tensor:
+    """d logp / d unscaled logits, computed in place of the logits."""
+    out = logits.sub_(log_z[:, None]).exp_().neg_()
+    out[torch.arange(len(target_C), device=out.device), target_C] += 1.0
+    if isinstance(slope, torch.Tensor):
+        return out.mul_(slope)
+    return out if slope == 1.0 else out.mul_(slope)
+
+
+def chunk_tokens(vocabulary: int) -> int:
+    """Tokens whose float32 logits fill :data:`CHUNK_BYTES`."""
+    return max(16, CHUNK_BYTES // (4 * vocabulary))
+
+
+def head_token_logps(hidden_ND: torch.Tensor, head: nn.Module, target_N: torch.Tensor, scaling: HeadScaling) -> torch.Tensor:
+    """Log-prob of each target, shape (N,), float32, differentiable.
+
+    A plain ``nn.Linear`` head takes the fused path; any other (an adapter on the head,
+    a quantised one) is called chunk by chunk under activation checkpointing.
+    """
+    if type(head) is nn.Linear:
+        return _LinearHead.apply(hidden_ND, head.weight, head.bias, target_N, scaling)
+
+    def one(hidden_CD: torch.Tensor, target_C: torch.Tensor) -> torch.Tensor:
+        logits = scaling(head(hidden_CD).float())
+        return logits.gather(1, target_C[:, None]).squeeze(1) - logits.logsumexp(-1)
+
+    chunk = chunk_tokens(getattr(head, "out_features", 2**17))
+    pieces = zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True)
+    grad = torch.is_grad_enabled()
+    return torch.cat([checkpoint(one, h, t, use_reentrant=False) if grad else one(h, t) for h, t in pieces])
+
+
+@torch.no_grad()
+def head_log_sum_sq(hidden_ND: torch.Tensor, head: nn.Module, scaling: HeadScaling) -> torch.Tensor:
+    """log sum_v p(v)^2 per token, shape (N,): what WPO aligns its weights by (arXiv 2406.11827, eq. 2)."""
+    chunk = chunk_tokens(getattr(head, "out_features", 2**17))
+    out = []
+    for hidden_CD in hidden_ND.split(chunk):
+        logits = scaling(head(hidden_CD).float())
+        out.append((2 * logits).logsumexp(-1) - 2 * logits.logsumexp(-1))
+    return torch.cat(out)
+
+
+@torch.no_grad()
+def head_kl(
+    hidden_ND: torch.Tensor, ref_hidden_ND: torch.Tensor, head: nn.Module, ref_head: nn.Module, scaling: HeadScaling
+) -> torch.Tensor:
+    """KL(policy || reference) of the next token at each position, shape (N,), nats."""
+    chunk = chunk_tokens(getattr(head, "out_features", 2**17))
+    out = []
+    for hidden_CD, ref_CD in zip(hidden_ND.split(chunk), ref_hidden_ND.split(chunk), strict=True):
+        logp = scaling(head(hidden_CD).float()).log_softmax(-1)
+        ref_logp = scaling(ref_head(ref_CD).float()).log_softmax(-1)
+        out.append((logp.exp() * (logp - ref_logp)).sum(-1))
+    return torch.cat(out)
+
+
+class _Captured:
+    hidden: torch.Tensor | None = None
+
+
+@contextmanager
+def capture_head_input(head: nn.Module) -> Iterator[_Captured]:
+    """Keep what goes into the head, and let the head itself see one position only."""
+    captured = _Captured()
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        captured.hidden = args[0]
+        return (args[0][:, :1], *args[1:])
+
+    handle = head.register_forward_pre_hook(hook)
+    try:
+        yield captured
+    finally:
+        handle.remove()

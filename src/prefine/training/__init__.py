@@ -1,0 +1,1 @@
+"""Trainers on packs: DPO's family and SFT."""

@@ -1,0 +1,116 @@
+"""Configurations: TrainingArguments with TRL's names and defaults, and the packed core's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from prefine.errors import ConfigError
+from prefine.losses import LossOptions, check_losses
+from prefine.packing.budget import TokenBudget
+from prefine.packing.encoding import Encoder
+
+
+@dataclass
+class PackConfig(TrainingArguments):
+    """What every packed trainer takes, on top of ``transformers.TrainingArguments``."""
+
+    learning_rate: float = field(default=1e-6, metadata={"help": "Peak learning rate of AdamW."})
+    logging_steps: float = field(default=10, metadata={"help": "Log every so many optimizer steps."})
+    gradient_checkpointing: bool = field(default=True, metadata={"help": "Recompute activations in backward: less memory, more time."})
+    bf16: bool | None = field(default=None, metadata={"help": "Mixed bfloat16. Unset: on where CUDA hardware has it and fp16 is off."})
+    report_to: Any = field(default="none", metadata={"help": "Trackers to report to (wandb, tensorboard, ...)."})
+    model_init_kwargs: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Keyword arguments of from_pretrained when the model is given by name."}
+    )
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
+    disable_dropout: bool = field(default=True, metadata={"help": "Switch dropout off, so that policy and reference agree."})
+    max_length: int | None = field(default=1024, metadata={"help": "Most tokens of prompt + completion."})
+    max_prompt_length: int | None = field(default=None, metadata={"help": "Most tokens of the prompt."})
+    truncation_mode: str = field(
+        default="keep_start", metadata={"help": "A prompt that is too long: keep_start, keep_end, or drop the row."}
+    )
+    token_budget: str = field(
+        default="auto", metadata={"help": "Most tokens of one forward pass: auto or a number. Never changes a result."}
+    )
+    retain: str | None = field(
+        default=None, metadata={"help": "Other data (a file) mixed into each step, so that skills it shows are kept."}
+    )
+    retain_weight: float = field(default=0.1, metadata={"help": "Weight of the retention loss."})
+    retain_batch_size: int | None = field(
+        default=None, metadata={"help": "Retention examples a batch. Unset: as many as prompts in the batch."}
+    )
+
+    def __post_init__(self) -> None:
+        """Fill what depends on the machine and check our own fields."""
+        if not torch.cuda.is_available():
+            self.use_cpu = True  # else transformers refuses bf16 here, though the CPU computes it
+        if self.bf16 is None:
+            self.bf16 = bool(not self.fp16 and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False))
+        # transformers renamed gradient_checkpointing within the versions we support; both names work in all of them.
+        new: bool | None = getattr(self, "activation_checkpointing", None)
+        self.gradient_checkpointing = self.gradient_checkpointing if new is None else new
+        if hasattr(self, "activation_checkpointing"):
+            setattr(self, "activation_checkpointing", self.gradient_checkpointing)  # noqa: B010  absent in older versions
+        self.remove_unused_columns = False  # batches are prompt groups, not columns
+        TokenBudget.of(self.token_budget, "cpu")
+        Encoder(None, self.max_length, self.max_prompt_length, self.truncation_mode)
+        if self.retain_weight <= 0:
+            raise ConfigError(f"retain_weight is {self.retain_weight}; expected a number above 0; leave out --retain for none")
+        super().__post_init__()
+
+
+@dataclass
+class SFTConfig(PackConfig):
+    """Supervised fine-tuning on completions."""
+
+    learning_rate: float = field(default=2e-5, metadata={"help": "Peak learning rate of AdamW."})
+
+
+@dataclass
+class DPOConfig(PackConfig):
+    """Direct preference optimisation; names and defaults follow TRL 1.16."""
+
+    beta: float = field(default=0.1, metadata={"help": "Strength of the pull to the reference."})
+    loss_type: Any = field(default="sigmoid", metadata={"help": "A loss, or several; see the losses page."})
+    loss_weights: list[float] | None = field(default=None, metadata={"help": "A weight for each loss, when several."})
+    label_smoothing: float = field(default=0.0, metadata={"help": "Believed share of flipped labels."})
+    f_divergence_type: str = field(default="reverse_kl", metadata={"help": "reverse_kl, forward_kl, js_divergence or alpha_divergence."})
+    f_alpha_divergence_coef: float = field(default=0.5, metadata={"help": "Alpha of alpha_divergence."})
+    discopop_tau: float = field(default=0.05, metadata={"help": "DiscoPOP's temperature."})
+    simpo_gamma: float = field(default=0.5, metadata={"help": "SimPO's target margin."})
+    cpo_alpha: float = field(default=1.0, metadata={"help": "CPO's weight of the chosen NLL."})
+    ld_alpha: float | None = field(
+        default=None, metadata={"help": "Weight of the tokens by which one answer is longer (LD-DPO, arXiv 2409.06411)."}
+    )
+    use_weighting: bool = field(default=False, metadata={"help": "Weight pairs by the policy's probability (WPO)."})
+    precompute_ref_log_probs: bool = field(default=False, metadata={"help": "Compute reference log-probs once, before training."})
+    reference_cache_dir: str | None = field(
+        default=None, metadata={"help": "Folder for precomputed reference log-probs, reused by later runs."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check losses and their options before anything is loaded."""
+        names = self.loss_type if isinstance(self.loss_type, list) else str(self.loss_type).split("+")
+        self.loss_type = [str(n) for n in names]
+        self.loss_weights = check_losses(self.loss_type, self.loss_weights, self.loss_options())
+        if self.ld_alpha is not None and not 0 <= self.ld_alpha <= 1:
+            raise ConfigError(f"ld_alpha is {self.ld_alpha}; expected 0 (ignore the longer part) to 1 (plain DPO)")
+        if self.ld_alpha is not None and "sft" in self.loss_type:
+            raise ConfigError("ld_alpha changes what a log-prob is, and the sft loss would be wrong with it; leave one out")
+        super().__post_init__()
+
+    def loss_options(self) -> LossOptions:
+        """The numbers the losses read."""
+        return LossOptions(
+            self.beta,
+            self.label_smoothing,
+            self.discopop_tau,
+            self.simpo_gamma,
+            self.cpo_alpha,
+            self.f_divergence_type,
+            self.f_alpha_divergence_coef,
+        )

@@ -1,0 +1,308 @@
+"""The common trainer: batches of prompt groups, packs under a token budget, out-of-memory survived.
+
+A subclass says how a batch becomes gradients (:meth:`PackTrainer.batch_backward`); this
+file owns the split, the retry, retention, metrics and checkpoints.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer
+
+from prefine.errors import ModelError, PrefineError
+from prefine.packing.budget import TokenBudget
+from prefine.packing.encoding import Encoder
+from prefine.packing.group import PromptGroup
+from prefine.packing.pack import Pack
+from prefine.runs import COMPLETE
+from prefine.scoring.loading import add_adapter, load_model, load_tokenizer
+from prefine.scoring.proof import Proof, prove_layout
+from prefine.scoring.reference import Reference
+from prefine.scoring.scorer import Scorer
+from prefine.training.config import PackConfig
+from prefine.training.retention import Retention
+
+
+def collate(groups: list[PromptGroup]) -> dict[str, list[PromptGroup]]:
+    """A batch is its groups; packs are made later, under the budget of the moment."""
+    return {"groups": groups}
+
+
+class PackTrainer(Trainer):
+    """Base of Prefine's trainers. Arguments are those of TRL's trainers.
+
+    Raises:
+        PrefineError: a model, tokenizer or dataset that does not fit.
+    """
+
+    args: PackConfig
+
+    def __init__(
+        self,
+        model: str | nn.Module,
+        args: PackConfig,
+        train_dataset: Any,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        callbacks: list[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        peft_config: Any = None,
+        needs_reference: bool = False,
+        ref_model: str | nn.Module | None = None,
+    ) -> None:
+        if processing_class is None:
+            name = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", ""))
+            processing_class = load_tokenizer(name, args.trust_remote_code)
+        policy = _loaded(model, args)
+        if peft_config is not None:
+            if hasattr(policy, "peft_config"):
+                raise ModelError("the model already has an adapter and peft_config asks for another; give one of the two")
+            policy = add_adapter(policy, peft_config, args.gradient_checkpointing)
+        if args.disable_dropout:
+            _disable_dropout(policy)
+        self.proof: Proof = prove_layout(policy, args.max_length)
+        self.scorer = Scorer(policy, self.proof.layout)
+        self.encoder = Encoder(processing_class, args.max_length, args.max_prompt_length, args.truncation_mode)
+        train_groups = self.prepare(train_dataset, "train_dataset", self.encoder)
+        eval_groups = self._prepare_eval(eval_dataset)
+        self.retention = None
+        if args.retain is not None:
+            self.retention = Retention.load(args.retain, self.encoder, args.seed)
+            needs_reference = needs_reference or self.retention.uses_reference
+        self.reference = Reference(self.scorer, None if ref_model is None else _loaded(ref_model, args)) if needs_reference else None
+        self.external_reference = ref_model is not None
+        self.budget = TokenBudget.of(args.token_budget, args.device.type)
+        self._since_update: list[list[PromptGroup]] = []
+        self._sums: dict[str, dict[str, list[float]]] = {"train": defaultdict(lambda: [0.0, 0.0]), "eval": defaultdict(lambda: [0.0, 0.0])}
+        self._clock = time.perf_counter()
+        self._checked_start = False
+        self.on_event: Any = lambda kind, **what: None
+        super().__init__(
+            model=policy,
+            args=args,
+            data_collator=collate,
+            train_dataset=train_groups,
+            eval_dataset=eval_groups,
+            processing_class=processing_class,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        self.model_accepts_loss_kwargs = False
+        if self.reference is not None and not self.reference.is_policy:
+            self.reference.scorer.unwrapped.to(self.args.device)
+
+    # ---- data
+
+    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> list[PromptGroup]:
+        """Turn a dataset into prompt groups."""
+        raise NotImplementedError
+
+    def _prepare_eval(self, dataset: Any) -> Any:
+        if dataset is None:
+            return None
+        if isinstance(dataset, dict):
+            return {k: self._prepare_eval(v) for k, v in dataset.items()}
+        encoder = Encoder(self.encoder.tokenizer, self.encoder.max_length, self.encoder.max_prompt_length, self.encoder.truncation_mode)
+        return self.prepare(dataset, "eval_dataset", encoder)
+
+    # ---- gradients
+
+    def batch_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
+        """Accumulate ``scale`` x the batch's mean loss's gradient; return the unscaled loss, detached."""
+        raise NotImplementedError
+
+    def batch_loss(self, groups: list[PromptGroup]) -> torch.Tensor:
+        """The batch's mean loss without gradient, metrics noted under ``eval``."""
+        raise NotImplementedError
+
+    def packs(self, groups: Sequence[PromptGroup]) -> list[Pack]:
+        """Split a batch under the present budget."""
+        return [self.scorer.pack(part) for part in self.budget.split(groups, self.scorer.shares)]
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Backward through accelerate (loss scaling, distributed)."""
+        self.accelerator.backward(loss)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """One batch: gradients of its mean loss, whatever number of packs it takes."""
+        model.train()
+        if self.scorer.model is not model:
+            self.scorer.model = model
+        self._since_update.append(inputs["groups"])
+        try:
+            loss = self._batch(inputs["groups"], len(self._since_update) - 1)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            del error
+            loss = self._redo_smaller(model)
+        if self.accelerator.sync_gradients:
+            self._since_update.clear()
+        return loss
+
+    def _batch(self, groups: list[PromptGroup], micro: int) -> torch.Tensor:
+        scale = 1.0 / self.current_gradient_accumulation_steps
+        loss = self.batch_backward(groups, scale)
+        if self.retention is not None:
+            size = self.args.retain_batch_size or len(groups)
+            drawn = self.retention.draw(size, self.state.global_step, micro, self.accelerator.process_index)
+            retained = self._retain_backward(drawn, scale * self.args.retain_weight)
+            self.note("train", "retention/loss", retained.item(), len(drawn))
+            loss = loss + self.args.retain_weight * retained
+        return loss * scale
+
+    def _redo_smaller(self, model: nn.Module) -> torch.Tensor:
+        """Halve the budget and redo every batch since the last update, from zero gradients.
+
+        A backward that ran out of memory may have left part of its gradients behind.
+        """
+        while True:
+            largest = max(g.num_tokens(self.scorer.shares) for batch in self._since_update for g in batch)
+            tried = self.budget.tokens
+            total = max(sum(g.num_tokens(self.scorer.shares) for g in batch) for batch in self._since_update)
+            if tried <= largest or not self.budget.halve(total):
+                raise ModelError(
+                    f"out of memory with a single prompt of {largest} tokens; lower max_length, switch gradient_checkpointing on, "
+                    "or train with LoRA or in 4-bit"
+                )
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.on_event("out_of_memory", step=self.state.global_step, token_budget_before=tried, token_budget=self.budget.tokens)
+            warnings.warn(f"out of memory at {tried} tokens a pass; going on with {self.budget.tokens}, same result", stacklevel=2)
+            model.zero_grad(set_to_none=True)
+            for name in list(self._sums["train"]):
+                if name != "tokens":
+                    del self._sums["train"][name]
+            try:
+                losses = [self._batch(groups, micro) for micro, groups in enumerate(self._since_update)]
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                continue
+            return losses[-1]
+
+    def _retain_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
+        assert self.retention is not None
+        total_tokens = sum(len(g.completion_ids[0]) for g in groups)
+        total = torch.zeros((), device=self.args.device)
+        for part in self.budget.split(groups, self.scorer.shares):
+            pack = self.scorer.pack(part)
+            ref_hidden = self.reference.hidden(pack) if self.retention.uses_reference and self.reference else None
+            with self.scorer.attending(pack):
+                with self.compute_loss_context_manager():
+                    losses_N = self.retention.token_losses(self.scorer, self.reference, pack, ref_hidden)
+                    loss = losses_N.sum() / total_tokens
+                self.backward(loss * scale)
+            total += loss.detach()
+        return total
+
+    # ---- evaluation and logs
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[torch.Tensor | None, None, None]:
+        """Loss and metrics of an evaluation batch."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.batch_loss(inputs["groups"]), None, None
+
+    def note(self, mode: str, name: str, total: float, count: float = 1.0) -> None:
+        """Add to a metric's sum and count; logged as their ratio."""
+        sums = self._sums[mode][name]
+        sums[0] += total * count
+        sums[1] += count
+
+    def note_pack(self, pack: Pack) -> None:
+        """Count tokens computed, and tokens that sharing saved."""
+        self.note("train", "tokens", 1.0, pack.num_tokens)
+        self.note("train", "tokens_unshared", 1.0, pack.num_tokens_unshared)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the metrics gathered since the last log."""
+        mode = "eval" if any(k.startswith("eval_") for k in logs) else "train"
+        names = sorted(self._sums[mode])
+        if names:
+            table = torch.tensor([self._sums[mode][n] for n in names], dtype=torch.float64, device="cpu")
+            if self.accelerator.num_processes > 1:
+                table = self.accelerator.reduce(table.float().to(self.args.device)).double().cpu()
+            means = {n: (s / c if c else 0.0, c) for n, (s, c) in zip(names, table.tolist(), strict=True)}
+            self._sums[mode].clear()
+            tokens, unshared = means.pop("tokens", (0.0, 0.0))[1], means.pop("tokens_unshared", (0.0, 0.0))[1]
+            prefix = "eval_" if mode == "eval" else ""
+            logs |= {prefix + name: mean for name, (mean, _) in means.items()}
+            if tokens:
+                now = time.perf_counter()
+                logs["tokens_per_second"] = round(tokens / max(now - self._clock, 1e-9), 1)
+                logs["tokens_saved_by_sharing"] = round(1 - tokens / unshared, 4)
+                logs["peak_memory_bytes"] = float(peak_memory_bytes())
+                self._clock = now
+        super().log(logs, start_time)
+
+    # ---- checkpoints
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            (folder / COMPLETE).touch()
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        if self.reference is not None and self.reference.adapter is not None:
+            folder = output_dir or self.args.output_dir
+            model.save_pretrained(folder, selected_adapters=[model.active_adapter])
+            self.processing_class.save_pretrained(folder)
+            torch.save(self.args, Path(folder) / "training_args.bin")
+            return
+        super()._save(output_dir, state_dict)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA's and the CPU allocator's words for it."""
+    if isinstance(error, PrefineError):
+        return False
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def peak_memory_bytes() -> int:
+    """Peak of the CUDA allocator, or of this process's resident memory."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    import resource
+
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024
+
+
+def _disable_dropout(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "attn_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
+def _loaded(model: str | nn.Module, args: PackConfig) -> nn.Module:
+    if isinstance(model, nn.Module):
+        return model
+    loaded: nn.Module = load_model(model, trust_remote_code=args.trust_remote_code, **_init_kwargs(args))
+    return loaded
+
+
+def _init_kwargs(args: PackConfig) -> dict[str, Any]:
+    kwargs = dict(args.model_init_kwargs or {})
+    for alias in ("torch_dtype", "dtype"):
+        value = kwargs.get(alias)
+        if isinstance(value, str) and value != "auto":
+            kwargs[alias] = getattr(torch, value)
+    if "torch_dtype" in kwargs:
+        kwargs["dtype"] = kwargs.pop("torch_dtype")
+    return kwargs

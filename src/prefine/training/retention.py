@@ -1,0 +1,71 @@
+"""Retention: other data mixed into each step, so that preference training keeps what it shows.
+
+InstructGPT's PPO-ptx (arXiv 2203.02155, eq. 2) for any preference trainer: log-likelihood
+where the data has answers, KL to the reference where it has prompts alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from prefine.errors import DataError
+from prefine.packing.encoding import Encoder, prompt_only
+from prefine.packing.group import PromptGroup
+from prefine.packing.pack import Pack
+from prefine.preferences.examples import load_examples
+from prefine.scoring.reference import Reference
+from prefine.scoring.scorer import Scorer
+from prefine.scoring.token_logps import chunk_tokens
+
+
+class Retention:
+    """Groups to retain, drawn by step so that a resumed run draws the same."""
+
+    def __init__(self, groups: list[PromptGroup], uses_reference: bool, seed: int) -> None:
+        self.groups = groups
+        self.uses_reference = uses_reference
+        self.seed = seed
+
+    @classmethod
+    def load(cls, source: str, encoder: Encoder, seed: int) -> Retention:
+        """Read and encode ``source``; all rows have answers, or none has."""
+        examples = load_examples(source)
+        own = Encoder(encoder.tokenizer, encoder.max_length, encoder.max_prompt_length, encoder.truncation_mode)
+        with_answers = [answer is not None for _, answer in examples]
+        if any(with_answers) and not all(with_answers):
+            row = with_answers.index(False) + 1
+            raise DataError(f"{source}, row {row}: has no answer while other rows do; split the file, or drop the answers")
+        if with_answers[0]:
+            encoded = [own.encode(p, [a], i) for i, (p, a) in enumerate(examples, 1) if a is not None]
+            groups = [g for g in encoded if g is not None]
+        else:
+            ids = [own.prompt_ids(p)[: encoder.max_length] for p, _ in examples]
+            groups = [prompt_only(x, i) for i, x in enumerate(ids, 1) if len(x) > 1]
+        if not groups:
+            raise DataError(f"{source}: none of its {len(examples)} rows is left after encoding")
+        return cls(groups, not with_answers[0], seed)
+
+    def draw(self, size: int, step: int, micro: int, process: int) -> list[PromptGroup]:
+        """``size`` groups without repeats (with, where there are fewer)."""
+        generator = np.random.default_rng((self.seed, step, micro, process))
+        picks = generator.choice(len(self.groups), size, replace=size > len(self.groups))
+        return [self.groups[i] for i in picks]
+
+    def token_losses(self, scorer: Scorer, reference: Reference | None, pack: Pack, ref_hidden: torch.Tensor | None) -> torch.Tensor:
+        """Loss of each scored token, shape (N,): negative log-likelihood or KL(reference || policy)."""
+        hidden = scorer.hidden(pack)
+        if ref_hidden is None or reference is None:
+            return -scorer.head_logps(hidden, pack)
+        ref_head = reference.scorer.head
+
+        def one(hidden_CD: torch.Tensor, ref_CD: torch.Tensor) -> torch.Tensor:
+            logp = scorer.scaling(scorer.head(hidden_CD).float()).log_softmax(-1)
+            with torch.no_grad():
+                ref_logp = scorer.scaling(ref_head(ref_CD).float()).log_softmax(-1)
+            return (ref_logp.exp() * (ref_logp - logp)).sum(-1)
+
+        chunk = chunk_tokens(getattr(scorer.head, "out_features", 2**17))
+        pieces = zip(hidden.split(chunk), ref_hidden.split(chunk), strict=True)
+        return torch.cat([checkpoint(one, h, r, use_reentrant=False) for h, r in pieces])

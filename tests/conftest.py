@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+torch.set_num_threads(2)
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("real data is not at hand")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def lab_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the lab's untrained model and tokenizer."""
+    from prefine.lab.model import build_model, build_tokenizer
+
+    folder = tmp_path_factory.mktemp("lab-model")
+    build_model(0, hidden=32, layers=2).save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def lab_pairs(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Pairs of the lab's corpus replies, better one chosen."""
+    import random
+
+    from prefine.lab.language import corpus_reply, gold, split_tickets
+
+    rng = random.Random(seed)
+    tickets, _ = split_tickets()
+    rows: list[dict[str, Any]] = []
+    while len(rows) < count:
+        ticket = rng.choice(tickets)
+        answers = sorted((corpus_reply(ticket, rng) for _ in range(2)), key=lambda a: gold(ticket.prompt, a).score)
+        if answers[0] != answers[1]:
+            turn = [{"role": "user", "content": ticket.prompt}]
+            rows.append({"prompt": turn, "chosen": answers[1], "rejected": answers[0]})
+    return rows
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import json
+
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in lab_pairs(64)))
+    return path

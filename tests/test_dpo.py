@@ -1,0 +1,270 @@
+"""The DPO trainer: TRL's trajectory, split-invariance, out of memory, resume, references, retention."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from conftest import lab_pairs
+from prefine import DPOConfig, DPOTrainer
+from prefine.errors import ConfigError, ModelError
+from prefine.packing.budget import TokenBudget
+from prefine.runs import COMPLETE, RunDirectory
+from prefine.scoring.scorer import Scorer
+
+PAIRS = lab_pairs(64)
+
+
+def config(folder: Path, **changes: Any) -> DPOConfig:
+    settings: dict[str, Any] = {
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1e-3,
+        "max_steps": 6,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "seed": 3,
+    }
+    return DPOConfig(output_dir=str(folder), **{**settings, **changes})
+
+
+def losses(trainer: Any, key: str = "loss") -> list[float]:
+    return [entry[key] for entry in trainer.state.log_history if key in entry]
+
+
+def trained(model: Path | Any, folder: Path, rows: Any = None, peft: Any = None, **changes: Any) -> DPOTrainer:
+    trainer = DPOTrainer(str(model) if isinstance(model, Path) else model, None, config(folder, **changes), train_dataset=rows or PAIRS,
+                         processing_class=None if isinstance(model, Path) else changes.get("tokenizer"), peft_config=peft)  # fmt: skip
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_fifty_steps_equal_trl(lab_model: Path, tmp_path: Path) -> None:
+    trl = pytest.importorskip("trl")
+    rows = [r | {"chosen": _turn(r["chosen"]), "rejected": _turn(r["rejected"])} for r in PAIRS]
+    common = {"max_steps": 50, "logging_steps": 1, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "seed": 3,
+              "save_strategy": "no", "disable_tqdm": True, "report_to": "none", "gradient_checkpointing": False}  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(lab_model)
+    theirs = trl.DPOTrainer(
+        AutoModelForCausalLM.from_pretrained(lab_model, dtype=torch.float32),
+        args=trl.DPOConfig(output_dir=str(tmp_path / "trl"), bf16=False, use_cpu=True, **common),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+    theirs.train()
+    ours = DPOTrainer(str(lab_model), args=DPOConfig(output_dir=str(tmp_path / "ours"), **common), train_dataset=Dataset.from_list(rows))
+    ours.train()
+    assert len(losses(ours)) == 50
+    assert losses(ours) == pytest.approx(losses(theirs), abs=1e-4)
+    for key in ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected"):
+        assert losses(ours, key) == pytest.approx(losses(theirs, key), rel=2e-3, abs=2e-3), key
+    assert losses(ours)[-1] < 0.6 < losses(ours)[0]
+
+
+def _turn(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+@pytest.mark.parametrize("loss", [["sigmoid"], ["aot"], ["kto"], ["sigmoid", "sft"], ["aot_unpaired", "sigmoid"]])
+def test_the_split_does_not_change_the_trajectory(lab_model: Path, tmp_path: Path, loss: list[str]) -> None:
+    whole = trained(lab_model, tmp_path / "a", loss_type=loss)
+    split = trained(lab_model, tmp_path / "b", loss_type=loss, token_budget="60")
+    accumulated = trained(lab_model, tmp_path / "c", loss_type=loss, per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    assert losses(split) == pytest.approx(losses(whole), rel=1e-4)
+    if loss == ["sigmoid"]:  # the others are defined on the batch, so half batches are another loss
+        assert losses(accumulated) == pytest.approx(losses(whole), rel=1e-4)
+
+
+def test_starts_at_ln_2_and_says_what_sharing_saved(lab_model: Path, tmp_path: Path) -> None:
+    first = trained(lab_model, tmp_path, max_steps=2).state.log_history[0]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert first["rewards/margins"] == pytest.approx(0, abs=1e-6)
+    assert 0.1 < first["tokens_saved_by_sharing"] < 0.5
+    assert first["tokens_per_second"] > 0
+    assert first["peak_memory_bytes"] > 1e6
+
+
+@pytest.mark.filterwarnings("ignore:out of memory")
+@pytest.mark.parametrize("loss", [["sigmoid"], ["aot"]])
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_out_of_memory_goes_on_with_the_same_result(
+    lab_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, loss: list[str]
+) -> None:
+    settings = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 4, "loss_type": loss}
+    plain = trained(lab_model, tmp_path / "a", **settings)
+    limit, raised = 100, []
+    true_hidden = Scorer.hidden
+
+    class Fails(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            raised.append("backward")
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def hidden(self: Scorer, pack: Any) -> torch.Tensor:
+        out = true_hidden(self, pack)
+        if pack.num_tokens > limit:
+            if where == "forward":
+                raised.append("forward")
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            if torch.is_grad_enabled():
+                return Fails.apply(out)
+        return out
+
+    monkeypatch.setattr(Scorer, "hidden", hidden)
+    tight = trained(lab_model, tmp_path / "b", **settings)
+    assert raised
+    assert tight.budget.tokens <= limit
+    assert losses(tight) == pytest.approx(losses(plain), rel=1e-4)
+
+
+def test_out_of_memory_with_one_prompt_is_an_error(lab_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(self: Scorer, pack: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer = DPOTrainer(str(lab_model), args=config(tmp_path), train_dataset=PAIRS)
+    monkeypatch.setattr(Scorer, "hidden", hidden)
+    with pytest.warns(UserWarning, match="out of memory"), pytest.raises(ModelError, match="single prompt"):
+        trainer.train()
+
+
+def test_lora_reference_is_the_adapter_off(lab_model: Path, tmp_path: Path) -> None:
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    trainer = trained(lab_model, tmp_path, peft=lora, learning_rate=1e-2)
+    assert trainer.reference is not None
+    assert trainer.reference.is_policy
+    assert losses(trainer)[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert losses(trainer)[-1] < losses(trainer)[0]
+    trainer.save_model(str(tmp_path / "adapter"))
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_training_an_adapter_further_starts_from_it(lab_model: Path, tmp_path: Path) -> None:
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    trained(lab_model, tmp_path / "a", peft=lora, learning_rate=1e-2).save_model(str(tmp_path / "adapter"))
+    shutil.copytree(lab_model, tmp_path / "tokenizer")
+    again = trained(tmp_path / "adapter", tmp_path / "b")
+    assert losses(again)[0] == pytest.approx(math.log(2), abs=1e-5)  # not the bare base
+    again.save_model(str(tmp_path / "second"))
+    assert not (tmp_path / "second" / "reference").exists()
+
+
+def test_precomputed_reference_is_the_same_and_cached_by_content(lab_model: Path, tmp_path: Path) -> None:
+    live = trained(lab_model, tmp_path / "a")
+    cache = tmp_path / "cache"
+    settings = {"precompute_ref_log_probs": True, "reference_cache_dir": str(cache)}
+    first = trained(lab_model, tmp_path / "b", **settings)
+    assert losses(first) == pytest.approx(losses(live), rel=1e-5)
+    trained(lab_model, tmp_path / "c", **settings, learning_rate=2e-3)
+    assert len(list(cache.iterdir())) == 1  # a new learning rate reuses it
+    trained(lab_model, tmp_path / "d", **settings, max_length=22)
+    assert len(list(cache.iterdir())) == 2  # another truncation does not
+
+
+def test_in_memory_weights_are_the_reference(lab_model: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(lab_model, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    trainer = DPOTrainer(model, args=config(tmp_path, max_steps=1), train_dataset=PAIRS)  # tokenizer from the folder
+    trainer.train()
+    assert losses(trainer)[0] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_a_given_reference_that_is_not_the_start_is_warned_of(lab_model: Path, tmp_path: Path) -> None:
+    other = AutoModelForCausalLM.from_pretrained(lab_model, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.5)
+    trainer = DPOTrainer(str(lab_model), other, config(tmp_path, max_steps=1), train_dataset=PAIRS)
+    with pytest.warns(UserWarning, match="not the policy's start"):
+        trainer.train()
+
+
+def test_resume_continues_the_trajectory(lab_model: Path, tmp_path: Path, pairs_file: Path) -> None:
+    changes = {"save_strategy": "steps", "save_steps": 2, "retain": str(_facts(tmp_path)), "max_steps": 6}
+    whole = trained(lab_model, tmp_path / "run" / "checkpoints", **changes)
+    run = RunDirectory(tmp_path / "run")
+    assert run.last_checkpoint() == tmp_path / "run" / "checkpoints" / "checkpoint-6"
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-6")
+    (tmp_path / "run" / "checkpoints" / "checkpoint-4" / COMPLETE).unlink()  # killed while it was written
+    again = DPOTrainer(str(lab_model), args=config(tmp_path / "run" / "checkpoints", **changes), train_dataset=PAIRS)
+    again.train(resume_from_checkpoint=str(run.last_checkpoint()))
+    assert [e["step"] for e in again.state.log_history if "loss" in e] == [1, 2, 3, 4, 5, 6]
+    assert losses(again) == pytest.approx(losses(whole), rel=1e-6)
+
+
+def _facts(folder: Path, answers: bool = True) -> Path:
+    path = folder / "facts.jsonl"
+    rows = [
+        {"prompt": [{"role": "user", "content": f"what is {i} plus 1"}]} | ({"answer": str(i + 1)} if answers else {}) for i in range(9)
+    ]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_retention_pulls_the_other_data(lab_model: Path, tmp_path: Path, answers: bool) -> None:
+    trainer = trained(lab_model, tmp_path, retain=str(_facts(tmp_path, answers)), retain_weight=1.0 if answers else 30.0, max_steps=12)
+    series = losses(trainer, "retention/loss")
+    if answers:
+        assert series[-1] < series[0]
+    else:
+        assert series[0] == pytest.approx(0, abs=1e-6)  # KL to the reference at the start
+        free = trained(lab_model, tmp_path / "free", retain=str(_facts(tmp_path, answers)), retain_weight=1e-9, max_steps=12)
+        assert losses(free, "retention/loss")[-1] > 2 * series[-1]
+
+
+@pytest.mark.parametrize("changes", [{"ld_alpha": 0.5}, {"use_weighting": True}, {"loss_type": "simpo"}, {"loss_type": "orpo"}])
+def test_variants_train(lab_model: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    series = losses(trained(lab_model, tmp_path, max_steps=15, **changes))
+    assert sum(series[-3:]) < sum(series[:3])
+
+
+def test_evaluation_metrics(lab_model: Path, tmp_path: Path) -> None:
+    trainer = DPOTrainer(str(lab_model), args=config(tmp_path), train_dataset=PAIRS, eval_dataset=PAIRS[:20])
+    found = trainer.evaluate()
+    assert found["eval_loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert any("eval_rewards/margins" in e for e in trainer.state.log_history)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss_type": "sigmod"}, "did you mean 'sigmoid'"),
+        ({"truncation_mode": "keep_ends"}, "keep_end"),
+        ({"token_budget": "lots"}, "token_budget"),
+        ({"max_length": 0}, "max_length"),
+        ({"loss_type": "ipo", "label_smoothing": 0.1}, "would ignore"),
+    ],
+)
+def test_bad_options_before_anything_is_loaded(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(tmp_path, **changes)
+
+
+def test_budget_splits_in_order_and_halves() -> None:
+    import numpy as np
+
+    from prefine.packing.group import PromptGroup, as_ids
+
+    groups = [PromptGroup(as_ids(np.arange(n)), (as_ids([1]), as_ids([2, 3]))) for n in (5, 9, 30, 2, 2)]
+    budget = TokenBudget(16)  # sizes 6, 10, 31, 3, 3
+    assert [[len(g.prompt_ids) for g in part] for part in budget.split(groups)] == [[5, 9], [30], [2, 2]]
+    assert budget.halve(1000)
+    assert budget.tokens == 8
+    assert not TokenBudget(1).halve(1)

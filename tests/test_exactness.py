@@ -1,0 +1,162 @@
+"""Packs are exact: log-probs and gradients equal plain forwards, over many architectures."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from prefine.packing.group import PromptGroup, as_ids
+from prefine.scoring.proof import _unseen_window, plain_token_logps, prove_layout
+from prefine.scoring.scorer import Scorer
+
+TINY: dict[str, Any] = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+SHARING: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"sliding_window": 6},
+    "mixtral": {"sliding_window": None, "num_local_experts": 2},
+    "qwen2": {},
+    "qwen3": {},
+    "qwen2_moe": {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
+    "qwen3_moe": {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16},
+    "gemma": {},
+    "gemma2": {"sliding_window": 6, "query_pre_attn_scalar": 8},
+    "gemma3_text": {"sliding_window": 6, "query_pre_attn_scalar": 8},
+    "phi": {},
+    "phi3": {},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128},
+    "gpt_neox": {},
+    "cohere": {},
+    "cohere2": {"sliding_window": 6},
+    "granite": {"logits_scaling": 4.0},
+    "olmo": {},
+    "olmo2": {},
+    "olmo3": {"sliding_window": 6},
+    "starcoder2": {"sliding_window": None},
+    "stablelm": {},
+    "gpt_oss": {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 6},
+    "smollm3": {},
+    "glm": {},
+    "glm4": {},
+    "ernie4_5": {},
+    "helium": {},
+}
+NOT_SHARING: dict[str, dict[str, Any]] = {
+    "bloom": {"n_layer": 2, "n_head": 4},
+    "mamba": {"state_size": 4},
+    "qwen3_next": {
+        "num_experts": 2,
+        "num_experts_per_tok": 1,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "layer_types": ["linear_attention", "full_attention"],
+    },
+    "qwen3_5_text": {
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "layer_types": ["linear_attention", "full_attention"],
+    },
+}
+
+
+def build(name: str, extra: dict[str, Any]) -> torch.nn.Module:
+    torch.manual_seed(0)
+    known = AutoConfig.for_model(name)
+    wanted = {**TINY, **extra}
+    usable = {k: v for k, v in wanted.items() if k in extra or hasattr(known, k)}
+    config = AutoConfig.for_model(name, **usable)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    for parameter in model.parameters():  # far from uniform, so that wrong attention shows
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def groups() -> list[PromptGroup]:
+    rng = np.random.default_rng(1)
+
+    def draw(n: int) -> Any:
+        return as_ids(rng.integers(3, 96, n, dtype=np.int32))
+
+    return [PromptGroup(draw(9), (draw(6), draw(11))), PromptGroup(draw(1), (draw(1), draw(4), draw(2))), PromptGroup(draw(14), (draw(5),))]
+
+
+def gradients(model: torch.nn.Module, loss: torch.Tensor) -> list[torch.Tensor]:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+
+@pytest.mark.parametrize("name", list(SHARING))
+def test_pack_equals_plain_forwards(name: str) -> None:
+    model = build(name, SHARING[name])
+    proof = prove_layout(model, 64)
+    assert proof.layout == "shared", proof
+    batch = groups()
+    scorer = Scorer(model)
+    pack = scorer.pack(batch)
+    weights = torch.linspace(-1, 2, len(pack.target_N))
+    with scorer.attending(pack):
+        packed = scorer.token_logps(pack)
+        packed_gradients = gradients(model, (packed * weights).sum())
+    plain = torch.cat([plain_token_logps(model, g) for g in batch])
+    torch.testing.assert_close(packed, plain, rtol=1e-5, atol=1e-5)
+    plain_gradients = gradients(model, (_plain_with_grad(model, batch) * weights).sum())
+    scale = max(float(g.abs().max()) for g in plain_gradients)
+    for ours, theirs in zip(packed_gradients, plain_gradients, strict=True):
+        torch.testing.assert_close(ours / scale, theirs / scale, rtol=1e-4, atol=1e-5)
+
+
+def _plain_with_grad(model: torch.nn.Module, batch: list[PromptGroup]) -> torch.Tensor:
+    out = []
+    for group in batch:
+        for completion in group.completion_ids:
+            ids = torch.tensor([*group.prompt_ids.tolist(), *completion.tolist()])
+            logits = model(input_ids=ids[None], use_cache=False).logits[0]
+            out.append(logits[:-1].log_softmax(-1).gather(1, ids[1:, None]).squeeze(1)[-len(completion) :])
+    return torch.cat(out)
+
+
+@pytest.mark.parametrize("name", list(NOT_SHARING))
+def test_proof_catches_what_does_not_go_through_the_hook(name: str) -> None:
+    model = build(name, NOT_SHARING[name])
+    proof = prove_layout(model, 64)
+    assert proof.layout == "padded"
+    assert "not exact" in proof.sentence()
+    batch = groups()
+    scorer = Scorer(model, proof.layout)
+    pack = scorer.pack(batch)
+    with torch.no_grad(), scorer.attending(pack):
+        padded = scorer.token_logps(pack)
+    torch.testing.assert_close(padded, torch.cat([plain_token_logps(model, g) for g in batch]), rtol=1e-4, atol=1e-4)
+
+
+def test_sharing_is_refused_when_a_window_would_be_ignored() -> None:
+    config = SimpleNamespace(layer_types=["sliding_attention"], sliding_window=6)
+    assert "window of 6" in _unseen_window(config, {None}, 2, 64)
+    assert "window of 6" in _unseen_window(config, {None}, 2, None)
+    assert not _unseen_window(config, {6}, 2, 64)
+    assert not _unseen_window(config, {None}, 2, 6)  # no sequence can outgrow it
+    assert "AttentionInterface" in _unseen_window(config, set(), 0, 64)
