@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from prefine.packing import varlen
 from prefine.packing.pack import Span
 
 NAME = "prefine"
@@ -32,6 +33,7 @@ class _Active:
     """The layout in force, and what the attention function has seen since it was set."""
 
     spans: Sequence[Span] | None = None
+    varlen: varlen.VarlenLayout | None = None
     calls: int = 0
     windows: ClassVar[set[int | None]] = set()
 
@@ -44,14 +46,14 @@ def attend(model: torch.nn.Module, spans: Sequence[Span] | None) -> Iterator[typ
         return
     configs = _configs(model)
     before = [config._attn_implementation for config in configs]
-    outer = _Active.spans
-    _Active.spans, _Active.calls, _Active.windows = spans, 0, set()
+    outer = _Active.spans, _Active.varlen
+    _Active.spans, _Active.varlen, _Active.calls, _Active.windows = spans, None, 0, set()
     try:
         for config in configs:
             config._attn_implementation_internal = NAME
         yield _Active
     finally:
-        _Active.spans = outer
+        _Active.spans, _Active.varlen = outer
         for config, name in zip(configs, before, strict=True):
             config._attn_implementation_internal = name
 
@@ -87,12 +89,31 @@ def shared_prefix_attention(
     assert spans is not None, "shared-prefix attention outside attend()"
     _Active.calls += 1
     _Active.windows.add(sliding_window)
+    if not module.training:
+        dropout = 0.0
+    if softcap is None and s_aux is None and varlen.usable(query, value, dropout, sliding_window):
+        if _Active.varlen is None:
+            _Active.varlen = varlen.VarlenLayout.of(spans, query.device)
+        return varlen.varlen_attention(query, key, value, _Active.varlen, scaling, sliding_window), None
+    return plain_attention(query, key, value, spans, dropout, scaling, sliding_window, softcap, s_aux), None
+
+
+def plain_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    spans: Sequence[Span],
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """One scaled-dot-product call a sequence: every device, every option; returns (1, T, H, D)."""
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key = key.repeat_interleave(groups, dim=1)
         value = value.repeat_interleave(groups, dim=1)
-    if not module.training:
-        dropout = 0.0
     # The prompt and its first completion are one ordinary causal sequence; every
     # further completion attends to a copy of the prompt's keys followed by its own.
     sizes = [n for s in spans for n in (s.prompt + s.completions[0], *s.completions[1:])]
@@ -111,7 +132,7 @@ def shared_prefix_attention(
             out = _attention(queries[at + member], own_key, own_value, dropout, scaling, sliding_window, softcap, s_aux)
             outputs.append(out.transpose(1, 2))
         at += len(span.completions)
-    return torch.cat(outputs, dim=1), None
+    return torch.cat(outputs, dim=1)
 
 
 def _attention(

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,6 +128,12 @@ def check_matches(policy: Any, reference: Any) -> None:
         raise ModelError(
             f"the reference has {theirs} token embeddings, the policy {ours}: their log-probs cannot be compared; "
             "give a reference with the policy's tokenizer, or leave it out to use the policy's start"
+        )
+    if policy.config.model_type != reference.config.model_type:
+        warnings.warn(
+            f"the reference is a {reference.config.model_type}, the policy a {policy.config.model_type}: "
+            "comparable only if both use the same tokenizer",
+            stacklevel=2,
         )
     if policy is reference:
         raise ModelError("model and ref_model are the same object: the reference would move with the policy; leave ref_model out")

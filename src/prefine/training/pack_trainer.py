@@ -10,11 +10,13 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer
 
 from prefine.errors import ModelError, PrefineError
@@ -137,16 +139,30 @@ class PackTrainer(Trainer):
         if self.scorer.model is not model:
             self.scorer.model = model
         self._since_update.append(inputs["groups"])
-        try:
-            loss = self._batch(inputs["groups"], len(self._since_update) - 1)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            del error
-            loss = self._redo_smaller(model)
+        quiet = model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+        with quiet:
+            try:
+                loss = self._batch(inputs["groups"], len(self._since_update) - 1)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                del error
+                loss = self._redo_smaller(model)
         if self.accelerator.sync_gradients:
             self._since_update.clear()
+            self._average_gradients(model)
         return loss
+
+    def _average_gradients(self, model: nn.Module) -> None:
+        """Average over processes once, after all packs: their number may differ between processes."""
+        if not isinstance(model, DistributedDataParallel):
+            return
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        flat = torch._utils._flatten_dense_tensors(gradients)
+        torch.distributed.all_reduce(flat)
+        flat /= torch.distributed.get_world_size()
+        for gradient, mean in zip(gradients, torch._utils._unflatten_dense_tensors(flat, gradients), strict=True):
+            gradient.copy_(mean)
 
     def _batch(self, groups: list[PromptGroup], micro: int) -> torch.Tensor:
         scale = 1.0 / self.current_gradient_accumulation_steps

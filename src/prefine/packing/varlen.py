@@ -1,0 +1,126 @@
+"""The CUDA path of shared-prefix attention: one variable-length kernel call a layer.
+
+Each prompt with its first completion is one causal sequence; each further completion is a
+sequence of its own queries over a gathered copy of the prompt's keys and its own. Used for
+half precision where ``torch.nn.attention.varlen`` is there and a small comparison with the
+plain path, forward and backward, agrees on this GPU; else the plain path is taken.
+
+Legend: T tokens, K gathered keys, S sequences, H heads, D head size.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from prefine.packing.pack import Span
+
+
+@dataclass(frozen=True)
+class VarlenLayout:
+    """Sequences of a pack: where queries end (S+1), which keys each reads (K,), where those end (S+1)."""
+
+    query_ends: torch.Tensor
+    key_index_K: torch.Tensor
+    key_ends: torch.Tensor
+    max_queries: int
+    max_keys: int
+
+    @classmethod
+    def of(cls, spans: Sequence[Span], device: torch.device | str) -> VarlenLayout:
+        """Work out the sequences; those without queries (one-token completions) are left out."""
+        queries, keys, index, at = [], [], [], 0
+        for span in spans:
+            prompt = torch.arange(at, at + span.prompt)
+            start = at + span.prompt
+            for member, length in enumerate(span.completions):
+                own = torch.arange(start, start + length)
+                start += length
+                if member > 0 and length == 0:
+                    continue
+                queries.append(length + (span.prompt if member == 0 else 0))
+                keys.append(span.prompt + length)
+                index += [prompt, own]
+            at = start
+
+        def ends(lengths: list[int]) -> torch.Tensor:
+            return torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
+
+        return cls(ends(queries), torch.cat(index).to(device), ends(keys), max(queries), max(keys))
+
+
+def varlen_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: VarlenLayout, scaling: float | None, window: int | None
+) -> torch.Tensor:
+    """Attention by one kernel call; query (1, H, T, D), key and value with grouped heads; returns (1, T, H, D)."""
+    kernel, accepted = _kernel()
+    size = query.shape[-1]
+    if scaling is not None and abs(scaling - size**-0.5) > 1e-9:
+        query = query * (scaling * size**0.5)  # the kernel's own scale is 1 / sqrt(D) in every version
+    groups = query.shape[1] // key.shape[1]
+    keys, values = (x[0].transpose(0, 1).index_select(0, layout.key_index_K) for x in (key, value))
+    if groups > 1 and "enable_gqa" not in accepted:
+        keys, values = keys.repeat_interleave(groups, dim=1), values.repeat_interleave(groups, dim=1)
+    options: dict[str, Any] = {}
+    if "window_size" in accepted:
+        options["window_size"] = (-1 if window is None else window - 1, 0)
+    else:
+        options["is_causal"] = True
+    if groups > 1 and "enable_gqa" in accepted:
+        options["enable_gqa"] = True
+    out = kernel(
+        query[0].transpose(0, 1).contiguous(),
+        keys,
+        values,
+        layout.query_ends,
+        layout.key_ends,
+        layout.max_queries,
+        layout.max_keys,
+        **options,
+    )
+    return out[None]
+
+
+def usable(query: torch.Tensor, value: torch.Tensor, dropout: float, window: int | None) -> bool:
+    """Whether this layer's call can take the kernel."""
+    if not query.is_cuda or query.dtype not in (torch.float16, torch.bfloat16) or dropout > 0:
+        return False
+    if query.shape[-1] != value.shape[-1] or query.shape[-1] > 256:
+        return False
+    kernel, accepted = _kernel()
+    return kernel is not None and (window is None or "window_size" in accepted) and agrees(str(query.device), query.dtype)
+
+
+@lru_cache(maxsize=1)
+def _kernel() -> tuple[Callable[..., Any], frozenset[str]] | tuple[Any, frozenset[str]]:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None, frozenset()
+    return varlen_attn, frozenset(inspect.signature(varlen_attn).parameters)
+
+
+@lru_cache(maxsize=8)
+def agrees(device: str, dtype: torch.dtype) -> bool:
+    """Compare the kernel with the plain path on one small pack, forward and backward."""
+    from prefine.packing.attention import plain_attention
+
+    spans = (Span(7, (5, 9)), Span(3, (2, 0, 4)))
+    total = sum(s.prompt + sum(s.completions) for s in spans)
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, h, total, 64, generator=generator).to(device, dtype).requires_grad_() for h in (4, 2, 2))
+    weight = torch.randn(1, total, 4, 64, generator=generator).to(device, dtype)
+    results = []
+    try:
+        with torch.enable_grad():
+            ours = varlen_attention(query, key, value, VarlenLayout.of(spans, device), None, None)
+            for out in (ours, plain_attention(query, key, value, spans)):
+                results.append([out, *torch.autograd.grad((out * weight).sum(), (query, key, value))])
+    except (RuntimeError, ValueError, TypeError, NotImplementedError):
+        return False
+    return all(torch.allclose(a.float(), b.float(), rtol=3e-2, atol=3e-2) for a, b in zip(*results, strict=True))
