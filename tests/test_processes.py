@@ -25,7 +25,8 @@ args = DPOConfig(output_dir=out, per_device_train_batch_size=batch, max_steps=5,
 trainer = DPOTrainer(model, args=args, train_dataset=lab_pairs(64))
 trainer.train()
 if trainer.is_world_process_zero():
-    json.dump([[e["loss"], e["rewards/margins"], e["grad_norm"]] for e in trainer.state.log_history if "loss" in e], open(out + ".json", "w"))
+    logs = [e for e in trainer.state.log_history if "loss" in e]
+    json.dump([[e["loss"], e["rewards/margins"], e["grad_norm"]] for e in logs], open(out + ".json", "w"))
 """
 
 

@@ -73,7 +73,7 @@ def varlen_attention(
         options["is_causal"] = True
     if groups > 1 and "enable_gqa" in accepted:
         options["enable_gqa"] = True
-    out = kernel(
+    out: torch.Tensor = kernel(
         query[0].transpose(0, 1).contiguous(),
         keys,
         values,
