@@ -36,8 +36,8 @@ class Settings:
 
     seed: int = 0
     sft_steps: int = 600
-    sft_chat_per_step: int = 63
-    sft_facts_per_step: int = 66
+    sft_chat_per_step: int = 50
+    sft_facts_per_step: int = 90
     sft_learning_rate: float = 3e-3
     pair_prompts: int = 1500
     label_flips: float = 0.10
@@ -47,7 +47,7 @@ class Settings:
     dpo_beta: float = 0.1
     dpo_nll_weight: float = 0.2
     retain: bool = True
-    retain_weight: float = 0.1
+    retain_weight: float = 0.2
     samples_per_prompt: int = 2
 
     def quick(self) -> Settings:
