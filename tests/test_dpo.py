@@ -268,3 +268,20 @@ def test_budget_splits_in_order_and_halves() -> None:
     assert budget.halve(1000)
     assert budget.tokens == 8
     assert not TokenBudget(1).halve(1)
+
+
+def test_trl_options_that_change_nothing_are_said_to(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="dataset_num_proc: of no effect"):
+        config(tmp_path, dataset_num_proc=4)
+
+
+def test_adapters_on_a_bfloat16_base_train_and_score(lab_model: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(lab_model, dtype=torch.bfloat16)
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    trainer = DPOTrainer(model, args=config(tmp_path, bf16=True, learning_rate=1e-2), train_dataset=PAIRS, peft_config=lora)
+    trainer.train()
+    assert losses(trainer)[0] == pytest.approx(math.log(2), abs=1e-3)
+    assert losses(trainer)[-1] < losses(trainer)[0]
+    trained_parameters = {p.dtype for p in model.parameters() if p.requires_grad}
+    assert trained_parameters == {torch.float32}
+    assert torch.isfinite(trainer.scorer.completion_logps(list(trainer.train_dataset)[:2])).all()  # outside autocast

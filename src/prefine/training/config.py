@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,9 @@ from prefine.errors import ConfigError
 from prefine.losses import LossOptions, check_losses
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
+
+MACHINE_OPTIONS = ("padding_free", "pad_to_multiple_of", "dataset_num_proc", "precompute_ref_batch_size")
+"""TRL's options that only say how its machine runs: taken, so that scripts move over, and said to have no effect."""
 
 
 @dataclass
@@ -87,6 +91,12 @@ class DPOConfig(PackConfig):
         default=None, metadata={"help": "Weight of the tokens by which one answer is longer (LD-DPO, arXiv 2409.06411)."}
     )
     use_weighting: bool = field(default=False, metadata={"help": "Weight pairs by the policy's probability (WPO)."})
+    padding_free: bool | None = field(default=None, metadata={"help": "TRL's; packs never hold padding, so it changes nothing."})
+    pad_to_multiple_of: int | None = field(default=None, metadata={"help": "TRL's; packs never hold padding, so it changes nothing."})
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "TRL's; encoding runs in one process, so it changes nothing."})
+    precompute_ref_batch_size: int | None = field(
+        default=None, metadata={"help": "TRL's; the token budget sizes every forward pass, so it changes nothing."}
+    )
     precompute_ref_log_probs: bool = field(default=False, metadata={"help": "Compute reference log-probs once, before training."})
     reference_cache_dir: str | None = field(
         default=None, metadata={"help": "Folder for precomputed reference log-probs, reused by later runs."}
@@ -97,6 +107,9 @@ class DPOConfig(PackConfig):
         names = self.loss_type if isinstance(self.loss_type, list) else str(self.loss_type).split("+")
         self.loss_type = [str(n) for n in names]
         self.loss_weights = check_losses(self.loss_type, self.loss_weights, self.loss_options())
+        moot = [n for n in MACHINE_OPTIONS if getattr(self, n) is not None]
+        if moot:
+            warnings.warn(f"{', '.join(moot)}: of no effect here and not needed; no result depends on it", stacklevel=3)
         if self.ld_alpha is not None and not 0 <= self.ld_alpha <= 1:
             raise ConfigError(f"ld_alpha is {self.ld_alpha}; expected 0 (ignore the longer part) to 1 (plain DPO)")
         if self.ld_alpha is not None and "sft" in self.loss_type:
