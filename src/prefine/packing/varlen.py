@@ -59,6 +59,7 @@ def varlen_attention(
 ) -> torch.Tensor:
     """Attention by one kernel call; query (1, H, T, D), key and value with grouped heads; returns (1, T, H, D)."""
     kernel, accepted = _kernel()
+    assert kernel is not None, "varlen_attention where usable() says no"
     size = query.shape[-1]
     if scaling is not None and abs(scaling - size**-0.5) > 1e-9:
         query = query * (scaling * size**0.5)  # the kernel's own scale is 1 / sqrt(D) in every version
@@ -97,7 +98,8 @@ def usable(query: torch.Tensor, value: torch.Tensor, dropout: float, window: int
 
 
 @lru_cache(maxsize=1)
-def _kernel() -> tuple[Callable[..., Any], frozenset[str]] | tuple[Any, frozenset[str]]:
+def _kernel() -> tuple[Callable[..., Any] | None, frozenset[str]]:
+    """The kernel and the names of its arguments, which differ between versions of torch."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:

@@ -157,20 +157,6 @@ def head_log_sum_sq(hidden_ND: torch.Tensor, head: nn.Module, scaling: HeadScali
     return torch.cat(out)
 
 
-@torch.no_grad()
-def head_kl(
-    hidden_ND: torch.Tensor, ref_hidden_ND: torch.Tensor, head: nn.Module, ref_head: nn.Module, scaling: HeadScaling
-) -> torch.Tensor:
-    """KL(policy || reference) of the next token at each position, shape (N,), nats."""
-    chunk = chunk_tokens(getattr(head, "out_features", 2**17))
-    out = []
-    for hidden_CD, ref_CD in zip(hidden_ND.split(chunk), ref_hidden_ND.split(chunk), strict=True):
-        logp = scaling(head(hidden_CD).float()).log_softmax(-1)
-        ref_logp = scaling(ref_head(ref_CD).float()).log_softmax(-1)
-        out.append((logp.exp() * (logp - ref_logp)).sum(-1))
-    return torch.cat(out)
-
-
 class _Captured:
     hidden: torch.Tensor | None = None
 
