@@ -137,7 +137,7 @@ def floor_seconds(folder: Path, steps: int, live_reference: bool) -> float:
     model = AutoModelForCausalLM.from_pretrained(folder)
     encoder = Encoder(AutoTokenizer.from_pretrained(folder), 1024)
     pairs = [Pair(r["prompt"], r["chosen"], r["rejected"], i) for i, r in enumerate(rows(BATCH * steps))]
-    groups = encoder.encode_pairs(pairs)
+    groups = list(encoder.encode_pairs(pairs))
     tokens = sum(g.num_tokens() for g in groups) / steps
     scored = sum(len(c) for g in groups for c in g.completion_ids) / steps
     embedding = model.get_input_embeddings().weight.numel()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(2)
+os.environ["PREFINE_CACHE"] = tempfile.mkdtemp(prefix="prefine-tests-")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

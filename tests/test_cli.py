@@ -21,7 +21,7 @@ def test_help_needs_no_torch() -> None:
 
 def test_data_show(pairs_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "show", str(pairs_file), "--rows", "1"]) == 0
-    assert "64 usable pairs; none dropped" in capsys.readouterr().out
+    assert "64 usable pairs; dropped: none" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore")

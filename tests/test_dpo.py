@@ -42,8 +42,9 @@ def losses(trainer: Any, key: str = "loss") -> list[float]:
 
 
 def trained(model: Path | Any, folder: Path, rows: Any = None, peft: Any = None, **changes: Any) -> DPOTrainer:
+    tokenizer = changes.pop("tokenizer", None)
     trainer = DPOTrainer(str(model) if isinstance(model, Path) else model, None, config(folder, **changes), train_dataset=rows or PAIRS,
-                         processing_class=None if isinstance(model, Path) else changes.get("tokenizer"), peft_config=peft)  # fmt: skip
+                         processing_class=tokenizer, peft_config=peft)  # fmt: skip
     trainer.train()
     return trainer
 
@@ -66,7 +67,8 @@ def test_fifty_steps_equal_trl(lab_model: Path, tmp_path: Path) -> None:
     ours.train()
     assert len(losses(ours)) == 50
     assert losses(ours) == pytest.approx(losses(theirs), abs=1e-4)
-    for key in ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected"):
+    for key in ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected",
+                "entropy", "logits/chosen", "logits/rejected", "mean_token_accuracy", "num_tokens"):  # fmt: skip
         assert losses(ours, key) == pytest.approx(losses(theirs, key), rel=2e-3, abs=2e-3), key
     assert losses(ours)[-1] < 0.6 < losses(ours)[0]
 
@@ -103,7 +105,7 @@ def test_out_of_memory_goes_on_with_the_same_result(
     settings = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 4, "loss_type": loss}
     plain = trained(lab_model, tmp_path / "a", **settings)
     limit, raised = 100, []
-    true_hidden = Scorer.hidden
+    true_forward = Scorer.forward
 
     class Fails(torch.autograd.Function):
         @staticmethod
@@ -115,17 +117,17 @@ def test_out_of_memory_goes_on_with_the_same_result(
             raised.append("backward")
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    def hidden(self: Scorer, pack: Any) -> torch.Tensor:
-        out = true_hidden(self, pack)
+    def forward(self: Scorer, pack: Any) -> Any:
+        out, aux = true_forward(self, pack)
         if pack.num_tokens > limit:
             if where == "forward":
                 raised.append("forward")
                 raise torch.OutOfMemoryError("CUDA out of memory")
             if torch.is_grad_enabled():
-                return Fails.apply(out)
-        return out
+                return Fails.apply(out), aux
+        return out, aux
 
-    monkeypatch.setattr(Scorer, "hidden", hidden)
+    monkeypatch.setattr(Scorer, "forward", forward)
     tight = trained(lab_model, tmp_path / "b", **settings)
     assert raised
     assert tight.budget.tokens <= limit
@@ -133,11 +135,11 @@ def test_out_of_memory_goes_on_with_the_same_result(
 
 
 def test_out_of_memory_with_one_prompt_is_an_error(lab_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hidden(self: Scorer, pack: Any) -> torch.Tensor:
+    def forward(self: Scorer, pack: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     trainer = DPOTrainer(str(lab_model), args=config(tmp_path), train_dataset=PAIRS)
-    monkeypatch.setattr(Scorer, "hidden", hidden)
+    monkeypatch.setattr(Scorer, "forward", forward)
     with pytest.warns(UserWarning, match="out of memory"), pytest.raises(ModelError, match="single prompt"):
         trainer.train()
 
@@ -206,6 +208,84 @@ def test_resume_continues_the_trajectory(lab_model: Path, tmp_path: Path, pairs_
     again.train(resume_from_checkpoint=str(run.last_checkpoint()))
     assert [e["step"] for e in again.state.log_history if "loss" in e] == [1, 2, 3, 4, 5, 6]
     assert losses(again) == pytest.approx(losses(whole), rel=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_reference_follows_the_policy(lab_model: Path, tmp_path: Path, steps: int) -> None:
+    start = AutoModelForCausalLM.from_pretrained(lab_model, dtype=torch.float32).state_dict()
+    trainer = trained(lab_model, tmp_path, max_steps=2, sync_ref_model=True, ref_model_sync_steps=steps, ref_model_mixup_alpha=0.25)
+    assert trainer.reference is not None
+    policy, reference = trainer.scorer.unwrapped.state_dict(), trainer.reference.scorer.unwrapped.state_dict()
+    name = "model.norm.weight"
+    if steps == 2:  # once, at the end
+        assert torch.allclose(reference[name], 0.25 * policy[name] + 0.75 * start[name])
+    assert not torch.equal(reference[name], start[name])
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    with pytest.raises(ConfigError, match="weights of its own"):
+        trained(lab_model, tmp_path / "lora", peft=lora, sync_ref_model=True)
+    with pytest.raises(ConfigError, match="would be ignored"):
+        config(tmp_path, ref_model_sync_steps=4)
+
+
+def test_a_moved_reference_survives_a_resume(lab_model: Path, tmp_path: Path) -> None:
+    changes = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "sync_ref_model": True, "ref_model_sync_steps": 1}
+    whole = trained(lab_model, tmp_path / "run" / "checkpoints", **changes)
+    again = DPOTrainer(str(lab_model), args=config(tmp_path / "run" / "checkpoints", **changes), train_dataset=PAIRS)
+    again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoints" / "checkpoint-2"))
+    assert losses(again) == pytest.approx(losses(whole), rel=1e-6)
+    assert losses(again, "num_tokens") == losses(whole, "num_tokens")
+
+
+def test_routers_are_balanced_as_plain_forwards_would(tmp_path: Path) -> None:
+    from transformers import MixtralConfig, MixtralForCausalLM
+    from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
+    from prefine.lab.model import build_model, build_tokenizer
+
+    torch.manual_seed(0)
+    model = MixtralForCausalLM(MixtralConfig(vocab_size=len(build_tokenizer()), hidden_size=32, intermediate_size=32, num_hidden_layers=2,
+                               num_attention_heads=2, num_key_value_heads=2, num_local_experts=4, router_aux_loss_coef=0.5))  # fmt: skip
+    trainer = DPOTrainer(model, args=config(tmp_path, max_steps=1, per_device_train_batch_size=1), train_dataset=PAIRS[:1],
+                         processing_class=build_tokenizer())  # fmt: skip
+    (group,) = trainer.train_dataset
+    prompt = len(group.prompt_ids)
+    by_layer: list[list[torch.Tensor]] = [[], []]
+    for which, completion in enumerate(group.completion_ids):
+        ids = torch.tensor([*group.prompt_ids, *completion[:-1]])[None]
+        with torch.no_grad():
+            for layer, logits in enumerate(model(ids, output_router_logits=True).router_logits):
+                by_layer[layer].append(logits.view(-1, 4)[prompt if which else 0 :])  # the shared prompt stands once
+    expected = load_balancing_loss_func(tuple(torch.cat(x) for x in by_layer), 4, model.config.num_experts_per_tok)
+    trainer.train()
+    assert losses(trainer, "aux_loss")[0] == pytest.approx(float(expected), rel=1e-5)
+    assert losses(trainer)[0] == pytest.approx(math.log(2) + 0.5 * float(expected), rel=1e-5)
+    with pytest.raises(ConfigError, match="no mixture of experts"):
+        trained(build_model(0, hidden=32, layers=2), tmp_path, tokenizer=build_tokenizer(), router_aux_loss_coef=0.1)
+
+
+def test_offloaded_activations_give_the_same_gradients(lab_model: Path) -> None:
+    from prefine.training.offload import OffloadActivations
+
+    model = AutoModelForCausalLM.from_pretrained(lab_model, dtype=torch.float32)
+    ids = torch.arange(10)[None] + 20
+    model(ids, labels=ids).loss.backward()
+    plain = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    with OffloadActivations(model):
+        loss = model(ids, labels=ids).loss
+    loss.backward()
+    assert all(torch.equal(a, p.grad) for a, p in zip(plain, model.parameters(), strict=True) if p.grad is not None)
+
+
+def test_a_reference_with_another_tokenizer_is_refused(lab_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(lab_model, tmp_path / "other")
+    path = tmp_path / "other" / "tokenizer.json"
+    path.write_text(path.read_text().replace('"printer"', '"plotter"'))
+    with pytest.raises(ModelError, match=r"differs from the policy's in 2 of .*'plotter', 'printer'"):
+        DPOTrainer(str(lab_model), str(tmp_path / "other"), config(tmp_path), train_dataset=PAIRS)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "other" / name).unlink(missing_ok=True)
+    DPOTrainer(str(lab_model), str(tmp_path / "other"), config(tmp_path), train_dataset=PAIRS)  # saved without one: not checked
 
 
 def _facts(folder: Path, answers: bool = True) -> Path:

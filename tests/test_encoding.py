@@ -68,9 +68,9 @@ def test_messages_without_a_template_become_a_transcript(bpe: Any) -> None:
 
 def test_unknown_role_is_named(bpe: Any) -> None:
     with pytest.raises(DataError, match=r"row 7.*'critic'"):
-        Encoder(bpe).encode_pairs([Pair(({"role": "critic", "content": "hi"},), "a", "b", 7)])
+        list(Encoder(bpe).encode_pairs([Pair(({"role": "critic", "content": "hi"},), "a", "b", 7)]))
     with pytest.raises(DataError, match="critic"):
-        Encoder(build_tokenizer()).encode_pairs([Pair(({"role": "critic", "content": "hi"},), "a", "b", 7)])
+        list(Encoder(build_tokenizer()).encode_pairs([Pair(({"role": "critic", "content": "hi"},), "a", "b", 7)]))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_truncation(bpe: Any, mode: str, limit: int | None, prompt_limit: int | 
 def test_pairs_that_differ_past_the_cut_are_dropped(bpe: Any) -> None:
     encoder = Encoder(bpe, 4)
     with pytest.raises(DataError, match="1 because answers are equal once cut"):
-        encoder.encode_pairs([Pair("ab", "xxx1", "xxx2", 9)])
+        list(encoder.encode_pairs([Pair("ab", "xxx1", "xxx2", 9)]))
 
 
 def test_folder_round_trip(tmp_path: Path) -> None:

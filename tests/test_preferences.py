@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefine.errors import ColumnError, DataError, MissingFile, PrefineError
-from prefine.preferences import load_pairs
+from prefine.preferences import Pair, PairSource
 from prefine.preferences.formats import parse_transcript
 
 ROWS = [{"prompt": f"q{i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(5)]
@@ -41,16 +41,21 @@ def write(kind: str, folder: Path) -> Path:
     return path
 
 
+def load(path: str, columns: dict[str, str] | None = None) -> tuple[list[Pair], PairSource]:
+    source = PairSource(path, columns)
+    return list(source), source
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "json.gz", "csv", "csv.gz", "parquet", "parquet.gz"])
 def test_every_file_type_reads_the_same(kind: str, tmp_path: Path) -> None:
-    data = load_pairs(str(write(kind, tmp_path)))
-    assert [(p.prompt, p.chosen, p.rejected, p.row) for p in data.pairs] == [(f"q{i}", f"good {i}", f"bad {i}", i + 1) for i in range(5)]
+    pairs, data = load(str(write(kind, tmp_path)))
+    assert [(p.prompt, p.chosen, p.rejected, p.row) for p in pairs] == [(f"q{i}", f"good {i}", f"bad {i}", i + 1) for i in range(5)]
     assert data.format == "pairs"
 
 
 def test_saved_dataset_folder(tmp_path: Path) -> None:
     datasets.Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "saved"))
-    assert len(load_pairs(str(tmp_path / "saved")).pairs) == 5
+    assert len(load(str(tmp_path / "saved"))[0]) == 5
 
 
 def test_hub_id_goes_through_load_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,8 +66,8 @@ def test_hub_id_goes_through_load_dataset(monkeypatch: pytest.MonkeyPatch) -> No
         return datasets.Dataset.from_list(ROWS)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert len(load_pairs("owner/name:main:test").pairs) == 5
-    load_pairs("owner/name")
+    assert len(load("owner/name:main:test")[0]) == 5
+    load("owner/name")
     assert seen == [("owner/name", "main", "test"), ("owner/name", None, "train")]
 
 
@@ -70,10 +75,10 @@ def test_other_column_names(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(lines([{"question": "q", "chosen": "a", "rejected": "b"}]))
     with pytest.raises(ColumnError, match=r"columns found: question, chosen, rejected.*--map prompt=question"):
-        load_pairs(str(path))
-    assert load_pairs(str(path), {"prompt": "question"}).pairs[0].prompt == "q"
+        load(str(path))
+    assert load(str(path), {"prompt": "question"})[0][0].prompt == "q"
     with pytest.raises(ColumnError, match="no column 'questoin'"):
-        load_pairs(str(path), {"prompt": "questoin"})
+        load(str(path), {"prompt": "questoin"})
 
 
 def test_implicit_prompt_messages(tmp_path: Path) -> None:
@@ -81,7 +86,7 @@ def test_implicit_prompt_messages(tmp_path: Path) -> None:
     row = {"chosen": [*shared, {"role": "assistant", "content": "a"}], "rejected": [*shared, {"role": "assistant", "content": "b"}]}
     path = tmp_path / "x.jsonl"
     path.write_bytes(lines([row]))
-    pair = load_pairs(str(path)).pairs[0]
+    pair = load(str(path))[0][0]
     assert pair.prompt == tuple(shared)
     assert pair.chosen == ({"role": "assistant", "content": "a"},)
 
@@ -92,9 +97,9 @@ def test_transcripts() -> None:
 
 
 def test_real_hh_rlhf_counts(shared_data: Path) -> None:
-    data = load_pairs(str(shared_data / "hh_rlhf_harmless.jsonl.gz"))
+    pairs, data = load(str(shared_data / "hh_rlhf_harmless.jsonl.gz"))
     assert data.rows == 2000
-    assert len(data.pairs) + sum(map(len, data.dropped.values())) == 2000
+    assert len(pairs) + sum(map(len, data.dropped.values())) == 2000
     assert len(data.dropped["transcripts diverge before the last turn"]) == 4
 
 
@@ -111,8 +116,8 @@ BAD_ROWS = {
 def test_bad_rows_are_dropped_and_counted(reason: str, tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(lines([ROWS[0], BAD_ROWS[reason], ROWS[1]]))
-    data = load_pairs(str(path))
-    assert len(data.pairs) == 2
+    pairs, data = load(str(path))
+    assert len(pairs) == 2
     assert dict(data.dropped) == {reason: [2]}
 
 
@@ -120,7 +125,7 @@ def test_bad_files(tmp_path: Path) -> None:
     def check(name: str, raw: bytes, message: str) -> None:
         (tmp_path / name).write_bytes(raw)
         with pytest.raises(DataError, match=message):
-            load_pairs(str(tmp_path / name))
+            load(str(tmp_path / name))
 
     check("empty.jsonl", b"", "empty")
     check("cut.jsonl.gz", gzip.compress(lines(ROWS * 100))[:60], "gzip stream is damaged or cut")
@@ -136,7 +141,7 @@ def test_bad_files(tmp_path: Path) -> None:
     check("x.xml", b"<a/>", "unknown file type")
     check("short.csv", b"prompt,chosen,rejected\na,b\n", "row 1")
     with pytest.raises(MissingFile, match="no such file"):
-        load_pairs(str(tmp_path / "absent.jsonl"))
+        load(str(tmp_path / "absent.jsonl"))
 
 
 @settings(max_examples=150, deadline=None)
@@ -145,7 +150,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     path = tmp_path_factory.getbasetemp() / f"fuzz.{kind}"
     path.write_bytes(raw)
     with contextlib.suppress(PrefineError):
-        load_pairs(str(path))
+        load(str(path))
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8), lambda c: st.lists(c, max_size=3) | st.dictionaries(
@@ -158,7 +163,7 @@ def test_any_rows_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, 
     path = tmp_path_factory.getbasetemp() / "fuzz_rows.jsonl"
     path.write_bytes(lines(rows))
     try:
-        data = load_pairs(str(path))
+        pairs, data = load(str(path))
     except PrefineError:
         return
-    assert len(data.pairs) + sum(map(len, data.dropped.values())) == data.rows
+    assert len(pairs) + sum(map(len, data.dropped.values())) == data.rows

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError
-from prefine.preferences.convert import Dataset, load_pairs
-from prefine.preferences.records import PromptText
+from prefine.preferences.convert import PairSource
+from prefine.preferences.records import Pair, PromptText
 
 
 @dataclass
@@ -30,9 +31,13 @@ def main(argv: list[str]) -> int:
     given = ShowOptions(**parse(argv[1:], options, ("source",)))
     if not given.source:
         raise ConfigError("data show needs a SOURCE: a file, a folder or a Hub id")
-    data = load_pairs(given.source, column_map(given.map))
-    print(f"{given.source}: {describe(data)}")
-    for pair in data.pairs[: given.rows]:
+    data = PairSource(given.source, column_map(given.map))
+    shown: list[Pair] = []
+    for pair in data:
+        if len(shown) < given.rows:
+            shown.append(pair)
+    print(f"{given.source}: {describe(data.summary())}")
+    for pair in shown:
         print(f"\n--- row {pair.row}")
         for name, value in (("prompt", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected)):
             print(f"{name:>9}: {shown_text(value)}")
@@ -50,10 +55,14 @@ def column_map(words: list[str] | None) -> dict[str, str]:
     return out
 
 
-def describe(data: Dataset) -> str:
-    """One line: format, counts, drops by reason."""
-    drops = ", ".join(f"{len(rows)} {reason}" for reason, rows in sorted(data.dropped.items()))
-    return f"{data.format}, {data.rows} rows, {len(data.pairs)} usable pairs" + (f"; dropped: {drops}" if drops else "; none dropped")
+def describe(data: dict[str, Any]) -> str:
+    """One line of a source's summary: format, counts, drops by reason."""
+    return f"{data['format']}, {data['rows']} rows, {data['pairs']} usable pairs; dropped: {dropped_text(data['dropped'])}"
+
+
+def dropped_text(dropped: dict[str, dict[str, Any]]) -> str:
+    """Reasons with their counts, or ``none``."""
+    return ", ".join(f"{what['count']} {reason}" for reason, what in sorted(dropped.items())) or "none"
 
 
 def shown_text(value: PromptText, limit: int = 400) -> str:

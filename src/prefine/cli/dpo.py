@@ -2,83 +2,66 @@
 
 from __future__ import annotations
 
-import random
-from typing import Any
+import numpy as np
 
-from prefine.cli.data import column_map, describe
-from prefine.preferences.convert import Dataset, load_pairs
-from prefine.preferences.records import Pair
+from prefine.cli.data import column_map, describe, dropped_text
 
 ABOUT = "Aligns a model on preference pairs by DPO or one of its family, and says whether it worked."
 SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "tokens_per_second")
 
 
-def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Split by prompt, so that no held-out prompt is trained on; at most 500 prompts are held out."""
-    prompts = list(dict.fromkeys(repr(p.prompt) for p in pairs))
-    count = min(500, round(len(prompts) * fraction))
-    held = set(random.Random(seed).sample(prompts, count))
-    return [p for p in pairs if repr(p.prompt) not in held], [p for p in pairs if repr(p.prompt) in held]
-
-
 def main(argv: list[str]) -> int:
     """Train, judge on held-out pairs, print the verdict."""
-    from prefine.cli.training_run import RunOptions, all_options, announce, parameters_line, prepare, show_progress, train
+    from prefine.cli.training_run import announce, parameters_line, plan, show_progress, train
+    from prefine.packing.encoded import encode_source
+    from prefine.packing.store import hold_out
     from prefine.training.config import DPOConfig
     from prefine.training.dpo import DPOTrainer
     from prefine.training.record import RecordRun
 
-    # Data before the model: a wrong column should not cost a minute of loading.
-    data, held_data = _load_data(argv, all_options(DPOConfig), RunOptions)
-    prepared = prepare("dpo", ABOUT, DPOConfig, argv)
-    if prepared is None or data is None:
+    planned = plan("dpo", ABOUT, DPOConfig, argv)
+    if planned is None:
         return 0
-    own = prepared.options
-    seed = prepared.args.seed
-    train_pairs, held_out = (data.pairs, held_data.pairs) if held_data else hold_out(data.pairs, own.eval_fraction, seed)
+    # Data before the model: a wrong column should not cost a minute of loading.
+    own, args, columns = planned.options, planned.args, column_map(planned.options.map)
+    data = encode_source(own.data, columns, args.encoder(planned.tokenizer))
+    if own.eval_data:
+        train_groups, held_out = data.groups, encode_source(own.eval_data, columns, args.encoder(planned.tokenizer)).groups
+        held_rows: list[int] = []
+    else:
+        held = hold_out(data.groups.prompt_keys(), own.eval_fraction, args.seed)
+        train_groups, held_out = data.groups.select(np.flatnonzero(~held)), data.groups.select(np.flatnonzero(held))
+        held_rows = [group.index for group in held_out]
+    started = planned.start()
+    started.run.write_data(data.data | {"encoding": data.encoding, "held_out_rows": held_rows})
     trainer = DPOTrainer(
-        prepared.model,
+        started.model,
         None,
-        prepared.args,
-        train_dataset=train_pairs,
-        processing_class=prepared.tokenizer,
-        callbacks=[RecordRun(prepared.run)],
-        peft_config=prepared.peft_config,
+        args,
+        train_dataset=train_groups,
+        processing_class=started.tokenizer,
+        callbacks=[RecordRun(started.run)],
+        peft_config=started.peft_config,
     )
-    report = trainer.encoder.report
-    prepared.run.write_data(data.summary() | {"encoding": report.summary(), "held_out_rows": [p.row for p in held_out]})
-    dropped = ", ".join(f"{len(rows)} {reason}" for reason, rows in report.dropped.items()) or "none"
+    encoding = data.encoding
     announce(
         [
-            f"data: {own.data}: {describe(data)}",
-            f"pairs: {report.pairs} trained on, {len(held_out)} held out; dropped in encoding: {dropped}; "
-            f"cut: {dict(report.cut) or 'none'}; boundary merges: {report.merges}",
+            f"data: {own.data}: {describe(data.data)}" + (" (encoded by an earlier run)" if data.reused else ""),
+            f"pairs: {len(train_groups)} trained on, {len(held_out)} held out; "
+            f"dropped in encoding: {dropped_text(encoding['dropped'])}; "
+            f"cut: {encoding['cut'] or 'none'}; boundary merges: {encoding['boundary_merges']}",
             trainer.proof.sentence(),
-            parameters_line(trainer.model, prepared.precision),
-            f"loss {'+'.join(prepared.args.loss_type)}, beta {prepared.args.beta}, learning rate {prepared.args.learning_rate}; "
-            f"run directory: {prepared.run.path}",
+            parameters_line(trainer.model, started.precision),
+            f"loss {'+'.join(args.loss_type)}, beta {args.beta}, learning rate {args.learning_rate}; run directory: {started.run.path}",
         ]
     )
     show_progress(trainer, SHOWN)
-    train(trainer, prepared)
-    if held_out:
+    train(trainer, started)
+    if len(held_out):
         from prefine.cli.eval import judge_held_out
 
-        verdict = judge_held_out(trainer, held_out, prepared.run)
+        verdict = judge_held_out(trainer, held_out, started.run)
         announce(["", verdict.sentence])
     else:
         announce(["no pairs were held out, so there is no verdict; give --eval-data or --eval-fraction"])
     return 0
-
-
-def _load_data(argv: list[str], options: Any, run_options: Any) -> tuple[Dataset | None, Dataset | None]:
-    from prefine.cli.options import parse
-
-    if "--help" in argv or "-h" in argv:
-        return None, None
-    given = parse(argv, options)
-    own = run_options(**{k: v for k, v in given.items() if k in vars(run_options())})
-    if not own.data or not own.model:
-        return None, None  # prepare() says so
-    columns = column_map(own.map)
-    return load_pairs(own.data, columns), load_pairs(own.eval_data, columns) if own.eval_data else None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, DataError
 from prefine.preferences.records import Pair
 from prefine.runs import RunDirectory, write_json, write_jsonl
+
+if TYPE_CHECKING:
+    from prefine.packing.group import PromptGroup
 
 
 @dataclass
@@ -39,9 +43,9 @@ def main(argv: list[str]) -> int:
     import json
 
     from prefine.cli.data import column_map
-    from prefine.preferences.convert import load_pairs
+    from prefine.preferences.convert import PairSource
 
-    pairs = load_pairs(given.data or config.get("eval_data") or config["data"], column_map(given.map or config.get("map"))).pairs
+    pairs = list(PairSource(given.data or config.get("eval_data") or config["data"], column_map(given.map or config.get("map"))))
     if not given.data and not config.get("eval_data"):
         held = set(json.loads((run.path / "data.json").read_text()).get("held_out_rows", []))
         pairs = [p for p in pairs if p.row in held]
@@ -65,16 +69,16 @@ def _judge(given: EvalOptions, run: RunDirectory, config: dict[str, Any], pairs:
         tokenizer, config.get("max_length", 1024), config.get("max_prompt_length"), config.get("truncation_mode", "keep_start")
     )
     scorer = Scorer(tuned, prove_layout(tuned).layout)
-    verdict = implicit_verdict(scorer, Reference(scorer, base), encoder, pairs, TokenBudget.of("auto", "cpu"), run)
+    groups = list(encoder.encode_pairs(pairs))
+    verdict = implicit_verdict(scorer, Reference(scorer, base), groups, TokenBudget.of("auto", "cpu"), run)
     if given.samples:
         _samples(given, run, encoder, base, tuned, pairs)
     print(verdict.sentence)
     return 0
 
 
-def judge_held_out(trainer: Any, pairs: list[Pair], run: RunDirectory) -> Any:
+def judge_held_out(trainer: Any, groups: Sequence[PromptGroup], run: RunDirectory) -> Any:
     """The verdict on held-out pairs right after training, with the models in memory."""
-    from prefine.packing.encoding import Encoder
     from prefine.scoring.loading import load_model
     from prefine.scoring.reference import Reference
 
@@ -82,24 +86,22 @@ def judge_held_out(trainer: Any, pairs: list[Pair], run: RunDirectory) -> Any:
     if reference is None or next(reference.scorer.unwrapped.parameters()).is_meta:
         # The reference's weights were let go (precomputed) or never needed: load the start again.
         reference = Reference(trainer.scorer, load_model(str(run.config()["model"])).to(trainer.args.device))
-    old = trainer.encoder
-    encoder = Encoder(old.tokenizer, old.max_length, old.max_prompt_length, old.truncation_mode)
-    return implicit_verdict(trainer.scorer, reference, encoder, pairs, trainer.budget, run)
+    return implicit_verdict(trainer.scorer, reference, groups, trainer.budget, run)
 
 
-def implicit_verdict(scorer: Any, reference: Any, encoder: Any, pairs: list[Pair], budget: Any, run: RunDirectory) -> Any:
+def implicit_verdict(scorer: Any, reference: Any, groups: Sequence[PromptGroup], budget: Any, run: RunDirectory) -> Any:
     """Judge, decide, and write ``eval/implicit``."""
     from prefine.evaluation.interval import mean_interval
     from prefine.evaluation.judge import implicit_wins
     from prefine.evaluation.verdict import decide
+    from prefine.packing.store import prompt_key
 
-    groups = encoder.encode_pairs(pairs)
-    prompts = {p.row: repr(p.prompt) for p in pairs}
     wins = implicit_wins(scorer, reference, groups, budget)
-    verdict = decide(mean_interval(wins, [prompts[g.index] for g in groups]), what="held-out pairs on which chosen gained on rejected")
+    win_rate = mean_interval(wins, [str(prompt_key(g)) for g in groups])
+    verdict = decide(win_rate, what="held-out pairs on which chosen gained on rejected")
     folder = run.evaluation("implicit")
     write_jsonl(folder / "verdicts.jsonl", ({"row": g.index, "tuned_wins": w} for g, w in zip(groups, wins, strict=True)))
-    write_json(folder / "summary.json", verdict.summary() | {"judge": "implicit", "encoding": encoder.report.summary()})
+    write_json(folder / "summary.json", verdict.summary() | {"judge": "implicit"})
     return verdict
 
 

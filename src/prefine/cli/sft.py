@@ -7,38 +7,39 @@ ABOUT = "Trains on answers given prompts: rows with messages, or with prompt and
 
 def main(argv: list[str]) -> int:
     """Train and save."""
-    from prefine.cli.training_run import announce, parameters_line, prepare, show_progress, train
+    from prefine.cli.training_run import announce, parameters_line, plan, show_progress, train
     from prefine.preferences.source import read_rows
     from prefine.training.config import SFTConfig
     from prefine.training.record import RecordRun
     from prefine.training.sft import SFTTrainer
 
-    prepared = prepare("sft", ABOUT, SFTConfig, argv)
-    if prepared is None:
+    planned = plan("sft", ABOUT, SFTConfig, argv)
+    if planned is None:
         return 0
-    own = prepared.options
+    own = planned.options
     rows = [row for _, row in read_rows(own.data)]
     eval_rows = [row for _, row in read_rows(own.eval_data)] if own.eval_data else None
+    started = planned.start()
     trainer = SFTTrainer(
-        prepared.model,
-        prepared.args,
+        started.model,
+        started.args,
         rows,
         eval_rows,
-        prepared.tokenizer,
-        callbacks=[RecordRun(prepared.run)],
-        peft_config=prepared.peft_config,
+        started.tokenizer,
+        callbacks=[RecordRun(started.run)],
+        peft_config=started.peft_config,
     )
     report = trainer.encoder.report
-    prepared.run.write_data({"source": own.data, "rows": len(rows), "encoding": report.summary()})
+    started.run.write_data({"source": own.data, "rows": len(rows), "encoding": report.summary()})
     announce(
         [
             f"data: {own.data}, {len(rows)} rows, {report.pairs} trained on; cut: {dict(report.cut) or 'none'}",
             trainer.proof.sentence(),
-            parameters_line(trainer.model, prepared.precision),
-            f"run directory: {prepared.run.path}",
+            parameters_line(trainer.model, started.precision),
+            f"run directory: {started.run.path}",
         ]
     )
     show_progress(trainer, ("loss", "tokens_per_second"))
-    train(trainer, prepared)
-    announce([f"model saved in {prepared.run.model}"])
+    train(trainer, started)
+    announce([f"model saved in {started.run.model}"])
     return 0

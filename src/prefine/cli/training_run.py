@@ -30,8 +30,38 @@ class RunOptions:
 
 
 @dataclass
-class Prepared:
-    """What a command needs once its options are read."""
+class Planned:
+    """A training command whose options are read and checked; nothing is written yet."""
+
+    options: RunOptions
+    args: Any
+    training: dict[str, Any]
+    repeat: list[str]
+    output_dir: str
+    tokenizer: Any
+    precision: str
+    dtype: Any
+
+    def start(self) -> Started:
+        """Load the model, then make the run directory."""
+        from prefine.scoring.loading import load_model
+
+        own = self.options
+        model = load_model(own.model, self.dtype, own.load_in_4bit, self.args.trust_remote_code)
+        run = RunDirectory.create(self.output_dir, own.resume)
+        self.args.output_dir = str(run.checkpoints)
+        config = {**self.training, **{k: v for k, v in vars(own).items() if k != "resume"}, "output_dir": self.output_dir}
+        if own.resume and (run.path / "config.yaml").exists():
+            _check_resumes(run.config(), config)
+        else:
+            run.write_config(config, self.repeat)
+            run.write_environment()
+        return Started(own, self.args, run, model, self.tokenizer, _peft_config(own), self.precision)
+
+
+@dataclass
+class Started:
+    """What a command trains with."""
 
     options: RunOptions
     args: Any
@@ -40,6 +70,20 @@ class Prepared:
     tokenizer: Any
     peft_config: Any
     precision: str
+
+
+MAY_CHANGE = {
+    *("output_dir", "max_steps", "num_train_epochs", "save_steps", "save_total_limit", "eval_steps"),
+    *("logging_steps", "report_to", "disable_tqdm", "token_budget"),
+}
+"""What a resumed run may be told otherwise: how far it goes, how it is watched, what it fits."""
+
+
+def _check_resumes(was: dict[str, Any], now: dict[str, Any]) -> None:
+    differing = [k for k in sorted({*was, *now} - MAY_CHANGE) if was.get(k) != now.get(k)]
+    if differing:
+        listed = ", ".join(f"{k} was {was.get(k)!r} and is now {now.get(k)!r}" for k in differing)
+        raise ConfigError(f"--resume goes on with the run as it was, but {listed}; give what it had, or another --output-dir")
 
 
 def all_options(config: Any) -> dict[str, Option]:
@@ -52,12 +96,8 @@ def all_options(config: Any) -> dict[str, Option]:
     return ours | options_of(config, "transformers.TrainingArguments", inherited)
 
 
-def prepare(command: str, about: str, config: Any, argv: list[str]) -> Prepared | None:
-    """Read options, check them, make the run directory, load the model. None after ``--help``.
-
-    Everything that can be wrong without the model is found before it is loaded and before
-    anything is written.
-    """
+def plan(command: str, about: str, config: Any, argv: list[str]) -> Planned | None:
+    """Read options and check them; load the tokenizer. None after ``--help``."""
     options = all_options(config)
     if "--help" in argv or "-h" in argv:
         print(help_text(command, about, options))
@@ -78,7 +118,7 @@ def prepare(command: str, about: str, config: Any, argv: list[str]) -> Prepared 
         raise ConfigError(f"--eval-fraction is {own.eval_fraction}; expected 0 to below 1")
     training = {k: v for k, v in given.items() if k not in run_names}
     output_dir = str(training.pop("output_dir", f"runs/{command}"))
-    from prefine.scoring.loading import four_bit_config, load_model, load_tokenizer, pick_dtype
+    from prefine.scoring.loading import four_bit_config, load_tokenizer, pick_dtype
 
     dtype, precision = pick_dtype(own.dtype)
     if own.load_in_4bit:
@@ -89,16 +129,10 @@ def prepare(command: str, about: str, config: Any, argv: list[str]) -> Prepared 
     training.setdefault("disable_tqdm", True)
     training.setdefault("gradient_checkpointing", _has_gpu())
     args = _make_args(config, training, output_dir)
-    run = RunDirectory(output_dir)
     tokenizer = load_tokenizer(own.model, args.trust_remote_code)
     # Adapters train in float32 over a base in the compute dtype; full fine-tuning keeps float32 master weights.
     load_dtype = dtype if own.lora_r is not None and name == "bfloat16" else _float32()
-    model = load_model(own.model, load_dtype, own.load_in_4bit, args.trust_remote_code)
-    run = RunDirectory.create(output_dir, own.resume)
-    args.output_dir = str(run.checkpoints)
-    run.write_config({**training, **{k: v for k, v in vars(own).items() if k != "resume"}, "output_dir": output_dir}, [command, *argv])
-    run.write_environment()
-    return Prepared(own, args, run, model, tokenizer, _peft_config(own), precision)
+    return Planned(own, args, training, [command, *argv], output_dir, tokenizer, precision, load_dtype)
 
 
 def _make_args(config: Any, training: dict[str, Any], output_dir: str) -> Any:
@@ -156,24 +190,17 @@ def parameters_line(model: Any, precision: str) -> str:
 
 
 def show_progress(trainer: Any, keys: tuple[str, ...]) -> None:
-    """Replace transformers' printing by one line a log with the metrics that tell."""
-    from rich.console import Console
-    from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+    """Replace transformers' printing: a bar with the metrics that tell, or a line a log where there is no terminal."""
+    from transformers import PrinterCallback, ProgressCallback
 
-    console = Console()
-
-    class Lines(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-            if logs and "loss" in logs:
-                shown = "  ".join(f"{k} {logs[k]:.4g}" for k in keys if k in logs)
-                console.print(f"step {state.global_step}/{state.max_steps}  {shown}", highlight=False)
+    from prefine.cli.progress import TrainingProgress
 
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(Lines())
+    trainer.add_callback(TrainingProgress(keys))
 
 
-def train(trainer: Any, prepared: Prepared) -> None:
+def train(trainer: Any, prepared: Started) -> None:
     """Train, resuming if asked, and save the model."""
     resume = None
     if prepared.options.resume:

@@ -22,7 +22,7 @@ from prefine.lab.language import MAX_REPLY_TOKENS, Fact, corpus_reply, gold, spl
 from prefine.lab.model import build_model, build_tokenizer
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, as_ids
-from prefine.preferences.convert import load_pairs
+from prefine.preferences.convert import PairSource
 from prefine.runs import RunDirectory, write_json, write_jsonl
 from prefine.scoring.scorer import Scorer
 
@@ -43,11 +43,11 @@ class Settings:
     label_flips: float = 0.10
     dpo_epochs: float = 3.0
     dpo_batch_size: int = 32
-    dpo_learning_rate: float = 3e-4
+    dpo_learning_rate: float = 1.2e-3
     dpo_beta: float = 0.1
     dpo_nll_weight: float = 0.2
     retain: bool = True
-    retain_weight: float = 0.2
+    retain_weight: float = 0.5
     samples_per_prompt: int = 2
 
     def quick(self) -> Settings:
@@ -227,8 +227,7 @@ def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, re
     from prefine.training.dpo import DPOTrainer
     from prefine.training.record import RecordRun
 
-    data = load_pairs(str(pairs))
-    run.write_data(data.summary())
+    data = PairSource(str(pairs))
     args = DPOConfig(
         output_dir=str(run.checkpoints),
         num_train_epochs=settings.dpo_epochs,
@@ -247,7 +246,8 @@ def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, re
         save_strategy="no",
         disable_tqdm=True,
     )
-    trainer = DPOTrainer(str(base), args=args, train_dataset=data.pairs, callbacks=[progress_callback(progress, "DPO"), RecordRun(run)])
+    trainer = DPOTrainer(str(base), args=args, train_dataset=data, callbacks=[progress_callback(progress, "DPO"), RecordRun(run)])
+    run.write_data(data.summary() | {"encoding": trainer.encoder.report.summary()})
     trainer.on_event = run.append_event
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)

@@ -7,8 +7,10 @@ and the case is counted. The end-of-turn token stands at each completion's end, 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,9 @@ import numpy as np
 from prefine.errors import ConfigError, DataError, nearest
 from prefine.packing.group import Ids, PromptGroup, as_ids
 from prefine.preferences.records import Message, Pair, PromptText
+
+ENCODING_VERSION = "1"
+"""Part of a cached encoding's key: raise it when the same text would get other ids."""
 
 TRUNCATION_MODES = ("keep_start", "keep_end", "drop")
 TRANSCRIPT_ROLES = {"user": "\n\nHuman:", "assistant": "\n\nAssistant:", "system": "\n\nSystem:"}
@@ -195,24 +200,37 @@ class Encoder:
     def _drop(self, reason: str, row: int) -> None:
         self.report.dropped.setdefault(reason, []).append(row)
 
-    def encode_pairs(self, pairs: Iterable[Pair]) -> list[PromptGroup]:
-        """Groups of (chosen, rejected), dropping what cannot be trained on (see ``report``).
+    def encode_pairs(self, pairs: Iterable[Pair]) -> Iterator[PromptGroup]:
+        """Groups of (chosen, rejected), one by one, dropping what cannot be trained on (see ``report``).
 
         Raises:
             DataError: nothing is left, or the template refuses a conversation.
         """
-        groups = []
+        some = False
         for pair in pairs:
             try:
                 group = self.encode(pair.prompt, [pair.chosen, pair.rejected], pair.row)
             except DataError as error:
                 raise DataError(f"row {pair.row}: {error}") from error
             if group is not None:
-                groups.append(group)
-        if not groups:
+                some = True
+                yield group
+        if not some:
             reasons = ", ".join(f"{len(rows)} because {reason}" for reason, rows in self.report.dropped.items())
             raise DataError(f"no pair is left after encoding: dropped {reasons or 'nothing (no pairs given)'}; raise max_length")
-        return groups
+
+    def fingerprint(self) -> str:
+        """A hash of everything that decides the token ids: tokenizer, template, limits."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        vocabulary = backend.to_str() if backend is not None else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        parts = (
+            ENCODING_VERSION,
+            vocabulary,
+            str(getattr(self.tokenizer, "chat_template", None)),
+            str(self.tokenizer.eos_token_id),
+            f"{self.max_length} {self.max_prompt_length} {self.truncation_mode}",
+        )
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _transcript(message: Message) -> str:

@@ -21,12 +21,19 @@ class PromptGroup:
     """Token ids of a prompt and of each completion that continues it.
 
     SFT has one completion, DPO and reward models two (chosen first), sampling as
-    many as were drawn. ``index`` names the group within its dataset.
+    many as were drawn. ``index`` names the group within its dataset. ``ref_logps`` are
+    the reference's log-probs of the completions' tokens, end to end, where precomputed.
     """
 
     prompt_ids: Ids
     completion_ids: tuple[Ids, ...]
     index: int = 0
+    ref_logps: NDArray[np.float32] | None = None
+
+    @property
+    def num_completion_tokens(self) -> int:
+        """Tokens of all completions."""
+        return sum(len(ids) for ids in self.completion_ids)
 
     def num_tokens(self, shared: bool = True) -> int:
         """Tokens a forward pass needs; a completion's last token predicts nothing and is left out."""

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from prefine.errors import ColumnError, DataError
@@ -15,24 +14,56 @@ from prefine.preferences.records import Pair, PromptText
 from prefine.preferences.source import read_rows
 
 
-@dataclass
-class Dataset:
-    """Pairs in memory, with what happened on the way.
+class PairSource:
+    """The usable pairs of a source, streamed; what happened to its rows is known once all were read.
+
+    Args:
+        source: what :func:`prefine.preferences.source.read_rows` takes.
+        columns: our name -> the source's column (``{"prompt": "question"}``).
 
     Attributes:
-        pairs: the usable pairs, in source order.
-        rows: how many rows were read.
+        rows: how many rows were read; num_pairs: how many are usable.
         dropped: reason -> row numbers (from 1).
         format: the detected format's name.
         fingerprint: hash of the usable pairs.
     """
 
-    source: str
-    pairs: list[Pair] = field(default_factory=list)
-    rows: int = 0
-    dropped: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    format: str = ""
-    fingerprint: str = ""
+    def __init__(self, source: str, columns: Mapping[str, str] | None = None) -> None:
+        self.source = source
+        self.columns = columns
+        self._clear()
+
+    def _clear(self) -> None:
+        self.rows = self.num_pairs = 0
+        self.dropped: dict[str, list[int]] = defaultdict(list)
+        self.format = self.fingerprint = ""
+
+    def __iter__(self) -> Iterator[Pair]:
+        """Read the source from its start.
+
+        Raises:
+            DataError: unreadable, empty, or with no usable pair at all.
+        """
+        self._clear()
+        digest = hashlib.sha256()
+        for pair in read_pairs(self._counted(), self.source, self.columns, self.dropped, self._found):
+            self.num_pairs += 1
+            digest.update(json.dumps([pair.prompt, pair.chosen, pair.rejected], sort_keys=True, default=str).encode())
+            yield pair
+        self.fingerprint = digest.hexdigest()[:16]
+        if self.rows == 0:
+            raise DataError(f"{self.source}: empty, no rows to read")
+        if not self.num_pairs:
+            reasons = ", ".join(f"{len(rows)} {reason}" for reason, rows in self.dropped.items())
+            raise DataError(f"{self.source}: none of its {self.rows} rows is a usable pair ({reasons})")
+
+    def _counted(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for number, row in read_rows(self.source):
+            self.rows += 1
+            yield number, row
+
+    def _found(self, name: str) -> None:
+        self.format = name
 
     def summary(self) -> dict[str, Any]:
         """Counts as plain data, for ``data.json``."""
@@ -40,7 +71,7 @@ class Dataset:
             "source": self.source,
             "format": self.format,
             "rows": self.rows,
-            "pairs": len(self.pairs),
+            "pairs": self.num_pairs,
             "fingerprint": self.fingerprint,
             "dropped": {reason: {"count": len(rows), "rows": rows} for reason, rows in self.dropped.items()},
         }
@@ -111,29 +142,3 @@ def read_pairs(
                 dropped.setdefault(str(skip), []).append(number)
             continue
         yield pair
-
-
-def load_pairs(source: str, columns: Mapping[str, str] | None = None) -> Dataset:
-    """Read a whole source into memory.
-
-    Raises:
-        DataError: unreadable, empty, or with no usable pair at all.
-    """
-    data = Dataset(source)
-
-    def counted() -> Iterator[tuple[int, Mapping[str, Any]]]:
-        for number, row in read_rows(source):
-            data.rows += 1
-            yield number, row
-
-    digest = hashlib.sha256()
-    for pair in read_pairs(counted(), source, columns, data.dropped, lambda name: setattr(data, "format", name)):
-        data.pairs.append(pair)
-        digest.update(json.dumps([pair.prompt, pair.chosen, pair.rejected], sort_keys=True, default=str).encode())
-    data.fingerprint = digest.hexdigest()[:16]
-    if data.rows == 0:
-        raise DataError(f"{source}: empty, no rows to read")
-    if not data.pairs:
-        reasons = ", ".join(f"{len(rows)} {reason}" for reason, rows in data.dropped.items())
-        raise DataError(f"{source}: none of its {data.rows} rows is a usable pair ({reasons})")
-    return data

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 import zlib
@@ -47,12 +48,9 @@ def read_rows(source: str) -> Iterator[tuple[int, Row]]:
             raise DataError(f"{path}: the gzip stream is damaged or cut short ({error}); copy or download it again") from error
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); convert it with iconv") from error
-    elif source.count("/") == 1 and not source.startswith((".", "/", "~")) and not path.suffix:
-        yield from _read_hub(source)
     else:
-        near = sorted(p.name for p in path.parent.iterdir())[:8] if path.parent.is_dir() else []
-        hint = f"; that folder holds: {', '.join(near)}" if near else ""
-        raise MissingFile(f"{source}: no such file or folder{hint}")
+        for number, row in enumerate(_load_hub(source), 1):
+            yield number, dict(row)
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -142,14 +140,33 @@ def _read_saved_dataset(path: Path) -> Iterator[tuple[int, Row]]:
         yield number, dict(row)
 
 
-def _read_hub(source: str) -> Iterator[tuple[int, Row]]:
+def source_fingerprint(source: str) -> str:
+    """A hash of a source's content: of the files' bytes, or the fingerprint ``datasets`` keeps of a Hub dataset."""
+    path = Path(source)
+    digest = hashlib.blake2b(digest_size=16)
+    if not path.exists():
+        digest.update(str(_load_hub(source)._fingerprint).encode())
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update("".join(file.suffixes).encode())  # decides how the bytes are read
+        with file.open("rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _load_hub(source: str) -> Any:
+    path = Path(source)
+    if source.count("/") != 1 or source.startswith((".", "/", "~")) or path.suffix:
+        near = sorted(p.name for p in path.parent.iterdir())[:8] if path.parent.is_dir() else []
+        hint = f"; that folder holds: {', '.join(near)}" if near else ""
+        raise MissingFile(f"{source}: no such file or folder{hint}")
     import datasets
 
     name, *rest = source.split(":")
     config = rest[0] if len(rest) == 2 else None
     split = rest[-1] if rest else "train"
     try:
-        loaded = datasets.load_dataset(name, config, split=split)
+        return datasets.load_dataset(name, config, split=split)
     except PrefineError:
         raise
     except Exception as error:  # the Hub client raises many types; each means "could not be had"
@@ -157,5 +174,3 @@ def _read_hub(source: str) -> Iterator[tuple[int, Row]]:
             f"{source}: no such file here, and loading it from the Hub failed ({type(error).__name__}: {error}); "
             "check the name, the split and the network"
         ) from error
-    for number, row in enumerate(loaded, 1):
-        yield number, dict(row)

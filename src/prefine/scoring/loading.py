@@ -53,6 +53,28 @@ def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
     return tokenizer
 
 
+def check_same_tokenizer(tokenizer: Any, reference: str, trust_remote_code: bool = False) -> None:
+    """Refuse a reference whose tokenizer maps text to other ids; one saved without a tokenizer is not checked.
+
+    Raises:
+        ModelError: the vocabularies differ, with the first few tokens that do.
+    """
+    try:
+        theirs = load_tokenizer(reference, trust_remote_code).get_vocab()
+    except MissingFile:
+        raise
+    except ModelError:
+        return
+    ours = tokenizer.get_vocab()
+    differing = sorted(t for t in {*ours, *theirs} if ours.get(t) != theirs.get(t))
+    if differing:
+        raise ModelError(
+            f"{reference}: its tokenizer differs from the policy's in {len(differing)} of {len(ours)} tokens "
+            f"({', '.join(map(repr, differing[:3]))}): their log-probs cannot be compared; "
+            "give a reference with the policy's tokenizer, or leave it out to use the policy's start"
+        )
+
+
 def load_model(
     model: str, dtype: torch.dtype = torch.float32, four_bit: bool = False, trust_remote_code: bool = False, **kwargs: Any
 ) -> Any:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from prefine.errors import ModelError
@@ -21,6 +22,9 @@ from prefine.packing.budget import TokenBudget
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.scoring.scorer import Scorer
+
+PRECOMPUTE_WINDOW = 2048
+"""Groups that are sorted by length together, so that packs are full and memory bounded."""
 
 
 class Reference:
@@ -159,14 +163,41 @@ def groups_fingerprint(groups: Sequence[PromptGroup]) -> str:
     return digest.hexdigest()
 
 
-def precomputed_token_logps(
+class WithReference(Sequence[PromptGroup]):
+    """Groups with their reference log-probs.
+
+    Args:
+        logps: of all groups' completion tokens, end to end, shape (N,), float32.
+    """
+
+    def __init__(self, groups: Sequence[PromptGroup], logps: NDArray[np.float32]) -> None:
+        self.groups = groups
+        self.logps = logps
+        self.ends = np.cumsum([g.num_completion_tokens for g in groups])
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @overload
+    def __getitem__(self, at: int) -> PromptGroup: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[PromptGroup]: ...
+    def __getitem__(self, at: int | slice) -> PromptGroup | list[PromptGroup]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        group = self.groups[at]
+        end = int(self.ends[at])
+        return replace(group, ref_logps=self.logps[end - group.num_completion_tokens : end])
+
+
+def precompute(
     reference: Reference,
     groups: Sequence[PromptGroup],
     budget: TokenBudget,
     cache_dir: Path | None,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[np.ndarray]:
-    """Reference log-probs of each group's completion tokens, end to end, from the cache or computed.
+) -> WithReference:
+    """Groups with reference log-probs, from the cache or computed.
 
     The cache's key is the model's weights and the groups' token ids: a changed learning
     rate reuses it, a changed ``max_length`` does not.
@@ -174,29 +205,30 @@ def precomputed_token_logps(
     with reference.active():
         weights = model_fingerprint(reference.scorer.unwrapped) + str(reference.adapter)
     key = hashlib.sha256((weights + groups_fingerprint(groups)).encode()).hexdigest()[:24]
-    path = cache_dir / f"reference-{key}.npz" if cache_dir else None
-    sizes = [sum(len(c) for c in g.completion_ids) for g in groups]
+    path = cache_dir / f"reference-{key}.npy" if cache_dir else None
     if path is not None and path.exists():
-        flat = np.load(path)["logps"]
-        if len(flat) == sum(sizes):
-            return np.split(flat, np.cumsum(sizes)[:-1])
-    order = sorted(range(len(groups)), key=lambda i: groups[i].num_tokens())
-    out: list[np.ndarray] = [np.empty(0, np.float32)] * len(groups)
-    done = 0
-    for batch in budget.split([groups[i] for i in order], reference.scorer.shares):
-        pack = reference.scorer.pack(batch)
-        flat = reference.token_logps(pack).cpu().numpy()
-        for i, part in zip(
-            order[done : done + len(batch)],
-            np.split(flat, np.cumsum([sizes[i] for i in order[done : done + len(batch)]])[:-1]),
-            strict=True,
-        ):
-            out[i] = part
-        done += len(batch)
-        progress(len(batch))
+        return WithReference(groups, np.load(path, mmap_mode="r"))
+    out = WithReference(groups, np.empty(sum(g.num_completion_tokens for g in groups), np.float32))
+    for start in range(0, len(groups), PRECOMPUTE_WINDOW):
+        part = range(start, min(start + PRECOMPUTE_WINDOW, len(groups)))
+        _precompute_part(reference, out, sorted(part, key=lambda i: groups[i].num_tokens()), budget)
+        progress(len(part))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-        np.savez(temporary, logps=np.concatenate(out), about=json.dumps({"groups": len(groups)}))
+        temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
+        np.save(temporary, out.logps)
         temporary.replace(path)
     return out
+
+
+def _precompute_part(reference: Reference, out: WithReference, places: list[int], budget: TokenBudget) -> None:
+    for batch in budget.split([out.groups[i] for i in places], reference.scorer.shares):
+        pack = reference.scorer.pack(batch)
+        logps = reference.token_logps(pack).cpu().numpy()
+        at = 0
+        for place, group in zip(places, batch, strict=False):
+            size = group.num_completion_tokens
+            end = int(out.ends[place])
+            out.logps[end - size : end] = logps[at : at + size]
+            at += size
+        places = places[len(batch) :]

@@ -39,6 +39,7 @@ class Scorer:
             raise ModelError(f"{type(self.unwrapped).__name__} has no language-model head; give a causal language model")
         self.head: nn.Module = head
         self.scaling = HeadScaling.of(self.unwrapped.config)
+        self.wants_aux_loss = False
 
     @property
     def shares(self) -> bool:
@@ -57,14 +58,22 @@ class Scorer:
 
     def hidden(self, pack: Pack) -> torch.Tensor:
         """The head's inputs at the positions that predict completion tokens, shape (N, D)."""
-        if self.layout == "padded":
-            return self._hidden_padded(pack)
-        with capture_head_input(self.head) as captured:
-            self.model(input_ids=pack.input_ids_T[None], position_ids=pack.position_ids_T[None], use_cache=False)
-        assert captured.hidden is not None
-        return captured.hidden[0].index_select(0, pack.predictor_N)
+        return self.forward(pack)[0]
 
-    def _hidden_padded(self, pack: Pack) -> torch.Tensor:
+    def forward(self, pack: Pack) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """:meth:`hidden`, and the routers' load-balancing loss where ``wants_aux_loss`` is set (a mixture of experts)."""
+        inputs, place_N = self._padded(pack) if self.layout == "padded" else self._packed(pack)
+        if self.wants_aux_loss:
+            inputs["output_router_logits"] = True
+        with capture_head_input(self.head) as captured:
+            out = self.model(**inputs, use_cache=False)
+        assert captured.hidden is not None
+        return captured.hidden.flatten(0, 1).index_select(0, place_N), out.aux_loss if self.wants_aux_loss else None
+
+    def _packed(self, pack: Pack) -> tuple[dict[str, Any], torch.Tensor]:
+        return {"input_ids": pack.input_ids_T[None], "position_ids": pack.position_ids_T[None]}, pack.predictor_N
+
+    def _padded(self, pack: Pack) -> tuple[dict[str, Any], torch.Tensor]:
         # Right padding: causal models never look at it, so positions need no care.
         lengths = [s.prompt + s.completions[0] for s in pack.spans]
         width = max(lengths)
@@ -72,12 +81,8 @@ class Scorer:
         ids_RL = torch.stack([nn.functional.pad(r, (0, width - len(r))) for r in rows])
         starts = torch.tensor([0, *lengths[:-1]], device=ids_RL.device).cumsum(0)
         row_N = pack.completion_N
-        flat_N = row_N * width + pack.predictor_N - starts[row_N]
         mask_RL = torch.arange(width, device=ids_RL.device)[None] < torch.tensor(lengths, device=ids_RL.device)[:, None]
-        with capture_head_input(self.head) as captured:
-            self.model(input_ids=ids_RL, attention_mask=mask_RL.long(), use_cache=False)
-        assert captured.hidden is not None
-        return captured.hidden.flatten(0, 1).index_select(0, flat_N)
+        return {"input_ids": ids_RL, "attention_mask": mask_RL.long()}, row_N * width + pack.predictor_N - starts[row_N]
 
     def head_logps(self, hidden_ND: torch.Tensor, pack: Pack) -> torch.Tensor:
         """Log-probs from :meth:`hidden`'s result, shape (N,), float32."""

@@ -146,6 +146,35 @@ def head_token_logps(hidden_ND: torch.Tensor, head: nn.Module, target_N: torch.T
     return torch.cat([checkpoint(one, h, t, use_reentrant=False) if grad else one(h, t) for h, t in pieces])
 
 
+@dataclass(frozen=True)
+class TokenStats:
+    """What the head says of each scored token, shapes (N,), float32 but for ``is_top1``.
+
+    Attributes:
+        entropy: of the next-token distribution, nats.
+        mean_logit: over the vocabulary.
+        is_top1: whether the target has the highest logit.
+    """
+
+    entropy: torch.Tensor
+    mean_logit: torch.Tensor
+    is_top1: torch.Tensor
+
+
+@torch.no_grad()
+def head_token_stats(hidden_ND: torch.Tensor, head: nn.Module, target_N: torch.Tensor, scaling: HeadScaling) -> TokenStats:
+    """Statistics for logging; costs one more run of the head, in chunks."""
+    chunk = chunk_tokens(getattr(head, "out_features", 2**17))
+    entropies, means, tops = [], [], []
+    for hidden_CD, target_C in zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True):
+        logits = scaling(head(hidden_CD).float())
+        logp = logits.log_softmax(-1)
+        entropies.append(-(logp.exp() * logp).sum(-1))
+        means.append(logits.mean(-1))
+        tops.append(logits.argmax(-1) == target_C)
+    return TokenStats(torch.cat(entropies), torch.cat(means), torch.cat(tops))
+
+
 @torch.no_grad()
 def head_log_sum_sq(hidden_ND: torch.Tensor, head: nn.Module, scaling: HeadScaling) -> torch.Tensor:
     """log sum_v p(v)^2 per token, shape (N,): what WPO aligns its weights by (arXiv 2406.11827, eq. 2)."""

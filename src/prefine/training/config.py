@@ -40,6 +40,10 @@ class PackConfig(TrainingArguments):
     token_budget: str = field(
         default="auto", metadata={"help": "Most tokens of one forward pass: auto or a number. Never changes a result."}
     )
+    activation_offloading: bool = field(
+        default=False,
+        metadata={"help": "Keep activations in main memory until backward (CUDA only): less memory, more time."},
+    )
     retain: str | None = field(
         default=None, metadata={"help": "Other data (a file) mixed into each step, so that skills it shows are kept."}
     )
@@ -61,10 +65,14 @@ class PackConfig(TrainingArguments):
             setattr(self, "activation_checkpointing", self.gradient_checkpointing)  # noqa: B010  absent in older versions
         self.remove_unused_columns = False  # batches are prompt groups, not columns
         TokenBudget.of(self.token_budget, "cpu")
-        Encoder(None, self.max_length, self.max_prompt_length, self.truncation_mode)
+        self.encoder(None)
         if self.retain_weight <= 0:
             raise ConfigError(f"retain_weight is {self.retain_weight}; expected a number above 0; leave out --retain for none")
         super().__post_init__()
+
+    def encoder(self, tokenizer: Any) -> Encoder:
+        """A new encoder under these limits."""
+        return Encoder(tokenizer, self.max_length, self.max_prompt_length, self.truncation_mode)
 
 
 @dataclass
@@ -91,6 +99,13 @@ class DPOConfig(PackConfig):
         default=None, metadata={"help": "Weight of the tokens by which one answer is longer (LD-DPO, arXiv 2409.06411)."}
     )
     use_weighting: bool = field(default=False, metadata={"help": "Weight pairs by the policy's probability (WPO)."})
+    sync_ref_model: bool = field(default=False, metadata={"help": "Let the reference follow the policy (TR-DPO, arXiv 2404.09656)."})
+    ref_model_mixup_alpha: float = field(default=0.6, metadata={"help": "TR-DPO: the policy's share of the moved reference."})
+    ref_model_sync_steps: int = field(default=512, metadata={"help": "TR-DPO: move the reference every so many optimizer steps."})
+    router_aux_loss_coef: float | None = field(
+        default=None,
+        metadata={"help": "Weight of a mixture of experts' load-balancing loss, taken pack by pack. Unset: the model's own."},
+    )
     padding_free: bool | None = field(default=None, metadata={"help": "TRL's; packs never hold padding, so it changes nothing."})
     pad_to_multiple_of: int | None = field(default=None, metadata={"help": "TRL's; packs never hold padding, so it changes nothing."})
     dataset_num_proc: int | None = field(default=None, metadata={"help": "TRL's; encoding runs in one process, so it changes nothing."})
@@ -110,11 +125,20 @@ class DPOConfig(PackConfig):
         moot = [n for n in MACHINE_OPTIONS if getattr(self, n) is not None]
         if moot:
             warnings.warn(f"{', '.join(moot)}: of no effect here and not needed; no result depends on it", stacklevel=3)
+        if not self.sync_ref_model:
+            self._refuse_sync_options()
+        if self.ref_model_sync_steps < 1 or not 0 < self.ref_model_mixup_alpha <= 1:
+            raise ConfigError("ref_model_sync_steps must be at least 1, and ref_model_mixup_alpha above 0 and at most 1")
         if self.ld_alpha is not None and not 0 <= self.ld_alpha <= 1:
             raise ConfigError(f"ld_alpha is {self.ld_alpha}; expected 0 (ignore the longer part) to 1 (plain DPO)")
         if self.ld_alpha is not None and "sft" in self.loss_type:
             raise ConfigError("ld_alpha changes what a log-prob is, and the sft loss would be wrong with it; leave one out")
         super().__post_init__()
+
+    def _refuse_sync_options(self) -> None:
+        for name in ("ref_model_mixup_alpha", "ref_model_sync_steps"):
+            if getattr(self, name) != getattr(type(self), name):
+                raise ConfigError(f"{name} would be ignored without sync_ref_model; set that, or leave {name} out")
 
     def loss_options(self) -> LossOptions:
         """The numbers the losses read."""

@@ -5,9 +5,13 @@ Legend: P pairs of a batch, M = 2P completions (chosen, rejected, chosen, ...), 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,10 +22,11 @@ from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.preferences.convert import read_pairs
 from prefine.preferences.records import Pair
-from prefine.scoring.reference import precomputed_token_logps
-from prefine.scoring.token_logps import head_log_sum_sq
+from prefine.scoring.reference import precompute
+from prefine.scoring.token_logps import head_log_sum_sq, head_token_stats
 from prefine.training.config import DPOConfig
 from prefine.training.pack_trainer import PackTrainer
+from prefine.training.sync_reference import SyncReference
 
 
 class DPOTrainer(PackTrainer):
@@ -75,31 +80,57 @@ class DPOTrainer(PackTrainer):
             needs_reference=self.wants_reference,
             ref_model=ref_model,
         )
-        self._precomputed: dict[int, torch.Tensor] = {}
+        self.router_aux_loss_coef = self._route(args.router_aux_loss_coef)
+        if args.sync_ref_model:
+            self._sync_reference()
         if args.precompute_ref_log_probs and self.wants_reference:
             self._precompute()
 
-    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> list[PromptGroup]:
-        """Encode rows or pairs, or pass groups through."""
-        rows = list(dataset)
-        if not rows:
+    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
+        """Encode rows or pairs one by one, or pass groups through."""
+        rows = iter(dataset)
+        first = next(rows, None)
+        if first is None:
             raise DataError(f"{name} is empty")
-        if isinstance(rows[0], PromptGroup):
-            return rows
-        if not isinstance(rows[0], Pair):
-            dropped = encoder.report.dropped
-            rows = list(read_pairs(enumerate(rows, 1), name, dropped=dropped))
-        return encoder.encode_pairs(rows)
+        if isinstance(first, PromptGroup):
+            return dataset if isinstance(dataset, Sequence) else [first, *rows]
+        rows = chain([first], rows)
+        pairs = rows if isinstance(first, Pair) else read_pairs(enumerate(rows, 1), name, dropped=encoder.report.dropped)
+        return list(encoder.encode_pairs(pairs))
+
+    def _route(self, coefficient: float | None) -> float:
+        """The weight of a mixture of experts' load-balancing loss; 0 where there is none. Unset: the model's own."""
+        config = self.scorer.unwrapped.config.get_text_config()
+        has_routers = hasattr(config, "output_router_logits")
+        if coefficient and not has_routers:
+            raise ConfigError(
+                f"router_aux_loss_coef is {coefficient}, but {type(self.scorer.unwrapped).__name__} is no mixture of experts "
+                "that returns its router logits; leave it out"
+            )
+        weight = float(getattr(config, "router_aux_loss_coef", 0.0) if coefficient is None else coefficient) if has_routers else 0.0
+        self.scorer.wants_aux_loss = weight != 0.0
+        return weight
+
+    def _sync_reference(self) -> None:
+        if self.reference is None or self.reference.is_policy:
+            raise ConfigError("sync_ref_model moves a reference that has weights of its own: not an adapter's base, and not without one")
+        if self.args.precompute_ref_log_probs:
+            raise ConfigError("sync_ref_model moves the reference, so its log-probs cannot be precomputed; leave one of the two out")
+        self.add_callback(SyncReference(self.scorer, self.reference.scorer))
 
     def _precompute(self) -> None:
         assert self.reference is not None
-        groups = list(self.train_dataset)
-        for dataset in self.eval_dataset.values() if isinstance(self.eval_dataset, dict) else [self.eval_dataset or []]:
-            groups += list(dataset)
+        reference = self.reference
         cache = Path(self.args.reference_cache_dir) if self.args.reference_cache_dir else None
+
+        def scored(groups: Any) -> Any:  # a dataset, several by name, or none
+            if isinstance(groups, dict):
+                return {name: scored(part) for name, part in groups.items()}
+            return None if groups is None else precompute(reference, groups, self.budget, cache)
+
         with self.compute_loss_context_manager():
-            logps = precomputed_token_logps(self.reference, groups, self.budget, cache)
-        self._precomputed = {id(g): torch.from_numpy(x) for g, x in zip(groups, logps, strict=True)}
+            self.train_dataset: Any = scored(self.train_dataset)
+            self.eval_dataset: Any = scored(self.eval_dataset)
         if not self.reference.is_policy and not (self.retention and self.retention.uses_reference):
             self.reference.scorer.unwrapped.to("meta")  # its weights are no longer needed
 
@@ -108,8 +139,9 @@ class DPOTrainer(PackTrainer):
     def _reference_tokens(self, pack: Pack) -> torch.Tensor | None:
         if not self.wants_reference:
             return None
-        if self._precomputed:
-            return torch.cat([self._precomputed[id(g)] for g in pack.groups]).to(pack.target_N.device)
+        known = [g.ref_logps for g in pack.groups if g.ref_logps is not None]
+        if len(known) == len(pack.groups):
+            return torch.from_numpy(np.concatenate(known)).to(pack.target_N.device)
         assert self.reference is not None
         with self.compute_loss_context_manager():
             return self.reference.token_logps(pack)
@@ -124,9 +156,9 @@ class DPOTrainer(PackTrainer):
         excess_N = place_N >= shared_M[pack.completion_N]
         return pack.sum_by_completion(torch.where(excess_N, self.args.ld_alpha * logps_N, logps_N))
 
-    def _score(self, pack: Pack, ref_N: torch.Tensor | None) -> tuple[PairLogps, torch.Tensor | None]:
-        """Pair log-probs of a pack and WPO's weights (P,); call inside ``attending``."""
-        hidden_ND = self.scorer.hidden(pack)
+    def _score(self, pack: Pack, ref_N: torch.Tensor | None) -> Scored:
+        """Score a pack; call inside ``attending``."""
+        hidden_ND, aux_loss = self.scorer.forward(pack)
         logps_N = self.scorer.head_logps(hidden_ND, pack)
         weights = None
         if self.args.use_weighting:
@@ -135,7 +167,8 @@ class DPOTrainer(PackTrainer):
         policy = self._weigh(pack, logps_N).view(-1, 2)
         reference = torch.zeros_like(policy) if ref_N is None else self._weigh(pack, ref_N).view(-1, 2)
         tokens = pack.lengths_M.view(-1, 2)
-        return PairLogps(policy[:, 0], policy[:, 1], reference[:, 0], reference[:, 1], tokens[:, 0], tokens[:, 1]), weights
+        logps = PairLogps(policy[:, 0], policy[:, 1], reference[:, 0], reference[:, 1], tokens[:, 0], tokens[:, 1])
+        return Scored(logps, weights, hidden_ND.detach(), aux_loss)
 
     def _loss(self, logps: PairLogps, weights: torch.Tensor | None) -> torch.Tensor:
         assert self.args.loss_weights is not None
@@ -154,49 +187,50 @@ class DPOTrainer(PackTrainer):
             ref_N = references[i] if coefficients is not None else self._reference_tokens(pack)
             with self.scorer.attending(pack):
                 with self.compute_loss_context_manager():
-                    logps, weights = self._score(pack, ref_N)
+                    scored = self._score(pack, ref_N)
+                    logps = scored.logps
                     if coefficients is None:
-                        loss = self._loss(logps, weights).sum() / len(groups)
+                        loss = self._loss(logps, scored.weights).sum() / len(groups)
                         total += loss.detach()
                     else:
                         chosen, rejected = coefficients[i]
                         loss = (logps.chosen * chosen).sum() + (logps.rejected * rejected).sum()
+                    if scored.aux_loss is not None:
+                        auxiliary = self.router_aux_loss_coef * scored.aux_loss * (len(pack.groups) / len(groups))
+                        self.note("train", "aux_loss", scored.aux_loss.item(), len(pack.groups))
+                        total += auxiliary.detach()
+                        loss = loss + auxiliary
                 self.backward(loss * scale)
             self.note_pack(pack)
-            self._note_pairs("train", logps)
+            self._note_pairs("train", pack, scored)
         return total
 
     def _first_pass(self, packs: list[Pack]) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]], list[Any]]:
         """The loss and its derivative by every log-prob, as gradient caching does (arXiv 2101.06983)."""
-        parts, weights, references = [], [], []
+        parts, references = [], []
         for pack in packs:
             references.append(self._reference_tokens(pack))
             with torch.no_grad(), self.scorer.attending(pack), self.compute_loss_context_manager():
-                logps, weight = self._score(pack, references[-1])
-            parts.append(logps)
-            weights.append(weight)
-        joined = _join(parts)
+                parts.append(self._score(pack, references[-1]))
+        joined = _join([p.logps for p in parts])
         leaf = PairLogps(joined.chosen.requires_grad_(), joined.rejected.requires_grad_(), *_rest(joined))
-        pair_weights = torch.cat([w for w in weights if w is not None]) if self.args.use_weighting else None
-        loss = self._loss(leaf, pair_weights).mean()
+        loss = self._loss(leaf, _join_weights(parts)).mean()
         chosen, rejected = torch.autograd.grad(loss, (leaf.chosen, leaf.rejected))
-        sizes = [len(p.chosen) for p in parts]
+        sizes = [len(p.logps.chosen) for p in parts]
         return loss.detach(), list(zip(chosen.split(sizes), rejected.split(sizes), strict=True)), references
 
     def batch_loss(self, groups: list[PromptGroup]) -> torch.Tensor:
         """Mean loss over pairs without gradient."""
-        parts, weights = [], []
+        parts = []
         for pack in self.packs(groups):
             ref_N = self._reference_tokens(pack)
             with self.scorer.attending(pack):
-                logps, weight = self._score(pack, ref_N)
-            parts.append(logps)
-            weights.append(weight)
-            self._note_pairs("eval", logps)
-        pair_weights = torch.cat([w for w in weights if w is not None]) if self.args.use_weighting else None
-        return self._loss(_join(parts), pair_weights).mean()
+                parts.append(self._score(pack, ref_N))
+            self._note_pairs("eval", pack, parts[-1])
+        return self._loss(_join([p.logps for p in parts]), _join_weights(parts)).mean()
 
-    def _note_pairs(self, mode: str, logps: PairLogps) -> None:
+    def _note_pairs(self, mode: str, pack: Pack, scored: Scored) -> None:
+        logps = scored.logps
         chosen, rejected = implicit_rewards(logps, self.args.beta)
         pairs = float(len(chosen))
         values = {
@@ -210,9 +244,23 @@ class DPOTrainer(PackTrainer):
         means = torch.stack([v.float().mean() for v in values.values()]).tolist()
         for name, mean in zip(values, means, strict=True):
             self.note(mode, name, mean, pairs)
+        if mode == "eval" or self.will_log:
+            self._note_tokens(mode, pack, scored.hidden_ND)
         if mode == "train" and not self._checked_start:
             self._checked_start = True
             self._check_start(logps)
+
+    def _note_tokens(self, mode: str, pack: Pack, hidden_ND: torch.Tensor) -> None:
+        """TRL's ``entropy``, ``logits/*`` and ``mean_token_accuracy`` (of chosen tokens), means over tokens."""
+        stats = head_token_stats(hidden_ND, self.scorer.head, pack.target_N, self.scorer.scaling)
+        chosen_N = pack.completion_N % 2 == 0
+        for name, values_N, which_N in (
+            ("entropy", stats.entropy, torch.ones_like(chosen_N)),
+            ("logits/chosen", stats.mean_logit, chosen_N),
+            ("logits/rejected", stats.mean_logit, ~chosen_N),
+            ("mean_token_accuracy", stats.is_top1.float(), chosen_N),
+        ):
+            self.note(mode, name, values_N[which_N].mean().item(), int(which_N.sum()))
 
     def _check_start(self, logps: PairLogps) -> None:
         """At step 0 the policy is its reference: margins are 0 and the sigmoid loss is ln 2."""
@@ -236,6 +284,21 @@ class DPOTrainer(PackTrainer):
             f"ref_model is not the policy's start: log-probs differ by {float(gap.mean()):.3g} nats an answer on the first batch",
             stacklevel=2,
         )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A scored pack: its pairs' log-probs, WPO's weights (P,), the head's inputs (N, D), the routers' auxiliary loss."""
+
+    logps: PairLogps
+    weights: torch.Tensor | None
+    hidden_ND: torch.Tensor
+    aux_loss: torch.Tensor | None
+
+
+def _join_weights(parts: list[Scored]) -> torch.Tensor | None:
+    weights = [p.weights for p in parts if p.weights is not None]
+    return torch.cat(weights) if weights else None
 
 
 def _rest(x: PairLogps) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -25,12 +25,16 @@ from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.runs import COMPLETE
-from prefine.scoring.loading import add_adapter, load_model, load_tokenizer
+from prefine.scoring.loading import add_adapter, check_same_tokenizer, load_model, load_tokenizer
 from prefine.scoring.proof import Proof, prove_layout
 from prefine.scoring.reference import Reference
 from prefine.scoring.scorer import Scorer
 from prefine.training.config import PackConfig
+from prefine.training.offload import OffloadActivations
 from prefine.training.retention import Retention
+
+MOVED_REFERENCE = "reference.pt"
+"""In a checkpoint: the reference's weights, where they moved."""
 
 
 def collate(groups: list[PromptGroup]) -> dict[str, list[PromptGroup]]:
@@ -64,6 +68,8 @@ class PackTrainer(Trainer):
             name = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", ""))
             processing_class = load_tokenizer(name, args.trust_remote_code)
         policy = _loaded(model, args)
+        if isinstance(ref_model, str):
+            check_same_tokenizer(processing_class, ref_model, args.trust_remote_code)
         if peft_config is not None:
             if hasattr(policy, "peft_config"):
                 raise ModelError("the model already has an adapter and peft_config asks for another; give one of the two")
@@ -72,9 +78,9 @@ class PackTrainer(Trainer):
             _disable_dropout(policy)
         self.proof: Proof = prove_layout(policy, args.max_length)
         self.scorer = Scorer(policy, self.proof.layout)
-        self.encoder = Encoder(processing_class, args.max_length, args.max_prompt_length, args.truncation_mode)
+        self.encoder = args.encoder(processing_class)
         train_groups = self.prepare(train_dataset, "train_dataset", self.encoder)
-        eval_groups = self._prepare_eval(eval_dataset)
+        eval_groups = self._prepare_eval(eval_dataset, args)
         self.retention = None
         if args.retain is not None:
             self.retention = Retention.load(args.retain, self.encoder, args.seed)
@@ -84,6 +90,7 @@ class PackTrainer(Trainer):
         self.budget = TokenBudget.of(args.token_budget, args.device.type)
         self._since_update: list[list[PromptGroup]] = []
         self._sums: dict[str, dict[str, list[float]]] = {"train": defaultdict(lambda: [0.0, 0.0]), "eval": defaultdict(lambda: [0.0, 0.0])}
+        self._pending_tokens = 0
         self._clock = time.perf_counter()
         self._checked_start = False
         self.on_event: Any = lambda kind, **what: None
@@ -103,17 +110,16 @@ class PackTrainer(Trainer):
 
     # ---- data
 
-    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> list[PromptGroup]:
+    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
         """Turn a dataset into prompt groups."""
         raise NotImplementedError
 
-    def _prepare_eval(self, dataset: Any) -> Any:
+    def _prepare_eval(self, dataset: Any, args: PackConfig) -> Any:
         if dataset is None:
             return None
         if isinstance(dataset, dict):
-            return {k: self._prepare_eval(v) for k, v in dataset.items()}
-        encoder = Encoder(self.encoder.tokenizer, self.encoder.max_length, self.encoder.max_prompt_length, self.encoder.truncation_mode)
-        return self.prepare(dataset, "eval_dataset", encoder)
+            return {k: self._prepare_eval(v, args) for k, v in dataset.items()}
+        return self.prepare(dataset, "eval_dataset", args.encoder(self.encoder.tokenizer))
 
     # ---- gradients
 
@@ -140,7 +146,8 @@ class PackTrainer(Trainer):
             self.scorer.model = model
         self._since_update.append(inputs["groups"])
         quiet = model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
-        with quiet:
+        self._pending_tokens += sum(len(g.prompt_ids) * len(g.completion_ids) + g.num_completion_tokens for g in inputs["groups"])
+        with quiet, self._offload():
             try:
                 loss = self._batch(inputs["groups"], len(self._since_update) - 1)
             except RuntimeError as error:
@@ -152,6 +159,11 @@ class PackTrainer(Trainer):
             self._since_update.clear()
             self._average_gradients(model)
         return loss
+
+    def _offload(self) -> Any:
+        if self.args.activation_offloading and self.args.device.type == "cuda":
+            return OffloadActivations(self.scorer.unwrapped)
+        return nullcontext()
 
     def _average_gradients(self, model: nn.Module) -> None:
         """Average over processes once, after all packs: their number may differ between processes."""
@@ -235,6 +247,22 @@ class PackTrainer(Trainer):
         sums[0] += total * count
         sums[1] += count
 
+    @property
+    def will_log(self) -> bool:
+        """Whether the step in progress is one that is logged: what is dear to measure is measured on these alone."""
+        if self.args.logging_strategy != "steps" or (self.args.logging_first_step and self.state.global_step == 0):
+            return True
+        return (self.state.global_step + 1) % max(1, self.state.logging_steps) == 0
+
+    def _count_tokens(self) -> int:
+        """Tokens seen in all (every completion with its prompt, as a padded batch would hold them); kept in checkpoints."""
+        pending = torch.tensor(float(self._pending_tokens), dtype=torch.float64)
+        if self.accelerator.num_processes > 1:
+            pending = self.accelerator.reduce(pending.float().to(self.args.device))
+        self._pending_tokens = 0
+        self.state.num_input_tokens_seen += int(pending)
+        return int(self.state.num_input_tokens_seen)
+
     def note_pack(self, pack: Pack) -> None:
         """Count tokens computed, and tokens that sharing saved."""
         self.note("train", "tokens", 1.0, pack.num_tokens)
@@ -258,16 +286,30 @@ class PackTrainer(Trainer):
                 logs["tokens_per_second"] = round(tokens / max(now - self._clock, 1e-9), 1)
                 logs["tokens_saved_by_sharing"] = round(1 - tokens / unshared, 4)
                 logs["peak_memory_bytes"] = float(peak_memory_bytes())
+                logs["num_tokens"] = float(self._count_tokens())
                 self._clock = now
         super().log(logs, start_time)
 
     # ---- checkpoints
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._count_tokens()
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            if getattr(self.args, "sync_ref_model", False):
+                self._save_reference(folder / MOVED_REFERENCE)
             (folder / COMPLETE).touch()
+
+    def _save_reference(self, path: Path) -> None:
+        assert self.reference is not None
+        torch.save(self.reference.scorer.unwrapped.state_dict(), path)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        moved = Path(resume_from_checkpoint) / MOVED_REFERENCE
+        if self.reference is not None and moved.exists():
+            self.reference.scorer.unwrapped.load_state_dict(torch.load(moved, map_location=self.args.device, weights_only=True))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         model = self.accelerator.unwrap_model(self.model)

@@ -1,0 +1,58 @@
+"""A source of preference data to a group store on disk, once: the next run with the same content finds it there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefine.packing.encoding import Encoder
+from prefine.packing.store import GroupStore
+from prefine.preferences.convert import PairSource
+from prefine.preferences.source import source_fingerprint
+
+
+def cache_folder() -> Path:
+    """``$PREFINE_CACHE``, or ``~/.cache/prefine``."""
+    return Path(os.environ.get("PREFINE_CACHE") or "~/.cache/prefine").expanduser()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An encoded source.
+
+    Attributes:
+        groups: the usable pairs' groups.
+        data: what reading did, as :meth:`PairSource.summary` gives it.
+        encoding: what encoding did, as ``EncodingReport.summary`` gives it.
+        reused: whether it was found in the cache.
+    """
+
+    groups: GroupStore
+    data: dict[str, Any]
+    encoding: dict[str, Any]
+    reused: bool
+
+
+def encode_source(source: str, columns: Mapping[str, str] | None, encoder: Encoder, folder: Path | None = None) -> Encoded:
+    """Encode a source's pairs, or find them already encoded.
+
+    The key is the source's content, the columns, and the encoder's tokenizer, template and
+    limits; neither names nor dates count.
+
+    Raises:
+        PrefineError: the source or its rows do not fit.
+    """
+    parts = (source_fingerprint(source), str(sorted((columns or {}).items())), encoder.fingerprint())
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    place = (folder or cache_folder() / "encoded") / key
+    if (place / "about.json").exists():
+        store = GroupStore(place)
+        about = store.about
+        return Encoded(store, about["data"] | {"source": source}, about["encoding"], True)
+    pairs = PairSource(source, columns)
+    store = GroupStore.write(place, encoder.encode_pairs(pairs), lambda: {"data": pairs.summary(), "encoding": encoder.report.summary()})
+    return Encoded(store, pairs.summary(), encoder.report.summary(), False)

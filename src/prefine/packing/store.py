@@ -1,0 +1,136 @@
+"""Prompt groups on disk, memory-mapped: data larger than memory trains, and a second run starts at once.
+
+Four flat files: every token id in order (``ids.i32``), where each prompt or completion
+ends (``ends.i64``), each group's first piece (``pieces.i64``) and row (``rows.i64``).
+``about.json`` is written last; a folder without it is not a store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefine.packing.group import PromptGroup
+from prefine.runs import write_json
+
+
+class GroupStore(Sequence[PromptGroup]):
+    """A sequence of groups read from disk on demand.
+
+    Args:
+        folder: what :meth:`write` wrote.
+        selection: positions of the groups to show, or None for all.
+    """
+
+    def __init__(self, folder: Path, selection: NDArray[np.int64] | None = None) -> None:
+        self.folder = Path(folder)
+        self.selection = selection
+        self._ids = np.memmap(self.folder / "ids.i32", np.int32, "r")
+        self._ends = np.memmap(self.folder / "ends.i64", np.int64, "r")
+        self._pieces = np.memmap(self.folder / "pieces.i64", np.int64, "r")
+        self._rows = np.memmap(self.folder / "rows.i64", np.int64, "r")
+
+    def __reduce__(self) -> Any:
+        return GroupStore, (self.folder, self.selection)  # a worker process maps the files itself
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What :meth:`write` was told of the data."""
+        return dict(json.loads((self.folder / "about.json").read_text()))
+
+    def __len__(self) -> int:
+        return len(self._rows) if self.selection is None else len(self.selection)
+
+    @overload
+    def __getitem__(self, at: int) -> PromptGroup: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[PromptGroup]: ...
+    def __getitem__(self, at: int | slice) -> PromptGroup | list[PromptGroup]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        at = at % len(self)
+        place = at if self.selection is None else int(self.selection[at])
+        first, last = int(self._pieces[place]), int(self._pieces[place + 1])
+        bounds = [0 if first == 0 else int(self._ends[first - 1]), *map(int, self._ends[first:last])]
+        pieces = [np.asarray(self._ids[a:b]) for a, b in itertools.pairwise(bounds)]
+        return PromptGroup(pieces[0], tuple(pieces[1:]), int(self._rows[place]))
+
+    def select(self, places: NDArray[np.int64]) -> GroupStore:
+        """The groups at these positions, without reading them."""
+        return GroupStore(self.folder, places if self.selection is None else self.selection[places])
+
+    def prompt_keys(self) -> NDArray[np.uint64]:
+        """A hash of each group's prompt, shape (groups,): equal prompts have equal keys."""
+        return np.array([prompt_key(group) for group in self], np.uint64)
+
+    @staticmethod
+    def write(folder: Path, groups: Iterable[PromptGroup], about: Callable[[], dict[str, Any]]) -> GroupStore:
+        """Write groups one by one; the folder appears whole or not at all.
+
+        Args:
+            about: called once all groups are written; kept as ``about.json``.
+        """
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        tokens = pieces = 0
+        try:
+            with (
+                (temporary / "ids.i32").open("wb") as ids,
+                (temporary / "ends.i64").open("wb") as ends,
+                (temporary / "pieces.i64").open("wb") as firsts,
+                (temporary / "rows.i64").open("wb") as rows,
+            ):
+                firsts.write(np.int64(0).tobytes())
+                for group in groups:
+                    for piece in (group.prompt_ids, *group.completion_ids):
+                        ids.write(np.ascontiguousarray(piece, np.int32).tobytes())
+                        tokens += len(piece)
+                        pieces += 1
+                        ends.write(np.int64(tokens).tobytes())
+                    firsts.write(np.int64(pieces).tobytes())
+                    rows.write(np.int64(group.index).tobytes())
+            write_json(temporary / "about.json", about())
+            _move_into_place(temporary, folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return GroupStore(folder)
+
+
+def _move_into_place(temporary: Path, folder: Path) -> None:
+    """Rename; where another process was first with the same folder, keep its."""
+    try:
+        temporary.replace(folder)
+    except OSError:
+        if not (folder / "about.json").exists():
+            raise
+        shutil.rmtree(temporary)
+
+
+def prompt_key(group: PromptGroup) -> int:
+    """64 bits of the prompt's token ids' hash."""
+    return int.from_bytes(hashlib.blake2b(group.prompt_ids.tobytes(), digest_size=8).digest(), "little")
+
+
+def hold_out(keys: NDArray[np.uint64], fraction: float, seed: int, most: int = 500) -> NDArray[np.bool_]:
+    """Which groups are held out, shape (groups,): never the same prompt on both sides.
+
+    The prompts whose seeded hash is smallest are held out, so that rows added later move few prompts.
+    """
+    prompts = np.unique(keys)
+    count = min(most, round(len(prompts) * fraction))
+    salt = seed.to_bytes(8, "little", signed=True)
+    order = sorted(prompts.tolist(), key=lambda k: hashlib.blake2b(k.to_bytes(8, "little"), key=salt, digest_size=8).digest())
+    return np.isin(keys, np.array(order[:count], np.uint64))
