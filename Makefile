@@ -17,7 +17,7 @@ demo: $(STAMP)
 	$(BIN)/prefine demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks

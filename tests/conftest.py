@@ -9,7 +9,7 @@ import pytest
 import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tiny models: threads only wait for each other
 os.environ["PREFINE_CACHE"] = tempfile.mkdtemp(prefix="prefine-tests-")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -137,3 +138,27 @@ if __name__ == "__main__":
     done = subprocess.run([sys.executable, str(tmp_path / "tutorial.py")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "final" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_readme_commands_run(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    commands = re.findall(r"^    \.venv/bin/prefine (.*)$", readme, re.MULTILINE)
+    stand_ins = {"pairs.jsonl": str(pairs_file), "Qwen/Qwen2.5-0.5B-Instruct": str(lab_model), "runs/first": str(tmp_path / "first"),
+                 "clean.jsonl": str(tmp_path / "clean.jsonl"), "parts": str(tmp_path / "parts")}  # fmt: skip
+    assert len(commands) >= 6
+    for command in commands:
+        words = [stand_ins.get(word, word) for word in command.split()]
+        words += {"dpo": ["--max-steps", "2", "--eval-fraction", "0.2"], "eval": ["--max-new-tokens", "4"]}.get(words[0], [])
+        assert main(words) == 0, command
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_resume_refuses_other_settings(lab_model: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["dpo", "--model", str(lab_model), "--data", str(pairs_file), "--output-dir", str(tmp_path / "r")]
+    assert main([*command, "--max-steps", "2", "--save-steps", "1"]) == 0
+    written = (tmp_path / "r" / "config.yaml").read_text()
+    assert main([*command, "--max-steps", "3", "--resume"]) == 0  # further is fine
+    assert main([*command, "--max-steps", "3", "--resume", "--beta", "0.3"]) == 2
+    assert "beta was not set and is now 0.3" in capsys.readouterr().err
+    assert (tmp_path / "r" / "config.yaml").read_text() == written

@@ -87,7 +87,8 @@ def build(name: str, extra: dict[str, Any]) -> torch.nn.Module:
     wanted = {**TINY, **extra}
     usable = {k: v for k, v in wanted.items() if k in extra or hasattr(known, k)}
     config = AutoConfig.for_model(name, **usable)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    # Older versions' SDPA leaves Gemma 2's soft-cap out; eager computes what the architecture says.
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     for parameter in model.parameters():  # far from uniform, so that wrong attention shows
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.2)

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefine.errors import ColumnError, DataError, MissingFile, PrefineError
-from prefine.preferences import Pair, PairSource
-from prefine.preferences.formats import parse_transcript
+from prefine.preferences import Pair, PairSource, Reading
+from prefine.preferences.formats.transcripts import parse_transcript
 
 ROWS = [{"prompt": f"q{i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(5)]
 
@@ -42,7 +42,7 @@ def write(kind: str, folder: Path) -> Path:
 
 
 def load(path: str, columns: dict[str, str] | None = None) -> tuple[list[Pair], PairSource]:
-    source = PairSource(path, columns)
+    source = PairSource(path, Reading(columns or {}))
     return list(source), source
 
 
@@ -61,14 +61,21 @@ def test_saved_dataset_folder(tmp_path: Path) -> None:
 def test_hub_id_goes_through_load_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def load_dataset(name: str, config: str | None, split: str) -> Any:
-        seen.append((name, config, split))
+    def load_dataset(name: str, config: str | None, split: str, revision: str | None) -> Any:
+        seen.append((name, config, split, revision))
         return datasets.Dataset.from_list(ROWS)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert len(load("owner/name:main:test")[0]) == 5
     load("owner/name")
-    assert seen == [("owner/name", "main", "test"), ("owner/name", None, "train")]
+    load("owner/name@v1.0:test[:10%]")
+    load("HuggingFaceH4/ultrafeedback_binarized")
+    assert seen == [
+        ("owner/name", "main", "test", None),
+        ("owner/name", None, "train", None),
+        ("owner/name", None, "test[:10%]", "v1.0"),
+        ("HuggingFaceH4/ultrafeedback_binarized", None, "train_prefs", None),
+    ]
 
 
 def test_other_column_names(tmp_path: Path) -> None:
@@ -100,7 +107,9 @@ def test_real_hh_rlhf_counts(shared_data: Path) -> None:
     pairs, data = load(str(shared_data / "hh_rlhf_harmless.jsonl.gz"))
     assert data.rows == 2000
     assert len(pairs) + sum(map(len, data.dropped.values())) == 2000
-    assert len(data.dropped["transcripts diverge before the last turn"]) == 4
+    assert len(data.dropped["transcripts diverge before the last turn"]) == 3
+    assert len(data.dropped["rejected goes on for more turns than chosen"]) == 1
+    assert len(data.dropped["answer is empty"]) == 4
 
 
 BAD_ROWS = {

@@ -27,6 +27,7 @@ trainer.train()
 if trainer.is_world_process_zero():
     logs = [e for e in trainer.state.log_history if "loss" in e]
     json.dump([[e["loss"], e["rewards/margins"], e["grad_norm"]] for e in logs], open(out + ".json", "w"))
+trainer.accelerator.end_training()  # without it gloo's threads may abort the process at its end
 """
 
 

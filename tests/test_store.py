@@ -17,6 +17,7 @@ from prefine.packing.encoded import encode_source
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.packing.store import GroupStore, hold_out
+from prefine.preferences import PairSource
 
 
 def groups(count: int) -> Iterator[PromptGroup]:
@@ -78,7 +79,7 @@ def test_an_encoded_source_is_reused_by_content(tmp_path: Path) -> None:
     tokenizer = build_tokenizer()
 
     def encode(source: str, max_length: int = 50) -> bool:
-        found = encode_source(source, None, Encoder(tokenizer, max_length), tmp_path / "cache")
+        found = encode_source(PairSource(source), Encoder(tokenizer, max_length), tmp_path / "cache")
         assert found.data["source"] == source
         assert len(found.groups) == found.encoding["encoded"] == 8
         return found.reused
@@ -100,7 +101,7 @@ def test_encoding_a_file_needs_little_memory(tmp_path: Path) -> None:
             row = {"prompt": f"what is {i % 20} plus 1 {filler}", "chosen": f"{i % 20} {filler}", "rejected": filler}
             stream.write(json.dumps(row) + "\n")
     tracemalloc.start()
-    encoded = encode_source(str(path), None, Encoder(build_tokenizer()), tmp_path / "cache")
+    encoded = encode_source(PairSource(str(path)), Encoder(build_tokenizer()), tmp_path / "cache")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(encoded.groups) == 6000

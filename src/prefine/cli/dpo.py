@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefine.cli.data import column_map, describe, dropped_text
+from prefine.cli.data.reading import column_map, describe, dropped_text
 
 ABOUT = "Aligns a model on preference pairs by DPO or one of its family, and says whether it worked."
 SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "tokens_per_second")
@@ -15,6 +15,7 @@ def main(argv: list[str]) -> int:
     from prefine.cli.training_run import announce, parameters_line, plan, show_progress, train
     from prefine.packing.encoded import encode_source
     from prefine.packing.store import hold_out
+    from prefine.preferences.convert import PairSource, Reading
     from prefine.training.config import DPOConfig
     from prefine.training.dpo import DPOTrainer
     from prefine.training.record import RecordRun
@@ -23,10 +24,11 @@ def main(argv: list[str]) -> int:
     if planned is None:
         return 0
     # Data before the model: a wrong column should not cost a minute of loading.
-    own, args, columns = planned.options, planned.args, column_map(planned.options.map)
-    data = encode_source(own.data, columns, args.encoder(planned.tokenizer))
+    own, args = planned.options, planned.args
+    reading = Reading(column_map(own.map), own.format, own.pairing, own.min_gap, args.seed)
+    data = encode_source(PairSource(own.sources, reading, own.data_weights), args.encoder(planned.tokenizer))
     if own.eval_data:
-        train_groups, held_out = data.groups, encode_source(own.eval_data, columns, args.encoder(planned.tokenizer)).groups
+        train_groups, held_out = data.groups, encode_source(PairSource(own.eval_data, reading), args.encoder(planned.tokenizer)).groups
         held_rows: list[int] = []
     else:
         held = hold_out(data.groups.prompt_keys(), own.eval_fraction, args.seed)
@@ -46,7 +48,7 @@ def main(argv: list[str]) -> int:
     encoding = data.encoding
     announce(
         [
-            f"data: {own.data}: {describe(data.data)}" + (" (encoded by an earlier run)" if data.reused else ""),
+            f"data: {data.data['source']}: {describe(data.data)}" + (" (encoded by an earlier run)" if data.reused else ""),
             f"pairs: {len(train_groups)} trained on, {len(held_out)} held out; "
             f"dropped in encoding: {dropped_text(encoding['dropped'])}; "
             f"cut: {encoding['cut'] or 'none'}; boundary merges: {encoding['boundary_merges']}",

@@ -42,10 +42,18 @@ def main(argv: list[str]) -> int:
         raise ConfigError(f"{given.run} is not a run of prefine dpo; its config.yaml names no model")
     import json
 
-    from prefine.cli.data import column_map
-    from prefine.preferences.convert import PairSource
+    from prefine.cli.data.reading import column_map
+    from prefine.preferences.convert import PairSource, Reading
 
-    pairs = list(PairSource(given.data or config.get("eval_data") or config["data"], column_map(given.map or config.get("map"))))
+    reading = Reading(
+        column_map(given.map or config.get("map")),
+        None if given.data else config.get("format"),
+        config.get("pairing", "best-vs-worst"),
+        config.get("min_gap", 0.0),
+        config.get("seed", 42),
+    )
+    sources = given.data or config.get("eval_data") or config["data"]
+    pairs = list(PairSource(sources, reading, None if given.data or config.get("eval_data") else config.get("data_weights")))
     if not given.data and not config.get("eval_data"):
         held = set(json.loads((run.path / "data.json").read_text()).get("held_out_rows", []))
         pairs = [p for p in pairs if p.row in held]
@@ -113,7 +121,7 @@ def _samples(given: EvalOptions, run: RunDirectory, encoder: Any, base: Any, tun
     sides = [generate(m, encoder.tokenizer, ids, given.max_new_tokens, 1.0, given.seed, 8) for m in (base, tuned)]
     rows = [{"row": p.row, "prompt": p.prompt, "base": b.text, "tuned": t.text} for p, b, t in zip(asked, *sides, strict=True)]
     write_jsonl(run.evaluation("implicit") / "generations.jsonl", rows)
-    from prefine.cli.data import shown_text
+    from prefine.cli.data.reading import shown_text
 
     for row in rows:
         prompt, base_text, tuned_text = (shown_text(row[k]) for k in ("prompt", "base", "tuned"))

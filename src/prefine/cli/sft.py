@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
     if planned is None:
         return 0
     own = planned.options
-    rows = [row for _, row in read_rows(own.data)]
+    rows = [row for source in own.sources for _, row in read_rows(source)]
     eval_rows = [row for _, row in read_rows(own.eval_data)] if own.eval_data else None
     started = planned.start()
     trainer = SFTTrainer(
@@ -30,10 +30,10 @@ def main(argv: list[str]) -> int:
         peft_config=started.peft_config,
     )
     report = trainer.encoder.report
-    started.run.write_data({"source": own.data, "rows": len(rows), "encoding": report.summary()})
+    started.run.write_data({"source": " + ".join(own.sources), "rows": len(rows), "encoding": report.summary()})
     announce(
         [
-            f"data: {own.data}, {len(rows)} rows, {report.pairs} trained on; cut: {dict(report.cut) or 'none'}",
+            f"data: {' + '.join(own.sources)}, {len(rows)} rows, {report.pairs} trained on; cut: {dict(report.cut) or 'none'}",
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
             f"run directory: {started.run.path}",

@@ -16,10 +16,21 @@ class RunOptions:
     """Options of a training command that are not fields of its config."""
 
     model: str = field(default="", metadata={"help": "Model: a folder or a Hub id."})
-    data: str = field(default="", metadata={"help": "Training data: a file, a saved datasets folder, or a Hub id[:config][:split]."})
+    data: list[str] | None = field(
+        default=None,
+        metadata={"help": "Training data: files, folders, globs, Hub ids[:config][:split], databases, - for stdin."},
+    )
+    data_weights: list[float] | None = field(
+        default=None, metadata={"help": "How many times each source's rows are used: 2 is twice, 0.5 half of them."}
+    )
     eval_data: str | None = field(default=None, metadata={"help": "Held-out data. Unset: a part of --data is held out."})
     eval_fraction: float = field(default=0.05, metadata={"help": "Share of prompts held out of --data (at most 500)."})
     map: list[str] | None = field(default=None, metadata={"help": "Columns by another name: --map prompt=question."})
+    format: str | None = field(default=None, metadata={"help": "The data's form. Unset: found from its rows; see the formats page."})
+    pairing: str = field(
+        default="best-vs-worst", metadata={"help": "Ranked answers to pairs: best-vs-worst, best-vs-random, adjacent or all."}
+    )
+    min_gap: float = field(default=0.0, metadata={"help": "Least difference of scores in a pair made of ranked answers."})
     resume: bool = field(default=False, metadata={"help": "Go on from the run's last whole checkpoint."})
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
     load_in_4bit: bool = field(default=False, metadata={"help": "Load the base in 4-bit NF4 (needs CUDA and LoRA)."})
@@ -27,6 +38,11 @@ class RunOptions:
     lora_alpha: float | None = field(default=None, metadata={"help": "LoRA's alpha. Unset: twice the rank."})
     lora_dropout: float = field(default=0.0, metadata={"help": "LoRA's dropout."})
     lora_target: list[str] | None = field(default=None, metadata={"help": "Modules to adapt. Unset: all-linear."})
+
+    @property
+    def sources(self) -> list[str]:
+        """Where the training data comes from."""
+        return self.data or []
 
 
 @dataclass
@@ -82,8 +98,12 @@ MAY_CHANGE = {
 def _check_resumes(was: dict[str, Any], now: dict[str, Any]) -> None:
     differing = [k for k in sorted({*was, *now} - MAY_CHANGE) if was.get(k) != now.get(k)]
     if differing:
-        listed = ", ".join(f"{k} was {was.get(k)!r} and is now {now.get(k)!r}" for k in differing)
+        listed = ", ".join(f"{k} was {_shown(was.get(k))} and is now {_shown(now.get(k))}" for k in differing)
         raise ConfigError(f"--resume goes on with the run as it was, but {listed}; give what it had, or another --output-dir")
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else repr(value)
 
 
 def all_options(config: Any) -> dict[str, Option]:

@@ -43,11 +43,12 @@ class Settings:
     label_flips: float = 0.10
     dpo_epochs: float = 3.0
     dpo_batch_size: int = 32
-    dpo_learning_rate: float = 1.2e-3
+    dpo_learning_rate: float = 1.5e-3
     dpo_beta: float = 0.1
     dpo_nll_weight: float = 0.2
     retain: bool = True
-    retain_weight: float = 0.5
+    retain_weight: float = 1.0
+    retain_batch_size: int = 64
     samples_per_prompt: int = 2
 
     def quick(self) -> Settings:
@@ -240,6 +241,7 @@ def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, re
         loss_weights=[1.0, settings.dpo_nll_weight],
         retain=str(retain) if settings.retain else None,
         retain_weight=settings.retain_weight,
+        retain_batch_size=settings.retain_batch_size if settings.retain else None,
         seed=settings.seed,
         max_length=128,
         gradient_checkpointing=False,

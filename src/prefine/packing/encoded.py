@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 from prefine.packing.encoding import Encoder
 from prefine.packing.store import GroupStore
 from prefine.preferences.convert import PairSource
-from prefine.preferences.source import source_fingerprint
 
 
 def cache_folder() -> Path:
@@ -37,22 +35,20 @@ class Encoded:
     reused: bool
 
 
-def encode_source(source: str, columns: Mapping[str, str] | None, encoder: Encoder, folder: Path | None = None) -> Encoded:
+def encode_source(pairs: PairSource, encoder: Encoder, folder: Path | None = None) -> Encoded:
     """Encode a source's pairs, or find them already encoded.
 
-    The key is the source's content, the columns, and the encoder's tokenizer, template and
-    limits; neither names nor dates count.
+    The key is the source's content and how it is read, and the encoder's tokenizer, template
+    and limits; neither names nor dates count.
 
     Raises:
         PrefineError: the source or its rows do not fit.
     """
-    parts = (source_fingerprint(source), str(sorted((columns or {}).items())), encoder.fingerprint())
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{pairs.fingerprint()} {encoder.fingerprint()}".encode()).hexdigest()[:24]
     place = (folder or cache_folder() / "encoded") / key
     if (place / "about.json").exists():
         store = GroupStore(place)
         about = store.about
-        return Encoded(store, about["data"] | {"source": source}, about["encoding"], True)
-    pairs = PairSource(source, columns)
+        return Encoded(store, about["data"] | {"source": pairs.name}, about["encoding"], True)
     store = GroupStore.write(place, encoder.encode_pairs(pairs), lambda: {"data": pairs.summary(), "encoding": encoder.report.summary()})
     return Encoded(store, pairs.summary(), encoder.report.summary(), False)

@@ -1,131 +1,115 @@
-"""Reading rows from disk or from the Hub, streamed, one dict a row.
+"""Where preference data comes from: files, folders, globs, standard input, Hub ids, databases.
 
-JSONL, JSON (a list), CSV and Parquet, each also gzipped; a folder written by
-``datasets.save_to_disk``; a Hub id (``owner/name``, ``owner/name:split``,
-``owner/name:config:split``). Left out for now: globs, SQL, standard input.
+- a file: JSONL, JSON, CSV or Parquet, each also ``.gz``; a folder or a glob of them
+- a folder written by ``datasets.save_to_disk``
+- ``-``: standard input, JSON lines (or a JSON list)
+- a Hub id: ``owner/name[@revision][:config][:split]``; a split may be a slice, ``train[:10%]``
+- a database: ``sqlite:///file.db#SELECT ...`` or ``postgresql://...#SELECT ...``, read only
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
+import functools
+import glob
 import hashlib
-import io
-import json
-import zlib
+import re
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from prefine.errors import DataError, MissingFile, PrefineError
+from prefine.errors import ConfigError, DataError, MissingFile
+from prefine.preferences.blocks import BLOCK_ROWS, READERS, Block, Row, json_cell, read_blocks
 
-Row = dict[str, Any]
-csv.field_size_limit(2**31 - 1)
+HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(:(?P<rest>.+))?")
+HUB_DEFAULTS: dict[str, tuple[str | None, str]] = {
+    "HuggingFaceH4/ultrafeedback_binarized": (None, "train_prefs"),
+    "openai/summarize_from_feedback": ("comparisons", "train"),
+}
+"""Configuration and split of well-known sets that have no plain ``train``."""
+
+
+def blocks(source: str) -> Iterator[Block]:
+    """A source's blocks, in order.
+
+    Raises:
+        MissingFile: neither a path nor a Hub id nor a database.
+        DataError: broken content; names the file and the line.
+    """
+    if _is_database(source):
+        yield from _database_blocks(source)
+        return
+    files = local_files(source)
+    if files is None:
+        yield from _batches(_load_hub(source), source)
+        return
+    for file in files:
+        if file.is_dir():
+            yield from _batches(_load_saved(file), str(file))
+        else:
+            yield from read_blocks(file, "standard input" if source == "-" else str(file))
 
 
 def read_rows(source: str) -> Iterator[tuple[int, Row]]:
-    """Yield ``(row_number, row)`` from a file, a saved dataset folder or a Hub id.
+    """Yield ``(row_number, row)``; numbers go on from file to file."""
+    before, file, last = 0, None, 0
+    for block in blocks(source):
+        if block.file != file:
+            before, file, last = before + last, block.file, 0
+        for number, row in block.rows():
+            last = number
+            yield before + number, row
 
-    Args:
-        source: a path, or a Hub id as ``owner/name[:config][:split]``.
+
+def local_files(source: str) -> list[Path] | None:
+    """The files of a source on this machine (a saved dataset's folder counts as one), or None for what is not here.
 
     Raises:
-        MissingFile: neither a path nor something that looks like a Hub id.
-        DataError: broken content; names the file and the line.
+        MissingFile: it looks like a path, and nothing is there.
+        DataError: a folder without data files.
     """
-    path = Path(source)
+    if source == "-":
+        return [_standard_input()]
+    path = Path(source).expanduser()
+    if path.is_file() or (path / "state.json").exists() or (path / "dataset_dict.json").exists():
+        return [path]
     if path.is_dir():
-        yield from _read_saved_dataset(path)
-    elif path.is_file():
-        suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
-        kind = suffixes[-1] if suffixes else ""
-        reader = READERS.get(kind)
-        if reader is None:
-            raise DataError(f"{path}: unknown file type {kind or '(none)'!r}; expected one of {', '.join(READERS)} (also .gz)")
-        try:
-            yield from reader(path)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{path}: the gzip stream is damaged or cut short ({error}); copy or download it again") from error
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); convert it with iconv") from error
-    else:
-        for number, row in enumerate(_load_hub(source), 1):
-            yield number, dict(row)
+        found = sorted(p for p in path.rglob("*") if p.is_file() and set(s.lower() for s in p.suffixes) & READERS.keys())
+        if not found:
+            raise DataError(f"{path}: a folder, but neither written by datasets.save_to_disk nor with data files ({', '.join(READERS)})")
+        return found
+    if glob.has_magic(source) and not HUB_ID.fullmatch(source.partition("[")[0] or "x"):
+        matched = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
+        if not matched:
+            raise MissingFile(f"{source}: no file matches")
+        return matched
+    if HUB_ID.fullmatch(source) and not source.startswith((".", "/", "~")) and not set(path.suffixes) & {*READERS, ".gz"}:
+        return None
+    near = sorted(p.name for p in path.parent.iterdir())[:8] if path.parent.is_dir() else []
+    hint = f"; that folder holds: {', '.join(near)}" if near else ""
+    raise MissingFile(f"{source}: no such file or folder{hint}")
 
 
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+@functools.lru_cache
+def _standard_input() -> Path:
+    """Standard input in a file of its own, so that it can be read twice."""
+    with tempfile.NamedTemporaryFile(prefix="prefine-stdin-", suffix=".tmp", delete=False) as held:
+        shutil.copyfileobj(sys.stdin.buffer, held)
+    with open(held.name, "rb") as stream:
+        head = stream.read(64).lstrip()[:2]
+    kind = ".parquet" if head == b"PA" else ".json" if head[:1] == b"[" else ".jsonl"
+    return Path(held.name).rename(Path(held.name).with_suffix(kind + (".gz" if head == b"\x1f\x8b" else "")))
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
-    with _open(path) as stream:
-        number = 0
-        for line_number, raw in enumerate(stream, 1):
-            line = raw.decode("utf-8-sig" if line_number == 1 else "utf-8").strip()
-            if not line:
-                continue
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{path}, line {line_number}: not valid JSON ({error.msg} at column {error.colno}); the line begins {line[:60]!r}"
-                ) from error
-            number += 1
-            yield number, _object(path, f"line {line_number}", value)
+def _batches(dataset: Any, name: str) -> Iterator[Block]:
+    for start in range(0, len(dataset), BLOCK_ROWS):
+        part = dataset.select(range(start, min(start + BLOCK_ROWS, len(dataset))))
+        yield Block(name, start + 1, [dict(row) for row in part])
 
 
-def _read_json(path: Path) -> Iterator[tuple[int, Row]]:
-    with _open(path) as stream:
-        raw = stream.read()
-    if not raw.strip():
-        return
-    try:
-        value = json.loads(raw.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data" and raw.lstrip()[:1] == b"{":
-            yield from _read_jsonl(path)  # JSON lines under the name .json, which is common
-            return
-        raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
-    rows = value if isinstance(value, list) else [value]
-    for number, row in enumerate(rows, 1):
-        yield number, _object(path, f"row {number}", row)
-
-
-def _read_csv(path: Path) -> Iterator[tuple[int, Row]]:
-    with _open(path) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-        for number, row in enumerate(csv.DictReader(text), 1):
-            if None in row or None in row.values():
-                raise DataError(f"{path}, row {number}: its number of fields differs from the header's")
-            yield number, dict(row)
-
-
-def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
-    import pyarrow.lib
-    import pyarrow.parquet as parquet
-
-    opened: Any = io.BytesIO(_open(path).read()) if path.suffix.lower() == ".gz" else path
-    try:
-        file = parquet.ParquetFile(opened)
-        number = 0
-        for batch in file.iter_batches(batch_size=256):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
-    except pyarrow.lib.ArrowException as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error})") from error
-
-
-READERS = {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
-
-
-def _object(path: Path, where: str, value: Any) -> Row:
-    if not isinstance(value, dict):
-        raise DataError(f"{path}, {where}: expected an object with named fields, found {type(value).__name__}")
-    return value
-
-
-def _read_saved_dataset(path: Path) -> Iterator[tuple[int, Row]]:
+def _load_saved(path: Path) -> Any:
     import datasets
 
     try:
@@ -135,42 +119,86 @@ def _read_saved_dataset(path: Path) -> Iterator[tuple[int, Row]]:
     if isinstance(loaded, datasets.DatasetDict):
         if "train" not in loaded:
             raise DataError(f"{path}: has the splits {', '.join(loaded)}; give one of their folders, e.g. {path / next(iter(loaded))}")
-        loaded = loaded["train"]
-    for number, row in enumerate(loaded, 1):
-        yield number, dict(row)
-
-
-def source_fingerprint(source: str) -> str:
-    """A hash of a source's content: of the files' bytes, or the fingerprint ``datasets`` keeps of a Hub dataset."""
-    path = Path(source)
-    digest = hashlib.blake2b(digest_size=16)
-    if not path.exists():
-        digest.update(str(_load_hub(source)._fingerprint).encode())
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update("".join(file.suffixes).encode())  # decides how the bytes are read
-        with file.open("rb") as stream:
-            while block := stream.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()
+        return loaded["train"]
+    return loaded
 
 
 def _load_hub(source: str) -> Any:
-    path = Path(source)
-    if source.count("/") != 1 or source.startswith((".", "/", "~")) or path.suffix:
-        near = sorted(p.name for p in path.parent.iterdir())[:8] if path.parent.is_dir() else []
-        hint = f"; that folder holds: {', '.join(near)}" if near else ""
-        raise MissingFile(f"{source}: no such file or folder{hint}")
     import datasets
 
-    name, *rest = source.split(":")
-    config = rest[0] if len(rest) == 2 else None
-    split = rest[-1] if rest else "train"
+    parts = HUB_ID.fullmatch(source)
+    assert parts is not None
+    config, split = HUB_DEFAULTS.get(parts["name"], (None, "train"))
+    rest = re.findall(r"[^:\[]+(?:\[[^\]]*\])?", parts["rest"] or "")
+    if rest:
+        config, split = (rest[0] if len(rest) == 2 else config), rest[-1]
     try:
-        return datasets.load_dataset(name, config, split=split)
-    except PrefineError:
-        raise
+        return datasets.load_dataset(parts["name"], config, split=split, revision=parts["revision"])
     except Exception as error:  # the Hub client raises many types; each means "could not be had"
         raise DataError(
             f"{source}: no such file here, and loading it from the Hub failed ({type(error).__name__}: {error}); "
             "check the name, the split and the network"
         ) from error
+
+
+def _is_database(source: str) -> bool:
+    return source.startswith(("sqlite:", "postgresql:", "postgresql+"))
+
+
+def _database_blocks(source: str) -> Iterator[Block]:
+    import sqlalchemy
+
+    address, _, query = source.partition("#")
+    engine = _engine(address)
+    shown = sqlalchemy.engine.make_url(address).render_as_string(hide_password=True)
+    try:
+        with engine.connect() as connection:
+            if not query:
+                tables = sqlalchemy.inspect(connection).get_table_names()
+                if len(tables) != 1:
+                    names = ", ".join(tables) or "(none)"
+                    raise ConfigError(f"{shown}: has the tables {names}; add a query: '{shown}#SELECT ... FROM ...'")
+                query = f'SELECT * FROM "{tables[0]}"'
+            options = {"stream_results": True, "yield_per": BLOCK_ROWS}
+            result = connection.execution_options(**options).execute(sqlalchemy.text(query))
+            number = 1
+            for part in result.mappings().partitions(BLOCK_ROWS):
+                rows = [{k: json_cell(v) if isinstance(v, str) else v for k, v in row.items()} for row in part]
+                yield Block(shown, number, rows)
+                number += len(rows)
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise DataError(f"{shown}: the query failed ({str(error.__cause__ or error).splitlines()[0]})") from error
+
+
+def _engine(address: str) -> Any:
+    """A connection that cannot write."""
+    import sqlalchemy
+
+    if address.startswith("sqlite:"):
+        path = address.removeprefix("sqlite:///")
+        if not Path(path).is_file():
+            raise MissingFile(f"{address}: no such database file")
+        return sqlalchemy.create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
+    try:
+        return sqlalchemy.create_engine(address, execution_options={"postgresql_readonly": True})
+    except (ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise ConfigError(f"no driver for this database ({error}): pip install 'prefine[postgres]'") from error
+
+
+def source_fingerprint(source: str) -> str:
+    """A hash of a source's content: of the files' bytes, the rows of a query, or what ``datasets`` keeps of a Hub dataset."""
+    digest = hashlib.blake2b(digest_size=16)
+    if _is_database(source):
+        for block in blocks(source):
+            digest.update(repr(block.content).encode())
+        return digest.hexdigest()
+    files = local_files(source)
+    if files is None:
+        digest.update(str(_load_hub(source)._fingerprint).encode())
+    for place in files or []:
+        for file in [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file()):
+            digest.update("".join(file.suffixes).encode())  # decides how the bytes are read
+            with file.open("rb") as stream:
+                while block_bytes := stream.read(2**20):
+                    digest.update(block_bytes)
+    return digest.hexdigest()

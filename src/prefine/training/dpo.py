@@ -95,7 +95,7 @@ class DPOTrainer(PackTrainer):
         if isinstance(first, PromptGroup):
             return dataset if isinstance(dataset, Sequence) else [first, *rows]
         rows = chain([first], rows)
-        pairs = rows if isinstance(first, Pair) else read_pairs(enumerate(rows, 1), name, dropped=encoder.report.dropped)
+        pairs = rows if isinstance(first, Pair) else read_pairs(rows, name, encoder.report.dropped)
         return list(encoder.encode_pairs(pairs))
 
     def _route(self, coefficient: float | None) -> float:

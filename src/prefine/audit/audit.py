@@ -1,0 +1,289 @@
+"""The whole audit: parts merged, sets compared, a grade at the end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefine.audit.check import CHECKS, ROW_CHECKS, Check, Finding, Grade, grade
+from prefine.audit.part import NUMBERS, Part
+from prefine.audit.shortcuts import first_word, first_word_finding, length_finding, mark_finding, probe_finding
+from prefine.audit.tokens import cuts
+from prefine.audit.workers import Tokenization, parts
+from prefine.errors import DataError
+from prefine.preferences.convert import Reading
+from prefine.preferences.near import SignatureFile, near_groups, signatures
+
+SHOWN_ROWS = 20
+GRADES: dict[Grade, str] = {"fix": "must be fixed", "look": "look at it", "fine": "fine"}
+
+
+@dataclass
+class Gathered:
+    """All parts of one or several sources."""
+
+    rows: int = 0
+    dropped: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    found: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    columns: dict[str, list[NDArray[Any]]] = field(default_factory=lambda: defaultdict(list))
+    sample: list[tuple[int, str, str, str]] = field(default_factory=list)
+    signatures: SignatureFile = field(default_factory=SignatureFile)
+
+    def add(self, part: Part) -> None:
+        """Add a part."""
+        self.rows += part.rows
+        for mine, theirs in ((self.dropped, part.dropped), (self.found, part.found)):
+            for name, rows in theirs.items():
+                mine[name] += rows
+        for name, values in part.numbers.items():
+            self.columns[name].append(values)
+        self.sample += part.sample
+        self.signatures.add(part.signatures)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One number of every record."""
+        return np.concatenate(self.columns[name]) if self.columns[name] else np.empty(0, NUMBERS[name])
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The lengths that training would allow."""
+
+    max_length: int | None = 1024
+    max_prompt_length: int | None = None
+    truncation_mode: str = "keep_start"
+
+
+@dataclass
+class Audit:
+    """What the audit found.
+
+    Attributes:
+        lengths: name -> percentiles and mean; histograms: name -> (edges, counts), tokens or characters.
+        keeps: the smallest max_length that keeps 99 and 99.9 % of records whole.
+        probe: the words that speak most for chosen and for rejected.
+        scripts: shares of writing systems (Latin, Han, Cyrillic, ...) among sampled answers.
+    """
+
+    source: str
+    rows: int
+    records: int
+    findings: list[Finding]
+    lengths: dict[str, dict[str, float]]
+    histograms: dict[str, tuple[list[int], list[int]]]
+    keeps: dict[str, int]
+    probe: dict[str, list[str]]
+    scripts: dict[str, float]
+
+    @property
+    def grade(self) -> Grade:
+        """The worst grade of a finding."""
+        grades = {f.grade for f in self.findings}
+        return "fix" if "fix" in grades else "look" if "look" in grades else "fine"
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data, for ``data.json``."""
+        return {
+            "source": self.source,
+            "rows": self.rows,
+            "records": self.records,
+            "grade": self.grade,
+            "findings": [f.summary() for f in self.findings],
+            "lengths": self.lengths,
+            "histograms": {name: {"edges": e, "counts": c} for name, (e, c) in self.histograms.items()},
+            "smallest_max_length": self.keeps,
+            "words": self.probe,
+            "scripts": self.scripts,
+        }
+
+
+def gather(
+    sources: Sequence[str],
+    reading: Reading,
+    tokenization: Tokenization | None,
+    near: bool = True,
+    processes: int | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Gathered:
+    """One pass over the sources."""
+    out = Gathered()
+    for source in sources:
+        start = out.rows
+        for part in parts(source, reading, tokenization, near, processes):
+            if start:  # rows go on from source to source
+                part.numbers["row"] = part.numbers["row"] + start
+                for lists in (part.dropped, part.found):
+                    for name in lists:
+                        lists[name] = [row + start for row in lists[name]]
+            out.add(part)
+            progress(part.rows)
+    return out
+
+
+def audit(
+    sources: Sequence[str],
+    reading: Reading,
+    tokenization: Tokenization | None = None,
+    limits: Limits | None = None,
+    against: Sequence[tuple[str, Sequence[str]]] = (),
+    near: bool = True,
+    processes: int | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Audit:
+    """Audit preference data.
+
+    Args:
+        tokenization: of the model that will be trained; without it nothing is said about tokens.
+        against: (name, prompts) of evaluation sets that must not be trained on.
+        near: look for near duplicates as well.
+        progress: called with the rows just read.
+
+    Raises:
+        DataError: nothing usable in the sources.
+    """
+    got = gather(sources, reading, tokenization, near, processes, progress)
+    records = len(got.column("row"))
+    name = " + ".join(sources)
+    if not records:
+        raise DataError(f"{name}: none of its {got.rows} rows is usable ({', '.join(f'{len(r)} {w}' for w, r in got.dropped.items())})")
+    findings = [_dropped(got)]
+    findings += [_by_rows(check, got.found.get(check.name, []), records) for check in ROW_CHECKS]
+    findings += _duplicates(got, near)
+    findings += _overlaps(got, against) if against else []
+    shortcut_findings, probe = _shortcuts(got)
+    findings += shortcut_findings
+    if tokenization is not None:
+        findings += _tokens(got, limits or Limits())
+    lengths, histograms = _lengths(got, tokenization is not None)
+    keeps = _keeps(got, tokenization is not None)
+    return Audit(name, got.rows, records, findings, lengths, histograms, keeps, probe, _scripts(got.sample))
+
+
+def _by_rows(check: Check, rows: Sequence[int], of: int, detail: str = "") -> Finding:
+    unique = sorted(set(rows))
+    shown = ", ".join(map(str, unique[:5])) + (" ..." if len(unique) > 5 else "")
+    text = detail or (f"{len(unique)} of {of} ({100 * len(unique) / of:.2f} %): rows {shown}" if unique else "none")
+    return Finding(check.name, grade(check, len(unique), of), len(unique), of, text, tuple(unique[:SHOWN_ROWS]))
+
+
+def _dropped(got: Gathered) -> Finding:
+    rows = [row for numbers in got.dropped.values() for row in numbers]
+    detail = ", ".join(f"{len(set(numbers))} {reason}" for reason, numbers in sorted(got.dropped.items())) or "none"
+    return _by_rows(CHECKS["dropped"], rows, max(1, got.rows), detail)
+
+
+def _duplicates(got: Gathered, near: bool) -> list[Finding]:
+    rows, keys, flipped, is_pair = (got.column(n) for n in ("row", "pair_key", "flipped", "is_pair"))
+    label, prompts = got.column("label"), got.column("prompt_key")
+    order = np.lexsort((np.where(is_pair, flipped, label), keys))
+    same = keys[order][1:] == keys[order][:-1]
+    side = np.where(is_pair, flipped, label)[order]
+    again, against = same & (side[1:] == side[:-1]), same & (side[1:] != side[:-1])
+    opposed = np.union1d(rows[order][1:][against], rows[order][:-1][against])
+    out = [
+        _by_rows(CHECKS["repeated-pair"], rows[order][1:][again].tolist(), len(rows)),
+        _by_rows(CHECKS["conflicting-labels"], opposed.tolist(), len(rows)),
+    ]
+    if near:
+        _, first = np.unique(prompts, return_index=True)  # exact repeats of a prompt are no news here
+        found = near_groups(np.asarray(got.signatures.read())[first])
+        twins = np.flatnonzero(found != np.arange(len(found)))
+        out.append(_by_rows(CHECKS["near-duplicate-prompts"], rows[first[twins]].tolist(), len(rows)))
+    return out
+
+
+def _overlaps(got: Gathered, against: Sequence[tuple[str, Sequence[str]]]) -> list[Finding]:
+    from prefine.preferences.draws import text_key
+
+    rows, prompts = got.column("row"), got.column("prompt_key")
+    mine = np.asarray(got.signatures.read())
+    hits: set[int] = set()
+    parts_of_detail = []
+    for name, texts in against:
+        exact = np.isin(prompts, np.array([text_key(t) for t in texts], np.uint64))
+        near_rows = exact
+        if len(mine) == len(rows):
+            joined = np.concatenate((signatures(texts), mine))
+            near_rows = exact | (near_groups(joined)[len(texts) :] < len(texts))
+        hits |= set(rows[near_rows].tolist())
+        parts_of_detail.append(f"{int(near_rows.sum())} share a prompt with {name}, {int(exact.sum())} of them word for word")
+    return [_by_rows(CHECKS["eval-overlap"], sorted(hits), len(rows), "; ".join(parts_of_detail) if hits else "none")]
+
+
+def _shortcuts(got: Gathered) -> tuple[list[Finding], dict[str, list[str]]]:
+    is_pair = got.column("is_pair")
+    nothing: dict[str, list[str]] = {"chosen": [], "rejected": []}
+    if not is_pair.any():
+        return [], nothing
+    chosen, rejected, chosen_marks, rejected_marks = (
+        got.column(n)[is_pair] for n in ("chosen_chars", "rejected_chars", "chosen_marks", "rejected_marks")
+    )
+    sample = [(c, r) for _, _, c, r in got.sample if c and r]
+    words = [(first_word(c), first_word(r)) for c, r in sample]
+    probe, speaks = probe_finding([c for c, _ in sample], [r for _, r in sample])
+    return [
+        length_finding(chosen, rejected),
+        first_word_finding([a for a, _ in words], [b for _, b in words]),
+        mark_finding(chosen_marks, rejected_marks),
+        probe,
+    ], speaks
+
+
+def _tokens(got: Gathered, limits: Limits) -> list[Finding]:
+    prompt, chosen, rejected, shared = (got.column(n) for n in ("prompt_tokens", "chosen_tokens", "rejected_tokens", "shared_tokens"))
+    of = len(prompt)
+    cut = cuts(prompt, chosen, rejected, shared, limits.max_length, limits.max_prompt_length, limits.truncation_mode)
+    touched = cut.dropped + cut.prompts_cut + cut.answers_cut
+    detail = f"at max_length {limits.max_length}: {cut.dropped} rows dropped, {cut.prompts_cut} prompts and {cut.answers_cut} answers cut"
+    rows = got.column("row")
+    out = [Finding("too-long", grade(CHECKS["too-long"], touched, of), touched, of, detail)]
+    out.append(_by_rows(CHECKS["cut-difference"], rows[cut.lost_difference].tolist(), of))
+    names = ("boundary-merge", "doubled-begin", "missing-end", "empty-after-template")
+    return out + [_by_rows(CHECKS[n], got.found.get(n, []), of) for n in names]
+
+
+def _measured(got: Gathered, tokens: bool) -> dict[str, NDArray[np.int32]]:
+    if not tokens:
+        chosen, rejected = got.column("chosen_chars"), got.column("rejected_chars")
+        return {"chosen (characters)": chosen[chosen > 0], "rejected (characters)": rejected[rejected > 0]}
+    chosen, rejected = got.column("chosen_tokens"), got.column("rejected_tokens")
+    return {"prompt (tokens)": got.column("prompt_tokens"), "chosen (tokens)": chosen, "rejected (tokens)": rejected[rejected >= 0]}
+
+
+def _lengths(got: Gathered, tokens: bool) -> tuple[dict[str, dict[str, float]], dict[str, tuple[list[int], list[int]]]]:
+    lengths, histograms = {}, {}
+    for name, values in _measured(got, tokens).items():
+        if not len(values):
+            continue
+        quantiles = np.percentile(values, (50, 90, 99, 99.9, 100)).tolist()
+        lengths[name] = {"mean": float(values.mean()), **dict(zip(("50 %", "90 %", "99 %", "99.9 %", "most"), quantiles, strict=True))}
+        edges = np.unique(np.geomspace(1, max(2, int(values.max()) + 1), 25).astype(int))
+        counts, _ = np.histogram(values, edges)
+        histograms[name] = (edges.tolist(), counts.tolist())
+    return lengths, histograms
+
+
+def _keeps(got: Gathered, tokens: bool) -> dict[str, int]:
+    """The smallest max_length under which 99 and 99.9 % of records stay whole."""
+    if not tokens:
+        return {}
+    whole = got.column("prompt_tokens") + np.maximum(got.column("chosen_tokens"), got.column("rejected_tokens"))
+    return {f"{q} %": int(np.percentile(whole, q, method="higher")) for q in (99, 99.9)}
+
+
+def _scripts(sample: Sequence[tuple[int, str, str, str]], most: int = 500) -> dict[str, float]:
+    """Shares of scripts among sampled answers, by their letters."""
+    import unicodedata
+
+    scripts: dict[str, int] = defaultdict(int)
+    for _, _, chosen, rejected in sample[:most]:
+        names = [unicodedata.name(c, "?").split(" ")[0] for c in (chosen or rejected)[:400] if c.isalpha()]
+        if names:
+            scripts[max(set(names), key=names.count).replace("CJK", "HAN").capitalize()] += 1
+    total = sum(scripts.values())
+    return {name: count / total for name, count in sorted(scripts.items(), key=lambda item: -item[1])}

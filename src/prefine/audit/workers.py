@@ -1,0 +1,165 @@
+"""Blocks of a source to parts, over all cores, with bounded memory, in order."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from prefine.audit.part import Part, PartMaker, Sampling
+from prefine.audit.tokens import TokenCounter
+from prefine.errors import DataError
+from prefine.packing.encoding import Encoder
+from prefine.preferences.blocks import Block
+from prefine.preferences.convert import PEEK_ROWS, Converter, Reading, find_converter
+from prefine.preferences.formats import format_named
+from prefine.preferences.source import blocks, local_files
+
+INLINE_BLOCKS = 6
+"""A source with no more blocks than this is done here: starting workers would take longer."""
+SAMPLE_RECORDS = 12_000
+"""About how many records' texts are kept for the word probe."""
+
+
+@dataclass(frozen=True)
+class Tokenization:
+    """A tokenizer as plain data, so that a worker needs neither the model's folder nor torch."""
+
+    backend: str
+    template: str | None
+    special: dict[str, str]
+    common_from: int
+
+    @classmethod
+    def of(cls, tokenizer: Any, common_from: int) -> Tokenization:
+        """From a loaded fast tokenizer."""
+        special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+        return cls(tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, special, common_from)
+
+    def counter(self) -> TokenCounter:
+        """A token counter."""
+        from tokenizers import Tokenizer
+        from transformers import PreTrainedTokenizerFast
+
+        backend = Tokenizer.from_str(self.backend)
+        backend.no_truncation()
+        backend.no_padding()
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=self.template, **self.special)
+        return TokenCounter(Encoder(tokenizer), self.common_from)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to make parts."""
+
+    source: str
+    form: str
+    reading: Reading
+    tokenization: Tokenization | None
+    near: bool
+    sampling: Sampling
+
+    def maker(self) -> PartMaker:
+        """A maker of parts."""
+        counter = self.tokenization.counter() if self.tokenization else None
+        converter = Converter(format_named(self.form), self.source, self.reading.columns)
+        return PartMaker(converter, self.reading, counter, self.near, self.sampling)
+
+
+_maker: PartMaker | None = None
+
+
+def _start(job: Job) -> None:
+    global _maker
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the cores are taken by the workers
+    _maker = job.maker()
+
+
+def _make(task: tuple[Block, int]) -> Part:
+    assert _maker is not None
+    return _maker.of_block(*task)
+
+
+def parts(source: str, reading: Reading, tokenization: Tokenization | None, near: bool, processes: int | None = None) -> Iterator[Part]:
+    """A source's parts in order.
+
+    Raises:
+        DataError: the source is empty, unreadable, or of no known form.
+    """
+    stream = blocks(source)
+    first = list(itertools.islice(stream, INLINE_BLOCKS))
+    head = [row for block in first[:2] for _, row in itertools.islice(block.rows(), PEEK_ROWS)][:PEEK_ROWS]
+    if not head:
+        raise DataError(f"{source}: empty, no rows to read")
+    converter = find_converter(head, source, reading)
+    job = Job(source, converter.form.name, reading, tokenization, near, Sampling(_sample_share(source, first), reading.seed))
+    everything = itertools.chain(first, stream)
+    if converter.form.gather is not None:
+        yield from _gathered(everything, job)
+    elif len(first) < INLINE_BLOCKS or processes == 1:
+        maker = job.maker()
+        yield from (maker.of_block(block, before) for block, before in _numbered(everything))
+    else:
+        yield from _spread(everything, job, processes or len(os.sched_getaffinity(0)))
+
+
+def _numbered(stream: Iterator[Block]) -> Iterator[tuple[Block, int]]:
+    """Blocks with how many lines or rows came before their file."""
+    before, file, last = 0, None, 0
+    for block in stream:
+        if file is not None and block.file != file:
+            before, last = before + last, 0
+        file = block.file
+        yield block, before
+        content = block.content
+        last = block.first - 1 + (content.count(b"\n") + 1 if isinstance(content, bytes) else len(content))
+
+
+def _gathered(stream: Iterator[Block], job: Job) -> Iterator[Part]:
+    """Forms that spread a prompt over rows: a run may cross blocks, so they are converted here, in one stream."""
+    maker = job.maker()
+    part = Part()
+
+    def rows() -> Iterator[tuple[int, Any]]:
+        for block, before in _numbered(stream):
+            for number, row in block.rows():
+                part.rows += 1
+                yield before + number, row
+
+    items = maker.converter.convert(rows())
+    while chunk := list(itertools.islice(items, 1000)):
+        maker.fill(part, chunk)
+        yield part
+        part = Part()
+
+
+def _spread(stream: Iterator[Block], job: Job, processes: int) -> Iterator[Part]:
+    # "spawn": the parent has threads (tokenizers, BLAS), which a fork would copy in an unknown state.
+    context = multiprocessing.get_context("spawn")
+    room = threading.BoundedSemaphore(2 * processes + 2)
+
+    def fed() -> Iterator[tuple[Block, int]]:
+        for task in _numbered(stream):
+            room.acquire()
+            yield task
+
+    with context.Pool(processes, _start, (job,)) as pool:
+        for part in pool.imap(_make, fed()):
+            room.release()
+            yield part
+
+
+def _sample_share(source: str, first: list[Block]) -> float:
+    """The share of records to keep so that about :data:`SAMPLE_RECORDS` are kept, from the source's size."""
+    files = local_files(source) if not source.startswith(("sqlite:", "postgresql")) else None
+    sizes = [len(b.content) for b in first if isinstance(b.content, bytes)]
+    if not files or not sizes:
+        return 1.0 if len(first) < INLINE_BLOCKS else 0.05
+    rows = sum(b.content.count(b"\n") + 1 for b in first if isinstance(b.content, bytes))
+    # gz grows by about four
+    total = sum(f.stat().st_size * (4 if f.suffix == ".gz" else 1) for f in files if f.is_file())
+    return min(1.0, SAMPLE_RECORDS / max(1.0, total * rows / max(1, sum(sizes))))

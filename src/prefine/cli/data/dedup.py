@@ -1,0 +1,68 @@
+"""``prefine data dedup``: without duplicates, exact or near."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prefine.cli.data.reading import read_options
+from prefine.cli.data.select import SelectOptions, select, settle_output
+from prefine.errors import ConfigError
+from prefine.preferences.convert import Dropped, answers_of
+from prefine.preferences.draws import normalised, prompt_text_key, texts_key
+from prefine.preferences.records import Record, plain_text
+
+
+@dataclass
+class DedupOptions(SelectOptions):
+    """Options of ``prefine data dedup``."""
+
+    prompts: bool = field(default=False, metadata={"help": "Keep one record a prompt, not only one of equal records."})
+    near: float | None = field(
+        default=None,
+        metadata={"help": "Also leave out prompts that share this much of their word triples with an earlier one (0.7)."},
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Keep the first of equals."""
+    given = read_options(DedupOptions, "dedup", "Keeps the first of equal records (case, white space and end marks aside).", argv)
+    if given is None:
+        return 0
+    if given.near is not None and not 0.3 <= given.near <= 1:
+        raise ConfigError(f"--near is {given.near}; expected 0.3 to 1")
+    settle_output(given, "dedup")
+    far = _near_twins(given) if given.near is not None else set()
+    seen: set[int] = set()
+
+    def reason(record: Record) -> str | None:
+        texts = (plain_text(record.prompt), *map(plain_text, answers_of(record)))
+        key = prompt_text_key(record.prompt) if given.prompts else texts_key(map(normalised, texts))
+        if key in seen:
+            return "same prompt as an earlier row" if given.prompts else "same as an earlier row"
+        seen.add(key)
+        return "prompt nearly that of an earlier row" if prompt_text_key(record.prompt) in far else None
+
+    return select(given, "dedup", reason)
+
+
+def _near_twins(given: DedupOptions) -> set[int]:
+    """Keys of prompts that are near to an earlier, other prompt: a first pass over the source."""
+    import numpy as np
+
+    from prefine.preferences.near import SignatureFile, near_groups, signatures
+
+    source, held, order, batch = given.pairs(), SignatureFile(), [], []
+    known: set[int] = set()
+    for item in (item for name in source.sources for item in source.items(name)):
+        if isinstance(item, Dropped) or prompt_text_key(item.prompt) in known:
+            continue
+        order.append(prompt_text_key(item.prompt))
+        known.add(order[-1])
+        batch.append(plain_text(item.prompt))
+        if len(batch) == 4096:
+            held.add(signatures(batch))
+            batch = []
+    held.add(signatures(batch))
+    assert given.near is not None
+    first = near_groups(held.read(), given.near)
+    return {order[i] for i in np.flatnonzero(first != np.arange(len(first)))}

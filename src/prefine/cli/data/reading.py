@@ -1,0 +1,85 @@
+"""What the data commands share: the options that say how a source is read, and how counts are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from prefine.cli.options import help_text, options_of, parse
+from prefine.errors import ConfigError
+from prefine.preferences.convert import PairSource, Reading
+from prefine.preferences.records import PromptText
+
+T = TypeVar("T", bound="SourceOptions")
+
+
+@dataclass
+class SourceOptions:
+    """How a source is read."""
+
+    source: list[str] | None = field(default=None, metadata={"help": "File, folder, glob, Hub id, database, - for stdin."})
+    map: list[str] | None = field(default=None, metadata={"help": "Columns by another name: --map prompt=question chosen=good."})
+    format: str | None = field(default=None, metadata={"help": "The data's form. Unset: found from its rows; see the formats page."})
+    pairing: str = field(
+        default="best-vs-worst", metadata={"help": "Ranked answers to pairs: best-vs-worst, best-vs-random, adjacent or all."}
+    )
+    min_gap: float = field(default=0.0, metadata={"help": "Least difference of scores in a pair made of ranked answers."})
+    seed: int = field(default=0, metadata={"help": "Seed of every random choice."})
+
+    def reading(self) -> Reading:
+        """How to read."""
+        return Reading(column_map(self.map), self.format, self.pairing, self.min_gap, self.seed)
+
+    def pairs(self) -> PairSource:
+        """The source's pairs."""
+        return PairSource(self.sources, self.reading())
+
+    @property
+    def sources(self) -> list[str]:
+        """The sources' names."""
+        if not self.source:
+            raise ConfigError("a SOURCE is missing: a file, a folder, a glob, a Hub id, a database, or - for standard input")
+        return self.source
+
+
+def read_options(kind: type[T], command: str, about: str, argv: list[str]) -> T | None:
+    """Parse a data command's options; None after ``--help``."""
+    options = options_of(kind, "options")
+    if not argv or "--help" in argv or "-h" in argv:
+        print(help_text(f"data {command} SOURCE", about, options))
+        return None
+    loose = []
+    while argv and (argv[0] == "-" or not argv[0].startswith("-")):
+        loose.append(argv[0])
+        argv = argv[1:]
+    given = kind(**parse(argv, options))
+    given.source = [*loose, *(given.source or [])]
+    return given
+
+
+def column_map(words: list[str] | None) -> dict[str, str]:
+    """``["prompt=question"]`` to ``{"prompt": "question"}``."""
+    out = {}
+    for word in words or []:
+        ours, equals, theirs = word.partition("=")
+        if not equals or not theirs or not ours:
+            raise ConfigError(f"--map {word}: expected OURS=THEIRS, as in prompt=question")
+        out[ours] = theirs
+    return out
+
+
+def describe(data: dict[str, Any]) -> str:
+    """One line of a source's summary: format, counts, drops by reason."""
+    return f"{data['format']}, {data['rows']} rows, {data['pairs']} usable pairs; dropped: {dropped_text(data['dropped'])}"
+
+
+def dropped_text(dropped: dict[str, dict[str, Any]]) -> str:
+    """Reasons with their counts, or ``none``."""
+    return ", ".join(f"{what['count']} {reason}" for reason, what in sorted(dropped.items())) or "none"
+
+
+def shown_text(value: PromptText, limit: int = 400) -> str:
+    """Text for a terminal: one line for messages, control codes replaced, cut at ``limit`` characters."""
+    text = value if isinstance(value, str) else " | ".join(f"{m['role']}: {m.get('content') or m.get('tool_calls')}" for m in value)
+    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)  # answers are untrusted: no terminal codes
+    return text if len(text) <= limit else text[:limit] + f"... ({len(text)} characters)"

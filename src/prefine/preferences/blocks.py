@@ -1,0 +1,265 @@
+"""Files in blocks: bytes of whole lines, or rows; the unit that is read in order and parsed anywhere.
+
+JSONL comes as bytes, so that worker processes can parse it; Parquet as Arrow batches;
+JSON and CSV as rows. A row's number is its line in JSONL, else its place in the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from prefine.errors import DataError
+
+Row = dict[str, Any]
+csv.field_size_limit(2**31 - 1)
+BLOCK_BYTES = 2**20
+BLOCK_ROWS = 512
+MAX_LINE_BYTES = 2**28
+"""A longer line is taken for a mistake (a gzip bomb, a file without line ends)."""
+WHOLE_JSON_BYTES = 2**25
+"""A JSON list up to this size is parsed at once, with good messages; a larger one is streamed."""
+BOMB_BYTES, BOMB_RATIO = 2**30, 200
+"""More decompressed bytes than this, at more than this ratio, are taken for a bomb; text reaches about 20."""
+
+
+@dataclass
+class Block:
+    """Part of a file.
+
+    Attributes:
+        first: the number of its first line or row, from 1.
+        content: bytes of whole lines, or a list of rows, or a ``pyarrow.RecordBatch``.
+    """
+
+    file: str
+    first: int
+    content: Any
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """Parse: (number, row), blank lines left out.
+
+        Raises:
+            DataError: a line is not a JSON object; names file and line.
+        """
+        if isinstance(self.content, bytes):
+            yield from self._lines()
+            return
+        rows = self.content if isinstance(self.content, list) else self.content.to_pylist()
+        for number, row in enumerate(rows, self.first):
+            yield number, _object(row, f"{self.file}, row {number}")
+
+    def _lines(self) -> Iterator[tuple[int, Row]]:
+        for number, raw in enumerate(self.content.split(b"\n"), self.first):
+            if not raw.strip():
+                continue
+            where = f"{self.file}, line {number}"
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{where}: not UTF-8 text ({error.reason} at byte {error.start} of the line); convert it with iconv"
+                ) from error
+            yield number, _object(parse_json(line, where), where)
+
+
+def parse_json(text: str, where: str) -> Any:
+    """One JSON value; an object that names a field twice is refused, since one of the two would be lost.
+
+    Raises:
+        DataError: not valid, nested too deep, or a number too long.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not valid JSON ({error.msg} at column {error.colno}); it begins {text.strip()[:60]!r}") from error
+    except RecursionError as error:
+        raise DataError(f"{where}: nested too deep") from error
+    except ValueError as error:
+        raise DataError(f"{where}: {str(error).split(';')[0]}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field {next(n for n in names if names.count(n) > 1)!r} is given twice")
+    return out
+
+
+def _object(value: Any, where: str) -> Row:
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: expected an object with named fields, found {type(value).__name__}")
+    return value
+
+
+def read_blocks(path: Path, name: str = "") -> Iterator[Block]:
+    """Blocks of a file, in order.
+
+    Raises:
+        DataError: an unknown type, or broken content; names the file and the line.
+    """
+    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
+    kind = suffixes[-1] if suffixes else ""
+    if kind not in READERS:
+        raise DataError(f"{path}: unknown file type {kind or '(none)'!r}; expected one of {', '.join(READERS)} (also .gz)")
+    name = name or str(path)
+    try:
+        yield from READERS[kind](path, name)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{name}: the gzip stream is damaged or cut short ({error}); copy or download it again") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); convert it with iconv") from error
+
+
+class _Guarded(io.RawIOBase):
+    """A gzip stream that stops at a bomb."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.stream, self.seen = path, gzip.open(path, "rb"), 0  # noqa: SIM115  closed in close()
+        self.limit = max(BOMB_BYTES, BOMB_RATIO * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self.seen += len(data)
+        if self.seen > self.limit:
+            raise DataError(
+                f"{self.path}: grows to more than {BOMB_RATIO} times its size, which text does not; decompress it yourself if it is right"
+            )
+        return len(data)
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    stream: Any = io.BufferedReader(_Guarded(path), BLOCK_BYTES) if path.suffix.lower() == ".gz" else path.open("rb")
+    with stream:
+        yield stream
+
+
+def _jsonl(path: Path, name: str) -> Iterator[Block]:
+    with _open(path) as stream:
+        rest, line = b"", 1
+        while data := stream.read(BLOCK_BYTES):
+            whole, newline, tail = data.rpartition(b"\n")
+            if not newline:
+                rest += data
+                if len(rest) > MAX_LINE_BYTES:
+                    raise DataError(f"{name}, line {line}: longer than {MAX_LINE_BYTES // 2**20} MiB; is this JSON lines?")
+                continue
+            yield Block(name, line, rest + whole)
+            line += whole.count(b"\n") + 1
+            rest = tail
+        if rest.strip():
+            yield Block(name, line, rest)
+
+
+def _json(path: Path, name: str) -> Iterator[Block]:
+    with _open(path) as stream:
+        head = stream.read(WHOLE_JSON_BYTES + 1)
+    if not head.strip():
+        return
+    if len(head) > WHOLE_JSON_BYTES:
+        yield from _json_streamed(path, name) if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[" else _jsonl(path, name)
+        return
+    try:
+        value = parse_json(head.decode("utf-8-sig"), name)
+    except DataError as error:
+        if isinstance(error.__cause__, json.JSONDecodeError) and error.__cause__.msg == "Extra data" and head.lstrip()[:1] == b"{":
+            yield from _jsonl(path, name)  # JSON lines under the name .json, which is common
+            return
+        raise
+    if isinstance(value, dict) and len(value) == 1 and isinstance(next(iter(value.values())), list):
+        value = next(iter(value.values()))  # {"data": [...]}
+    rows = value if isinstance(value, list) else [value]
+    for start in range(0, len(rows), BLOCK_ROWS):
+        yield Block(name, start + 1, rows[start : start + BLOCK_ROWS])
+
+
+def _json_streamed(path: Path, name: str) -> Iterator[Block]:
+    import ijson
+
+    rows: list[Row] = []
+    number = 1
+    with _open(path) as stream:
+        try:
+            for row in ijson.items(stream, "item", use_float=True):
+                rows.append(row)
+                if len(rows) == BLOCK_ROWS:
+                    yield Block(name, number, rows)
+                    number += len(rows)
+                    rows = []
+        except (ijson.JSONError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{name}, after row {number + len(rows) - 1}: not valid JSON ({str(error).splitlines()[0]})") from error
+    if rows:
+        yield Block(name, number, rows)
+
+
+def _csv(path: Path, name: str) -> Iterator[Block]:
+    with _open(path) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        rows: list[Row] = []
+        number = 1
+        try:
+            for row in csv.DictReader(text):
+                if None in row or None in row.values():
+                    raise DataError(f"{name}, row {number + len(rows)}: its number of fields differs from the header's")
+                rows.append({k: json_cell(v) for k, v in row.items()})
+                if len(rows) == BLOCK_ROWS:
+                    yield Block(name, number, rows)
+                    number += len(rows)
+                    rows = []
+        except csv.Error as error:
+            raise DataError(f"{name}, row {number + len(rows)}: not readable as CSV ({error})") from error
+        if rows:
+            yield Block(name, number, rows)
+
+
+def json_cell(text: str) -> Any:
+    """A cell of text that holds messages as JSON is read as such; every other one is text."""
+    if text.startswith('[{"') and text.endswith("}]"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _parquet(path: Path, name: str) -> Iterator[Block]:
+    import pyarrow.lib
+    import pyarrow.parquet as parquet
+
+    if path.suffix.lower() == ".gz":
+        with _open(path) as stream:
+            opened: Any = io.BytesIO(stream.read())
+    else:
+        opened = path
+    try:
+        number = 1
+        for batch in parquet.ParquetFile(opened).iter_batches(batch_size=BLOCK_ROWS):
+            yield Block(name, number, batch)
+            number += batch.num_rows
+    except (pyarrow.lib.ArrowException, OSError) as error:
+        raise DataError(f"{name}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
+
+
+READERS: dict[str, Callable[[Path, str], Iterator[Block]]] = {
+    **{".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet},
+}

@@ -1,0 +1,33 @@
+"""Draws that depend on what is drawn, not on its place: stable when rows are added or their order changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from prefine.preferences.records import PromptText, plain_text
+
+
+def text_key(text: str) -> int:
+    """64 bits of a text's hash."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def prompt_text_key(prompt: PromptText) -> int:
+    """64 bits of the hash of a prompt's words, roles aside."""
+    return text_key(plain_text(prompt))
+
+
+def share(key: int, seed: int) -> float:
+    """A number in [0, 1) that key and seed decide."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {key}".encode(), digest_size=8).digest(), "little") / 2**64
+
+
+def normalised(text: str) -> str:
+    """Case, white space and punctuation at the ends do not count."""
+    return " ".join(text.split()).strip(" .!?,;:\"'").casefold()
+
+
+def texts_key(texts: Iterable[str]) -> int:
+    """64 bits of the hash of several texts in order."""
+    return text_key("\0".join(texts))

@@ -1,0 +1,42 @@
+"""Single answers with a thumbs-up or -down: KTO's data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefine.preferences.formats.format import Format, Row, Skip, is_messages, messages_of, one, refuse_images, side, tools_of
+from prefine.preferences.records import Labelled
+
+YES, NO = (True, 1, "true", "True", "1", "desirable", "thumbs_up", "good"), (False, 0, -1, "false", "False", "0", "undesirable", "bad")
+
+
+def _label(row: Row) -> bool:
+    value: Any = row["label"]
+    if isinstance(value, list | dict):
+        raise Skip("label is neither true nor false")
+    if value in YES:
+        return True
+    if value in NO:
+        return False
+    raise Skip("label is neither true nor false")
+
+
+def _convert(row: Row, number: int) -> Labelled:
+    refuse_images(row)
+    label = _label(row)
+    if "completion" in row:
+        prompt = row["prompt"] if isinstance(row["prompt"], str) else messages_of(row["prompt"], "prompt is not text")
+        return Labelled(prompt, side(row["completion"], not isinstance(prompt, str)), label, number, tools_of(row))
+    messages = messages_of(row["messages"])
+    if messages[-1]["role"] != "assistant":
+        raise Skip("the last turn is not the assistant's")
+    return Labelled(messages[:-1], messages[-1:], label, number, tools_of(row))
+
+
+LABELLED = Format(
+    "labelled",
+    "single answers with a label: prompt and completion, or messages (KTO)",
+    ("prompt", "completion", "label"),
+    lambda r: "label" in r and ({"prompt", "completion"} <= r.keys() or is_messages(r.get("messages"))),
+    one(_convert),
+)

@@ -1,0 +1,97 @@
+"""One prompt with a list of rated or ranked answers: UltraFeedback, Nectar, and lists with scores beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefine.preferences.formats.format import Format, Row, Skip, assistant, chat_prompt, is_messages, messages_of, number_of, one
+from prefine.preferences.formats.transcripts import is_transcript, parse_transcript
+from prefine.preferences.records import PromptText, Ranked
+
+PROMPTS = ("prompt", "instruction", "question")
+LISTS = ("completions", "answers", "responses", "generations")
+TEXTS = ("response", "answer", "text", "content", "completion")
+SCORES = ("fine-grained_score", "overall_score", "score", "rating", "rank")
+"""In this order; a rank counts from the best, so it is negated. UltraFeedback's overall_score is known to be noisy."""
+LISTS_OF_SCORES = ("scores", "ratings", "ranks", "rankings")
+
+
+def ranked(prompt: PromptText, answers: list[Any], scores: list[float | None], number: int) -> Ranked:
+    """The answers that have text and a score.
+
+    Raises:
+        Skip: fewer than two have.
+    """
+    usable = [(a, s) for a, s in zip(answers, scores, strict=True) if s is not None and isinstance(a, str)]
+    if len(usable) < 2:
+        raise Skip("fewer than two answers with a score")
+    return Ranked(prompt, tuple(assistant(a) for a, _ in usable), tuple(s for _, s in usable), number)
+
+
+def _prompt(row: Row) -> PromptText:
+    value = next(row[name] for name in PROMPTS if name in row)
+    if is_messages(value):
+        return messages_of(value)
+    if is_transcript(value):  # Nectar's ends with an open "Assistant:" turn
+        messages = parse_transcript(value)
+        return messages[:-1] if messages[-1]["role"] == "assistant" and not messages[-1]["content"] else messages
+    return chat_prompt(value, row.get("system"))
+
+
+def _convert(row: Row, number: int) -> Ranked:
+    answers = next(row[name] for name in LISTS if name in row)
+    if all(isinstance(a, dict) for a in answers):
+        names = (next((t for t in TEXTS if t in a), "") for a in answers)
+        return ranked(_prompt(row), [a.get(n) for a, n in zip(answers, names, strict=True)], [_score(a) for a in answers], number)
+    name = next(n for n in LISTS_OF_SCORES if n in row)
+    scores = [number_of(s) for s in row[name] or []]
+    if len(scores) != len(answers):
+        raise Skip("answers and scores differ in number")
+    if name in ("ranks", "rankings"):
+        scores = [None if s is None else -s for s in scores]
+    return ranked(_prompt(row), list(answers), scores, number)
+
+
+def _score(answer: dict[str, Any]) -> float | None:
+    for name in SCORES:
+        if name in answer:
+            value = number_of(answer[name])
+            return value if name != "rank" or value is None else -value
+    return None
+
+
+def _is_rated(row: Row) -> bool:
+    answers = next((row[name] for name in LISTS if isinstance(row.get(name), list | tuple)), None)
+    if answers is None or not any(name in row for name in PROMPTS) or {"chosen", "rejected"} & row.keys():
+        return False
+    if answers and all(isinstance(a, dict) for a in answers):
+        return any(t in answers[0] for t in TEXTS) and any(s in answers[0] for s in SCORES)
+    return any(isinstance(row.get(name), list | tuple) for name in LISTS_OF_SCORES)
+
+
+RATED = Format(
+    "rated",
+    "a prompt with a list of rated or ranked answers (openbmb/UltraFeedback, berkeley-nest/Nectar), or with scores in a list beside",
+    ("prompt", "answers", "scores"),
+    _is_rated,
+    one(_convert),
+)
+
+
+def _stack_exchange(row: Row, number: int) -> Ranked:
+    answers = [a for a in row["answers"] if isinstance(a, dict)]
+    return ranked(chat_prompt(row["question"]), [a.get("text") for a in answers], [number_of(a.get("pm_score")) for a in answers], number)
+
+
+def _is_stack_exchange(row: Row) -> bool:
+    answers = row.get("answers")
+    return "question" in row and isinstance(answers, list | tuple) and any(isinstance(a, dict) and "pm_score" in a for a in answers)
+
+
+STACK_EXCHANGE = Format(
+    "stack-exchange",
+    "question, answers with text and pm_score (HuggingFaceH4/stack-exchange-preferences)",
+    ("question", "answers"),
+    _is_stack_exchange,
+    one(_stack_exchange),
+)
