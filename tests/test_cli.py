@@ -162,3 +162,21 @@ def test_resume_refuses_other_settings(lab_model: Path, pairs_file: Path, tmp_pa
     assert main([*command, "--max-steps", "3", "--resume", "--beta", "0.3"]) == 2
     assert "beta was not set and is now 0.3" in capsys.readouterr().err
     assert (tmp_path / "r" / "config.yaml").read_text() == written
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dpo_stops_on_data_that_means_nothing(lab_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    turned = tmp_path / "turned.jsonl"
+    rows = [{"prompt": f"what is {i} plus 1", "chosen": str(i), "rejected": str(i + 1)} for i in range(12)]
+    rows += [r | {"chosen": r["rejected"], "rejected": r["chosen"]} for r in rows]
+    turned.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    command = ["dpo", "--model", str(lab_model), "--data", str(turned), "--output-dir", str(tmp_path / "run"), "--max-steps", "1"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "conflicting-labels: 24 of 24" in error
+    assert "--ignore-audit" in error
+    assert not (tmp_path / "run").exists()
+    assert main([*command, "--ignore-audit"]) == 0
+    out = capsys.readouterr().out
+    assert "audit, must be fixed: conflicting-labels" in out
+    assert json.loads((tmp_path / "run" / "data.json").read_text())["audit"]["grade"] == "fix"

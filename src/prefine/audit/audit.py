@@ -19,7 +19,6 @@ from prefine.errors import DataError
 from prefine.preferences.convert import Reading
 from prefine.preferences.near import SignatureFile, near_groups, signatures
 
-SHOWN_ROWS = 20
 GRADES: dict[Grade, str] = {"fix": "must be fixed", "look": "look at it", "fine": "fine"}
 
 
@@ -168,7 +167,7 @@ def _by_rows(check: Check, rows: Sequence[int], of: int, detail: str = "") -> Fi
     unique = sorted(set(rows))
     shown = ", ".join(map(str, unique[:5])) + (" ..." if len(unique) > 5 else "")
     text = detail or (f"{len(unique)} of {of} ({100 * len(unique) / of:.2f} %): rows {shown}" if unique else "none")
-    return Finding(check.name, grade(check, len(unique), of), len(unique), of, text, tuple(unique[:SHOWN_ROWS]))
+    return Finding(check.name, grade(check, len(unique), of), len(unique), of, text, tuple(unique))
 
 
 def _dropped(got: Gathered) -> Finding:
@@ -190,7 +189,7 @@ def _duplicates(got: Gathered, near: bool) -> list[Finding]:
         _by_rows(CHECKS["conflicting-labels"], opposed.tolist(), len(rows)),
     ]
     if near:
-        _, first = np.unique(prompts, return_index=True)  # exact repeats of a prompt are no news here
+        first = np.sort(np.unique(prompts, return_index=True)[1])  # exact repeats of a prompt are no news here
         found = near_groups(np.asarray(got.signatures.read())[first])
         twins = np.flatnonzero(found != np.arange(len(found)))
         out.append(_by_rows(CHECKS["near-duplicate-prompts"], rows[first[twins]].tolist(), len(rows)))
@@ -243,7 +242,7 @@ def _tokens(got: Gathered, limits: Limits) -> list[Finding]:
     rows = got.column("row")
     out = [Finding("too-long", grade(CHECKS["too-long"], touched, of), touched, of, detail)]
     out.append(_by_rows(CHECKS["cut-difference"], rows[cut.lost_difference].tolist(), of))
-    names = ("boundary-merge", "doubled-begin", "missing-end", "empty-after-template")
+    names = ("template-refuses", "boundary-merge", "doubled-begin", "missing-end", "empty-after-template")
     return out + [_by_rows(CHECKS[n], got.found.get(n, []), of) for n in names]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+SHOWN_ROWS = 20
 Grade = Literal["fix", "look", "fine"]
 
 
@@ -32,7 +33,7 @@ class Finding:
 
     Attributes:
         count, of: rows found among rows looked at.
-        rows: the first row numbers.
+        rows: their numbers, where single rows were found.
         detail: one sentence with the numbers that matter.
     """
 
@@ -47,7 +48,7 @@ class Finding:
         """Plain data."""
         return {
             **{"check": self.name, "grade": self.grade, "count": self.count, "of": self.of},
-            **{"share": self.count / self.of if self.of else 0.0, "detail": self.detail, "rows": list(self.rows)},
+            **{"share": self.count / self.of if self.of else 0.0, "detail": self.detail, "rows": list(self.rows[:SHOWN_ROWS])},
         }
 
 
@@ -216,12 +217,20 @@ TOKEN_CHECKS = [
         fix_at=0.02,
     ),
     Check(
+        "template-refuses",
+        "rows that the chat template cannot write, or writes so that the prompt is no beginning of the whole",
+        "training stops at such a row",
+        "a role that the template does not know; a template that drops the last turn",
+        "drop the rows, or give a template that writes these roles",
+        fix_at=0.0,
+    ),
+    Check(
         "boundary-merge",
         "prompts whose last token would merge with the answer's first one",
         "prompt and answer are then tokenised otherwise in training than in use",
         "prompt ends with a space, answer begins with a word",
         "end prompts without white space, begin answers with it",
-        look=0.01,
+        look=0.002,
     ),
     Check(
         "doubled-begin",

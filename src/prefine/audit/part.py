@@ -98,6 +98,7 @@ class PartMaker:
             numbers["prompt_tokens"], numbers["shared_tokens"] = counts.prompt_R, counts.shared_R
             numbers["chosen_tokens"], numbers["rejected_tokens"] = counts.chosen_R, counts.rejected_R
             for name, places in (
+                ("template-refuses", counts.refused),
                 ("boundary-merge", counts.merged),
                 ("doubled-begin", counts.doubled),
                 ("missing-end", counts.endless),

@@ -38,4 +38,4 @@ def off_policy(model: str, pairs: PairSource, max_length: int | None) -> Finding
         f"rejected {means[:, 1].mean():.2f}; {len(far)} chosen answers lie {FAR_NATS:g} nats below the median"
     )
     telling = right.interval()[0] > 0.9 or len(far) > 0.1 * len(sums)
-    return Finding("off-policy", "look" if telling else "fine", len(far), len(sums), detail, tuple(far[:20]))
+    return Finding("off-policy", "look" if telling else "fine", len(far), len(sums), detail, tuple(far))

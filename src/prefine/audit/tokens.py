@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefine.errors import DataError
 from prefine.packing.encoding import Encoder
 from prefine.preferences.convert import answers_of
 from prefine.preferences.records import Record
@@ -25,13 +26,14 @@ class TokenCounts:
         prompt_R: prompt tokens of each record. longest_R, shortest_R: of its answers, end token included.
         shared_R: tokens that the first two answers begin with in common (0 where not counted).
         chosen_R, rejected_R: of its first and second answer (-1 where there is none).
-        merged, doubled, endless, empty: places of records with the fault.
+        refused, merged, doubled, endless, empty: places of records with the fault.
     """
 
     prompt_R: NDArray[np.int32]
     chosen_R: NDArray[np.int32]
     rejected_R: NDArray[np.int32]
     shared_R: NDArray[np.int32]
+    refused: list[int]
     merged: list[int]
     doubled: list[int]
     endless: list[int]
@@ -55,9 +57,13 @@ class TokenCounter:
 
     def count(self, records: Sequence[Record]) -> TokenCounts:
         """Count a run of records."""
-        prompts, answers, owners, special = [], [], [], []
+        prompts, answers, owners, special, refused = [], [], [], [], []
         for place, record in enumerate(records):
-            prompt, completions = self.encoder.render(record.prompt, answers_of(record)[:2])
+            try:
+                prompt, completions = self.encoder.render(record.prompt, answers_of(record)[:2])
+            except DataError:
+                refused.append(place)
+                prompt, completions = "", []
             prompts.append(prompt)
             special.append(isinstance(record.prompt, str) or not self.encoder.has_template)
             for completion in completions:
@@ -92,7 +98,7 @@ class TokenCounter:
                     shared[place] = _common(firsts[place], ids)
         begins = [p for p, ids in enumerate(prompt_ids) if self.begin is not None and ids[:2] == [self.begin, self.begin]]
         lengths = np.array([len(ids) for ids in prompt_ids], np.int32)
-        return TokenCounts(lengths, chosen, rejected, shared, sorted(merged), begins, sorted(endless), sorted(empty))
+        return TokenCounts(lengths, chosen, rejected, shared, refused, sorted(merged), begins, sorted(endless), sorted(empty))
 
     def _encode(self, texts: list[str], special: list[bool]) -> list[list[int]]:
         backend: Any = self.encoder.tokenizer.backend_tokenizer

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from prefine.cli.data.reading import column_map, describe, dropped_text
+from prefine.errors import ConfigError
 
 ABOUT = "Aligns a model on preference pairs by DPO or one of its family, and says whether it worked."
 SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "tokens_per_second")
 
+MEANINGLESS = {"dropped": 0.5, "conflicting-labels": 0.3, "equal-normalised": 0.3}
+"""Shares of rows above which training on what is left would show nothing."""
+
+
+def check_findings(findings: list[dict[str, Any]], encoding: dict[str, Any], ignore: bool) -> None:
+    """Stop before a training that cannot mean anything.
+
+    Raises:
+        ConfigError: what was found, and how to go on all the same.
+    """
+    bad = [f"{f['check']}: {f['detail']}" for f in findings if f["share"] > MEANINGLESS.get(f["check"], 1.0)]
+    cut = encoding["dropped"].get("answers are equal once cut or tokenised", {"count": 0})["count"]
+    if cut > 0.5 * (cut + encoding["encoded"]):
+        bad.append(f"{cut} pairs differ only in what --max-length cuts off; raise it")
+    if bad and not ignore:
+        raise ConfigError(f"training on this would mean nothing: {'; '.join(bad)}. Mend the data, or go on with --ignore-audit")
+
+
+def findings_lines(findings: list[dict[str, Any]]) -> list[str]:
+    """A line for each of the audit's findings that is not fine, worst first; five at most."""
+    order = sorted((f for f in findings if f["grade"] != "fine" and f["check"] != "dropped"), key=lambda f: f["grade"] != "fix")
+    lines = [f"audit, {'must be fixed' if f['grade'] == 'fix' else 'look at'}: {f['check']}: {f['detail']}" for f in order]
+    more = [f"audit: {len(lines) - 4} more; prefine data audit shows all"] if len(lines) > 5 else []
+    return [*(lines[:4] if more else lines), *more]
+
 
 def main(argv: list[str]) -> int:
     """Train, judge on held-out pairs, print the verdict."""
+    from prefine.audit.audit import audit
     from prefine.cli.training_run import announce, parameters_line, plan, show_progress, train
     from prefine.packing.encoded import encode_source
     from prefine.packing.store import hold_out
@@ -26,7 +55,9 @@ def main(argv: list[str]) -> int:
     # Data before the model: a wrong column should not cost a minute of loading.
     own, args = planned.options, planned.args
     reading = Reading(column_map(own.map), own.format, own.pairing, own.min_gap, args.seed)
-    data = encode_source(PairSource(own.sources, reading, own.data_weights), args.encoder(planned.tokenizer))
+    pairs = PairSource(own.sources, reading, own.data_weights)
+    data = encode_source(pairs, args.encoder(planned.tokenizer), inspect=lambda: audit(own.sources, reading, near=False).summary())
+    check_findings(data.inspected["findings"], data.encoding, own.ignore_audit)
     if own.eval_data:
         train_groups, held_out = data.groups, encode_source(PairSource(own.eval_data, reading), args.encoder(planned.tokenizer)).groups
         held_rows: list[int] = []
@@ -35,7 +66,7 @@ def main(argv: list[str]) -> int:
         train_groups, held_out = data.groups.select(np.flatnonzero(~held)), data.groups.select(np.flatnonzero(held))
         held_rows = [group.index for group in held_out]
     started = planned.start()
-    started.run.write_data(data.data | {"encoding": data.encoding, "held_out_rows": held_rows})
+    started.run.write_data(data.data | {"encoding": data.encoding, "audit": data.inspected, "held_out_rows": held_rows})
     trainer = DPOTrainer(
         started.model,
         None,
@@ -52,6 +83,7 @@ def main(argv: list[str]) -> int:
             f"pairs: {len(train_groups)} trained on, {len(held_out)} held out; "
             f"dropped in encoding: {dropped_text(encoding['dropped'])}; "
             f"cut: {encoding['cut'] or 'none'}; boundary merges: {encoding['boundary_merges']}",
+            *findings_lines(data.inspected["findings"]),
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
             f"loss {'+'.join(args.loss_type)}, beta {args.beta}, learning rate {args.learning_rate}; run directory: {started.run.path}",

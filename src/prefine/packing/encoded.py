@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,29 +27,39 @@ class Encoded:
         groups: the usable pairs' groups.
         data: what reading did, as :meth:`PairSource.summary` gives it.
         encoding: what encoding did, as ``EncodingReport.summary`` gives it.
+        inspected: what ``inspect`` said.
         reused: whether it was found in the cache.
     """
 
     groups: GroupStore
     data: dict[str, Any]
     encoding: dict[str, Any]
+    inspected: dict[str, Any]
     reused: bool
 
 
-def encode_source(pairs: PairSource, encoder: Encoder, folder: Path | None = None) -> Encoded:
+def encode_source(pairs: PairSource, encoder: Encoder, folder: Path | None = None, inspect: Callable[[], dict[str, Any]] = dict) -> Encoded:
     """Encode a source's pairs, or find them already encoded.
 
     The key is the source's content and how it is read, and the encoder's tokenizer, template
     and limits; neither names nor dates count.
+
+    Args:
+        inspect: looks at the source before it is encoded; what it says is kept with the groups.
 
     Raises:
         PrefineError: the source or its rows do not fit.
     """
     key = hashlib.sha256(f"{pairs.fingerprint()} {encoder.fingerprint()}".encode()).hexdigest()[:24]
     place = (folder or cache_folder() / "encoded") / key
-    if (place / "about.json").exists():
-        store = GroupStore(place)
-        about = store.about
-        return Encoded(store, about["data"] | {"source": pairs.name}, about["encoding"], True)
-    store = GroupStore.write(place, encoder.encode_pairs(pairs), lambda: {"data": pairs.summary(), "encoding": encoder.report.summary()})
-    return Encoded(store, pairs.summary(), encoder.report.summary(), False)
+    reused = (place / "about.json").exists()
+    if not reused:
+        inspected = inspect()
+        GroupStore.write(
+            place,
+            encoder.encode_pairs(pairs),
+            lambda: {"data": pairs.summary(), "encoding": encoder.report.summary(), "inspected": inspected},
+        )
+    store = GroupStore(place)
+    about = store.about
+    return Encoded(store, about["data"] | {"source": pairs.name}, about["encoding"], about["inspected"], reused)

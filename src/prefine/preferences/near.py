@@ -7,6 +7,7 @@ lie in a file that is mapped into memory.
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import IO
 
@@ -39,6 +40,7 @@ class SignatureFile:
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(prefix="prefine-signatures-")  # noqa: SIM115  lives as long as this object
+        weakref.finalize(self, self._file.close)
         self.count = 0
 
     def add(self, rows: NDArray[np.uint32]) -> None:

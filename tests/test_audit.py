@@ -1,0 +1,269 @@
+"""The audit: planted faults are found, clean data is not blamed, parts merge whatever the split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planted_faults import MAX_LENGTH, ONE_ROW, TEMPLATE, Clean, plant, tokenizer
+from prefine.audit.audit import Audit, Limits, audit
+from prefine.audit.check import CHECKS, Finding
+from prefine.audit.row_checks import has_personal_data, kinds_of_secret, loops, refuses
+from prefine.audit.shortcuts import Accuracy
+from prefine.audit.tokens import cuts
+from prefine.audit.workers import Tokenization
+from prefine.cli import main
+from prefine.packing.encoding import Encoder
+from prefine.preferences.convert import PairSource, Reading
+
+CLEAN = Clean()
+TOKENIZER = tokenizer(CLEAN)
+
+
+def run(path: Path, rows: list[Any], **options: Any) -> dict[str, Finding]:
+    return {f.name: f for f in whole(path, rows, **options).findings}
+
+
+def whole(path: Path, rows: list[Any], **options: Any) -> Audit:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tokens = Tokenization.of(options.pop("tokenizer", TOKENIZER), 32)
+    return audit([str(path)], Reading(), tokens, Limits(MAX_LENGTH), processes=options.pop("processes", 1), **options)
+
+
+def test_clean_data_is_not_blamed(tmp_path: Path) -> None:
+    found = whole(tmp_path / "x.jsonl", [CLEAN.row() for _ in range(3000)])
+    assert found.grade == "fine", [f for f in found.findings if f.grade != "fine"]
+    assert found.records == 3000
+    assert all(f.count == 0 for f in found.findings if "shortcut" not in f.name and f.name != "word-probe")
+
+
+@pytest.mark.parametrize("fault", list(ONE_ROW))
+def test_a_planted_fault_is_found_and_no_other(fault: str, tmp_path: Path) -> None:
+    planted = plant(fault, 1500, CLEAN)
+    found = run(tmp_path / "x.jsonl", planted.rows)
+    rows = set(found[fault].rows)
+    assert rows == planted.at_fault, (sorted(rows ^ planted.at_fault)[:10], found[fault].detail)
+    assert found[fault].grade != "fine" or fault in ("dropped", "chosen-refuses"), found[fault]  # these are normal up to a share
+    related = {"cut-difference": {"too-long"}, "boundary-merge": set(), "doubled-begin": set()}.get(fault, set())
+    others = {name for name, f in found.items() if f.grade != "fine" and name not in {fault, *related}}
+    assert not others, [found[name] for name in others]
+
+
+def test_template_faults(tmp_path: Path) -> None:
+    rows = []
+    for i in range(400):
+        row = CLEAN.row()
+        answers = {side: [{"role": "assistant", "content": row[side].strip()}] for side in ("chosen", "rejected")}
+        if i % 100 == 50:
+            answers["rejected"] = [{"role": "silent", "content": "nothing the template writes"}]
+        if i % 100 == 60:
+            answers["rejected"] = [{"role": "tool", "content": "nothing the template knows"}]
+        rows.append({"prompt": [{"role": "user", "content": row["prompt"]}], **answers})
+    templated = tokenizer(Clean())
+    templated.chat_template = TEMPLATE
+    found = run(tmp_path / "x.jsonl", rows, tokenizer=templated)
+    assert found["empty-after-template"].rows == (51, 151, 251, 351)
+    assert found["template-refuses"].rows == (61, 161, 261, 361)
+    assert found["template-refuses"].grade == "fix"
+    assert found["missing-end"].count == 4
+    templated.chat_template = TEMPLATE.replace("<|end|>", "")
+    assert run(tmp_path / "x.jsonl", rows, tokenizer=templated)["missing-end"].grade == "look"
+    templated.chat_template = "<s>" + TEMPLATE
+    assert run(tmp_path / "x.jsonl", rows, tokenizer=templated)["doubled-begin"].count == 396
+
+
+def _longer(row: dict[str, Any], wins: bool) -> dict[str, Any]:
+    chosen, rejected = sorted((row["chosen"], row["rejected"]), key=len, reverse=wins)
+    return row | {"chosen": chosen, "rejected": rejected}
+
+
+def test_shortcuts_are_found(tmp_path: Path) -> None:
+    rows = [_longer(CLEAN.row(), i % 10 < 8) for i in range(1000)]
+    found = run(tmp_path / "length.jsonl", rows)
+    assert found["length-shortcut"].grade == "look"
+    assert "chosen is longer in" in found["length-shortcut"].detail
+    sure = [r | {"chosen": " Sure." + r["chosen"]} if i % 4 < 2 else r for i, r in enumerate(CLEAN.row() for _ in range(3000))]
+    found = run(tmp_path / "word.jsonl", sure)
+    assert found["first-word-shortcut"].grade == "look"
+    assert "'sure' wins 100 %" in found["first-word-shortcut"].detail
+    assert "sure" in found["word-probe"].detail
+    marked = [r | {"chosen": r["chosen"] + "\n- one\n- two"} if i % 3 == 0 else r for i, r in enumerate(CLEAN.row() for _ in range(900))]
+    found = run(tmp_path / "mark.jsonl", marked)
+    assert found["mark-shortcut"].grade == "look"
+    assert "the answer with list wins 100.0 %" in found["mark-shortcut"].detail
+
+
+def test_overlap_with_evaluation_prompts(tmp_path: Path) -> None:
+    rows = [CLEAN.row() for _ in range(300)]
+    rows[9]["prompt"] = CLEAN.text(40, 41)
+    near = rows[9]["prompt"].rsplit(" ", 1)[0] + " lulu"
+    found = run(tmp_path / "x.jsonl", rows, against=[("bench", [rows[4]["prompt"], near, "something else entirely"])])
+    assert found["eval-overlap"].rows == (5, 10)
+    assert found["eval-overlap"].grade == "fix"
+    assert "2 share a prompt with bench, 1 of them word for word" in found["eval-overlap"].detail
+
+
+def test_the_result_does_not_depend_on_blocks_or_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [r for fault in ("secrets", "conflicting-labels", "near-duplicate-prompts") for r in plant(fault, 300, CLEAN).rows]
+    one = whole(tmp_path / "x.jsonl", rows).summary()
+    monkeypatch.setattr("prefine.preferences.blocks.BLOCK_BYTES", 20_000)
+    assert whole(tmp_path / "x.jsonl", rows).summary() == one
+    assert whole(tmp_path / "x.jsonl", rows, processes=2).summary() == one
+
+
+def test_tokens_are_counted_as_the_encoder_does(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    rows = [CLEAN.row() for _ in range(60)] + [CLEAN.row() | {"chosen": " " + CLEAN.text(300, 500)} for _ in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for mode, limit, prompt_limit in (("keep_start", 100, None), ("keep_end", 100, None), ("drop", 100, 40), ("keep_start", 90, 30)):
+        encoder = Encoder(TOKENIZER, limit, prompt_limit, mode)
+        list(encoder.encode_pairs(PairSource(str(path))))
+        report = encoder.report
+        found = audit([str(path)], Reading(), Tokenization.of(TOKENIZER, 16), Limits(limit, prompt_limit, mode))
+        dropped = sum(len(r) for reason, r in report.dropped.items() if "equal" not in reason)
+        expected = f"{dropped} rows dropped, {report.cut['prompts']} prompts and {report.cut['answers']} answers cut"
+        assert expected in next(f.detail for f in found.findings if f.name == "too-long"), mode
+
+
+def test_cuts_by_hand() -> None:
+    def of(values: list[int]) -> Any:
+        return np.array(values, np.int32)
+
+    # prompt, chosen, rejected, tokens in common; at most 10 tokens
+    cut = cuts(of([4, 4, 9, 12]), of([6, 7, 3, 1]), of([2, 8, 3, 1]), of([0, 6, 1, 0]), 10, None, "keep_start")
+    assert (cut.dropped, cut.prompts_cut, cut.answers_cut) == (1, 0, 4)  # the prompt of 12; two answers each of rows 2 and 3
+    assert cut.lost_difference.tolist() == [False, True, True, False]
+    cut = cuts(of([4, 4, 9, 12]), of([6, 7, 3, 1]), of([2, 8, 3, 1]), of([0, 6, 1, 0]), 10, None, "drop")
+    assert (cut.dropped, cut.prompts_cut, cut.answers_cut) == (3, 0, 0)
+    cut = cuts(of([9, 12]), of([3, 1]), of([3, 2]), of([0, 0]), 10, None, "keep_end")
+    assert (cut.dropped, cut.prompts_cut, cut.answers_cut) == (0, 2, 0)
+
+
+def test_wilson_by_scipy() -> None:
+    from scipy.stats import binomtest
+
+    for right, of in ((0, 10), (7, 10), (71, 100), (500, 1000)):
+        expected = binomtest(right, of).proportion_ci(0.95, "wilson")
+        assert Accuracy(right, of).interval() == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_content_patterns() -> None:
+    assert kinds_of_secret("key AKIA" + "IOSFODNN7EXAMPLE") == ["AWS key"]
+    assert kinds_of_secret("ghosts and sk-etches") == []
+    for text in ("mail me: jo@mena.net", "call (555) 123-4567 now", "+49 555 123 4567", "ssn 123-45-6789", "card 4111 1111 1111 1111"):
+        assert has_personal_data(text), text
+    for text in (
+        "ask help@example.com",
+        "in 2020-2021, 1234567 people",
+        "3.14159265358979",
+        "card 4111 1111 1111 1112",
+        "10.0.0.1",
+        "555-1234",
+    ):
+        assert not has_personal_data(text), text
+    assert loops("well " + "I see. " * 6)
+    assert loops("\n".join(["this is a whole line"] * 5))
+    assert not loops("no no no, that is not a loop at all but a sentence with a few repeats of no")
+    assert not loops("| a | b |\n| - | - |\n| 1 | 2 |\n| 3 | 4 |")
+    assert refuses("I'm sorry, but I can't do that")
+    assert refuses("As an AI language model, I cannot have feelings")
+    assert not refuses("I'm sorry to hear that; here is what you can do")
+    assert not refuses("I can help")
+
+
+def test_every_check_is_explained() -> None:
+    for check in CHECKS.values():
+        assert all((check.sees, check.why, check.example, check.fix))
+
+
+def write(path: Path, rows: list[Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_command(tmp_path: Path, lab_model: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = write(tmp_path / "bad.jsonl", plant("secrets", 300, CLEAN).rows)
+    out = tmp_path / "data.json"
+    assert main(["data", "audit", bad, "--strict", "--output", str(out), "--processes", "1"]) == 1
+    printed = capsys.readouterr().out
+    assert "must be fixed: secrets" in printed
+    assert "AKIA" not in printed  # found, never shown
+    assert json.loads(out.read_text())["grade"] == "fix"
+    assert "AKIA" not in out.read_text()
+    assert main(["data", "audit", str(pairs_file), "--model", str(lab_model), "--policy", "--max-length", "64", "--processes", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "off-policy" in printed
+    assert "keeps 99 % whole" in printed
+    assert main(["data", "audit", "--explain", "secrets"]) == 0
+    assert "revoke them" in capsys.readouterr().out
+    assert main(["data", "audit", "--explain", "secret"]) == 2
+    assert main(["data", "audit", str(pairs_file), "--policy"]) == 2
+    assert "--model" in capsys.readouterr().err
+
+
+def test_split_dedup_filter_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [CLEAN.row() for _ in range(400)]
+    rows += [dict(rows[0]), rows[1] | {"chosen": rows[1]["chosen"].upper()}, rows[2] | {"chosen": " other"}]
+    source = write(tmp_path / "x.jsonl", rows)
+
+    def read(path: Path) -> list[Any]:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    parts = tmp_path / "parts"
+    assert main(["data", "split", source, "--output-dir", str(parts), "--eval-fraction", "0.2", "--test-fraction", "0.1"]) == 0
+    sides = {name: {r["prompt"] for r in read(parts / f"{name}.jsonl")} for name in ("train", "eval", "test")}
+    assert not sides["train"] & sides["eval"]
+    assert not sides["train"] & sides["test"]
+    assert 50 < len(sides["eval"]) < 110
+    grown = write(tmp_path / "grown.jsonl", [*[CLEAN.row() for _ in range(50)], *rows])
+    assert main(["data", "split", grown, "--output-dir", str(tmp_path / "more"), "--eval-fraction", "0.2", "--test-fraction", "0.1"]) == 0
+    assert sides["eval"] <= {r["prompt"] for r in read(tmp_path / "more" / "eval.jsonl")}  # added rows move none
+
+    kept, left = tmp_path / "kept.jsonl", tmp_path / "left.jsonl"
+    assert main(["data", "dedup", source, str(kept), "--rejected", str(left)]) == 0
+    assert len(read(kept)) == 401
+    assert [(r["row"], r["reason"]) for r in read(left)] == [(401, "same as an earlier row"), (402, "same as an earlier row")]
+    assert "403 rows in, 401 rows out" in capsys.readouterr().out
+    assert main(["data", "dedup", source, str(kept), "--prompts"]) == 0
+    assert len(read(kept)) == 400
+    twins = plant("near-duplicate-prompts", 300, CLEAN)
+    assert main(["data", "dedup", write(tmp_path / "t.jsonl", twins.rows), str(kept), "--near", "0.7", "--rejected", str(left)]) == 0
+    assert {r["row"] for r in read(left)} == twins.at_fault
+
+    secret = plant("secrets", 200, CLEAN)
+    assert main(["data", "filter", write(tmp_path / "s.jsonl", secret.rows), str(kept), "--drop", "secrets", "--rejected", str(left)]) == 0
+    assert {r["row"] for r in read(left)} == secret.at_fault
+    assert main(["data", "filter", source, str(kept), "--drop", "secret"]) == 2
+    assert main(["data", "filter", source, str(kept), "--min-words", "30"]) == 0
+    assert all(min(len(r["chosen"].split()), len(r["rejected"].split())) >= 30 for r in read(kept))
+
+    assert main(["data", "sample", source, str(kept), "--fraction", "0.25"]) == 0
+    first = {r["prompt"] for r in read(kept)}
+    assert 60 < len(first) < 140
+    assert main(["data", "sample", write(tmp_path / "r.jsonl", rows[::-1]), str(kept), "--fraction", "0.25"]) == 0
+    assert {r["prompt"] for r in read(kept)} == first
+
+
+def test_convert_writes_what_is_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": "q", "answers": ["x", "y", "z"], "scores": [1, 3, 2]}, {"prompt": "r", "answers": ["x", "y"], "scores": [1, 1]}]
+    source = write(tmp_path / "x.jsonl", rows)
+    for kind in ("jsonl", "jsonl.gz", "parquet"):
+        out = tmp_path / f"out.{kind}"
+        assert main(["data", "convert", source, str(out), "--pairing", "all", "--rejected", str(tmp_path / "left.jsonl")]) == 0
+        assert "2 rows in, 3 rows out" in capsys.readouterr().out
+        pairs = list(PairSource(str(out)))
+        assert [(p.chosen[0]["content"], p.rejected[0]["content"], p.scores) for p in pairs] == [  # type: ignore[index]
+            ("y", "z", (3.0, 2.0)), ("y", "x", (3.0, 1.0)), ("z", "x", (2.0, 1.0)),
+        ]  # fmt: skip
+        assert json.loads((tmp_path / "left.jsonl").read_text())["reason"] == "no two answers differ by enough in score"
+    assert main(["data", "convert", source, str(tmp_path / "out.txt")]) == 2
+    assert main(["data", "convert", source, str(tmp_path / "k.jsonl"), "--to", "labelled"]) == 0
+    again = PairSource(str(tmp_path / "k.jsonl"))
+    assert len(list(again.items(again.sources[0]))) == 2
+    assert main(["data", "convert", source, str(tmp_path / "s.jsonl"), "--to", "same"]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []  # nothing half-written
