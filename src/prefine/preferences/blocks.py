@@ -53,7 +53,10 @@ class Block:
         if isinstance(self.content, bytes):
             yield from self._lines()
             return
-        rows = self.content if isinstance(self.content, list) else self.content.to_pylist()
+        try:
+            rows = self.content if isinstance(self.content, list) else self.content.to_pylist()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.file}, after row {self.first - 1}: text that is not UTF-8 ({error.reason})") from error
         for number, row in enumerate(rows, self.first):
             yield number, _object(row, f"{self.file}, row {number}")
 
