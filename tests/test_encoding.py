@@ -111,3 +111,17 @@ def test_folder_round_trip(tmp_path: Path) -> None:
         Encoder(again).prompt_ids(({"role": "user", "content": "my tv"},)).tolist()
         == Encoder(build_tokenizer()).prompt_ids(({"role": "user", "content": "my tv"},)).tolist()
     )
+
+
+def test_tools_reach_the_template() -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "{% if tools %}{% for t in tools %}what is {{ t.function.name }} {% endfor %}{% endif %}" + str(
+        tokenizer.chat_template
+    )
+    tool = {"type": "function", "function": {"name": "restart", "parameters": {}}}
+    prompt = ({"role": "user", "content": "my printer is slow"},)
+    with_tools, _ = Encoder(tokenizer).render(prompt, [], [tool])
+    assert with_tools.startswith("what is restart <user>")
+    pair = Pair(prompt, "1", "2", 1, None, (tool,))
+    (group,) = Encoder(tokenizer).encode_pairs([pair])
+    assert tokenizer.decode(group.prompt_ids).startswith("what is restart")

@@ -396,3 +396,52 @@ def test_real_files(shared_data: Path) -> None:
     assert sum(isinstance(x, Labelled) for x in found) == 300
     hh = PairSource(str(shared_data / "hh_rlhf_harmless.jsonl.gz"))
     assert len(list(hh)) == 1992
+
+
+HUB_ROWS: dict[str, tuple[str | None, str, list[str]]] = {
+    # id -> configuration, split, golden rows that have its documented columns
+    "Anthropic/hh-rlhf": (None, "train", ["hh-rlhf"]),
+    "OpenAssistant/oasst1": (None, "train", ["oasst-messages"]),
+    "OpenAssistant/oasst2": (None, "train", ["oasst-messages"]),
+    "argilla/ultrafeedback-binarized-preferences": (None, "train", ["argilla"]),
+    "argilla/ultrafeedback-binarized-preferences-cleaned": (None, "train", ["cleaned"]),
+    "HuggingFaceH4/ultrafeedback_binarized": (None, "train_prefs", ["implicit-prompt"]),
+    "trl-lib/ultrafeedback_binarized": (None, "train", ["trl-lib"]),
+    "Intel/orca_dpo_pairs": (None, "train", ["orca"]),
+    "openbmb/UltraFeedback": (None, "train", ["rated: UltraFeedback"]),
+    "berkeley-nest/Nectar": (None, "train", ["rated: Nectar"]),
+    "stanfordnlp/SHP": (None, "train", ["shp"]),
+    "nvidia/HelpSteer2": (None, "train", ["helpsteer"]),
+    "openai/summarize_from_feedback": ("comparisons", "train", ["summaries"]),
+    "lmsys/chatbot_arena_conversations": (None, "train", ["arena"]),
+    "allenai/llama-3.1-tulu-3-8b-preference-mixture": (None, "train", ["tulu"]),
+}
+OTHER_ROWS = {
+    "cleaned": {"source": "x", "prompt": "q", "chosen": [u("q"), a("good")], "chosen-rating": 5.0, "chosen-model": "m",
+                "rejected": [u("q"), a("bad")], "rejected-rating": 3.75, "rejected-model": "n"},
+    "trl-lib": {"chosen": [u("q"), a("good")], "rejected": [u("q"), a("bad")], "score_chosen": 8.5, "score_rejected": 8.0},
+    "tulu": {"id": "x", "source": "s", "chosen": [u("q"), a("good")], "rejected": [u("q"), a("bad")], "chosen_rating": 4.0,
+             "rejected_rating": 3.0, "chosen_model": "m", "rejected_model": "n", "prompt": "q"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(HUB_ROWS))
+def test_known_sets_load_by_id_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    config, split, golden = HUB_ROWS[name]
+    rows = [row for key in golden for row in ([OTHER_ROWS[key]] if key in OTHER_ROWS else GOLDEN[key][0])]
+
+    class Loaded(list[Any]):
+        def select(self, places: range) -> list[Any]:
+            return [self[i] for i in places]
+
+    def load_dataset(*asked: Any, **options: Any) -> Loaded:
+        assert asked == (name, config)
+        assert options == {"split": split, "revision": None}
+        return Loaded(rows)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    (pair, *_) = PairSource(name)
+    words = [side if isinstance(side, str) else side[-1]["content"] for side in (pair.chosen, pair.rejected)]
+    assert words == ["good", "bad"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +66,7 @@ class Audit:
         lengths: name -> percentiles and mean; histograms: name -> (edges, counts), tokens or characters.
         keeps: the smallest max_length that keeps 99 and 99.9 % of records whole.
         probe: the words that speak most for chosen and for rejected.
-        scripts: shares of writing systems (Latin, Han, Cyrillic, ...) among sampled answers.
+        languages: shares of languages (ISO 639-1) among sampled answers.
     """
 
     source: str
@@ -77,7 +77,7 @@ class Audit:
     histograms: dict[str, tuple[list[int], list[int]]]
     keeps: dict[str, int]
     probe: dict[str, list[str]]
-    scripts: dict[str, float]
+    languages: dict[str, float]
 
     @property
     def grade(self) -> Grade:
@@ -97,7 +97,7 @@ class Audit:
             "histograms": {name: {"edges": e, "counts": c} for name, (e, c) in self.histograms.items()},
             "smallest_max_length": self.keeps,
             "words": self.probe,
-            "scripts": self.scripts,
+            "languages": self.languages,
         }
 
 
@@ -160,7 +160,7 @@ def audit(
         findings += _tokens(got, limits or Limits())
     lengths, histograms = _lengths(got, tokenization is not None)
     keeps = _keeps(got, tokenization is not None)
-    return Audit(name, got.rows, records, findings, lengths, histograms, keeps, probe, _scripts(got.sample))
+    return Audit(name, got.rows, records, findings, lengths, histograms, keeps, probe, _languages(got.sample))
 
 
 def _by_rows(check: Check, rows: Sequence[int], of: int, detail: str = "") -> Finding:
@@ -275,14 +275,10 @@ def _keeps(got: Gathered, tokens: bool) -> dict[str, int]:
     return {f"{q} %": int(np.percentile(whole, q, method="higher")) for q in (99, 99.9)}
 
 
-def _scripts(sample: Sequence[tuple[int, str, str, str]], most: int = 500) -> dict[str, float]:
-    """Shares of scripts among sampled answers, by their letters."""
-    import unicodedata
+def _languages(sample: Sequence[tuple[int, str, str, str]], most: int = 500) -> dict[str, float]:
+    """Shares of languages (ISO 639-1) among sampled answers."""
+    from py3langid.langid import classify
 
-    scripts: dict[str, int] = defaultdict(int)
-    for _, _, chosen, rejected in sample[:most]:
-        names = [unicodedata.name(c, "?").split(" ")[0] for c in (chosen or rejected)[:400] if c.isalpha()]
-        if names:
-            scripts[max(set(names), key=names.count).replace("CJK", "HAN").capitalize()] += 1
-    total = sum(scripts.values())
-    return {name: count / total for name, count in sorted(scripts.items(), key=lambda item: -item[1])}
+    texts = [(chosen or rejected)[:400] for _, _, chosen, rejected in sample[:most]]
+    found = Counter(classify(text)[0] for text in texts if text.strip())
+    return {name: count / found.total() for name, count in found.most_common()}

@@ -60,7 +60,7 @@ class TokenCounter:
         prompts, answers, owners, special, refused = [], [], [], [], []
         for place, record in enumerate(records):
             try:
-                prompt, completions = self.encoder.render(record.prompt, answers_of(record)[:2])
+                prompt, completions = self.encoder.render(record.prompt, answers_of(record)[:2], record.tools)
             except DataError:
                 refused.append(place)
                 prompt, completions = "", []

@@ -117,7 +117,7 @@ def _samples(given: EvalOptions, run: RunDirectory, encoder: Any, base: Any, tun
     from prefine.evaluation.generate import generate
 
     asked = pairs[: given.samples]
-    ids = [encoder.prompt_ids(p.prompt) for p in asked]
+    ids = [encoder.prompt_ids(p.prompt, p.tools) for p in asked]
     sides = [generate(m, encoder.tokenizer, ids, given.max_new_tokens, 1.0, given.seed, 8) for m in (base, tuned)]
     rows = [{"row": p.row, "prompt": p.prompt, "base": b.text, "tuned": t.text} for p, b, t in zip(asked, *sides, strict=True)]
     write_jsonl(run.evaluation("implicit") / "generations.jsonl", rows)

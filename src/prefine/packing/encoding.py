@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,9 +20,10 @@ from prefine.errors import ConfigError, DataError, nearest
 from prefine.packing.group import Ids, PromptGroup, as_ids
 from prefine.preferences.records import Message, Pair, PromptText
 
-ENCODING_VERSION = "1"
+ENCODING_VERSION = "2"
 """Part of a cached encoding's key: raise it when the same text would get other ids."""
 
+Tools: TypeAlias = Sequence[Any] | None
 TRUNCATION_MODES = ("keep_start", "keep_end", "drop")
 TRANSCRIPT_ROLES = {"user": "\n\nHuman:", "assistant": "\n\nAssistant:", "system": "\n\nSystem:"}
 
@@ -85,20 +86,24 @@ class Encoder:
         self.has_template = getattr(tokenizer, "chat_template", None) is not None
         self.report = EncodingReport()
 
-    def render(self, prompt: PromptText, answers: Iterable[PromptText]) -> tuple[str, list[str]]:
-        """Prompt text and completion texts, templates applied."""
+    def render(self, prompt: PromptText, answers: Iterable[PromptText], tools: Tools = None) -> tuple[str, list[str]]:
+        """Prompt text and completion texts, templates applied; ``tools`` are the functions the template offers.
+
+        Raises:
+            DataError: the template refuses a role, or writes the prompt otherwise once an answer follows.
+        """
         if isinstance(prompt, str):
             return prompt, [a if isinstance(a, str) else str(a[-1]["content"]) for a in answers]
         turns = [({"role": "assistant", "content": a},) if isinstance(a, str) else a for a in answers]
         if not self.has_template:
             text = "".join(_transcript(m) for m in prompt) + TRANSCRIPT_ROLES["assistant"]
             return text, [" " + "".join(_transcript(m) for m in t).removeprefix(TRANSCRIPT_ROLES["assistant"]).strip() for t in turns]
-        head = self._template(prompt, True)
+        head = self._template(prompt, True, tools)
         completions = []
         for turn in turns:
-            whole = self._template((*prompt, *turn), False)
+            whole = self._template((*prompt, *turn), False, tools)
             if not whole.startswith(head):
-                head_plain = self._template(prompt, False)
+                head_plain = self._template(prompt, False, tools)
                 raise DataError(
                     "the chat template renders the prompt differently once the answer follows "
                     f"(prompt ends {head[-40:]!r}, whole begins {whole[max(0, len(head_plain) - 20) : len(head) + 20]!r}); "
@@ -107,18 +112,21 @@ class Encoder:
             completions.append(whole[len(head) :])
         return head, completions
 
-    def _template(self, messages: tuple[Message, ...], generation_prompt: bool) -> str:
+    def _template(self, messages: tuple[Message, ...], generation_prompt: bool, tools: Tools = None) -> str:
         import jinja2
 
+        options = {"tools": list(tools)} if tools else {}
         try:
-            return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generation_prompt))
+            return str(
+                self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generation_prompt, **options)
+            )
         except (jinja2.TemplateError, KeyError, TypeError) as error:
             roles = ", ".join(dict.fromkeys(str(m.get("role")) for m in messages))
             raise DataError(f"the chat template refuses a conversation with the roles {roles}: {error}") from error
 
-    def prompt_ids(self, prompt: PromptText) -> Ids:
+    def prompt_ids(self, prompt: PromptText, tools: Tools = None) -> Ids:
         """Ids to generate from, untruncated, shape (tokens,)."""
-        text, _ = self.render(prompt, [])
+        text, _ = self.render(prompt, [], tools)
         return as_ids(self._tokenize(text, special=self._special(prompt)))
 
     def _special(self, prompt: PromptText) -> bool:
@@ -130,9 +138,9 @@ class Encoder:
             ids = ids[:-1]  # some tokenizers end every text
         return ids
 
-    def encode(self, prompt: PromptText, answers: list[PromptText], row: int = 0) -> PromptGroup | None:
+    def encode(self, prompt: PromptText, answers: list[PromptText], row: int = 0, tools: Tools = None) -> PromptGroup | None:
         """A group of the prompt and its answers, or None where the report says why not."""
-        text, completions = self.render(prompt, answers)
+        text, completions = self.render(prompt, answers, tools)
         special = self._special(prompt)
         prompt_ids = self._tokenize(text, special)
         if not prompt_ids:
@@ -209,7 +217,7 @@ class Encoder:
         some = False
         for pair in pairs:
             try:
-                group = self.encode(pair.prompt, [pair.chosen, pair.rejected], pair.row)
+                group = self.encode(pair.prompt, [pair.chosen, pair.rejected], pair.row, pair.tools)
             except DataError as error:
                 raise DataError(f"row {pair.row}: {error}") from error
             if group is not None:

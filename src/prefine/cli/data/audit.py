@@ -151,9 +151,9 @@ def _print(found: Audit) -> None:
     if found.keeps:
         kept = ", ".join(f"{length:,} keeps {share} whole" for share, length in found.keeps.items())
         console.print(f"max_length: {kept}", highlight=False)
-    if found.scripts:
-        shown = ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(found.scripts.items())[:4])
-        console.print(f"scripts: {shown}", highlight=False)
+    if found.languages:
+        shown = ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(found.languages.items())[:4])
+        console.print(f"languages: {shown}", highlight=False)
     must = [f.name for f in found.findings if f.grade == "fix"]
     verdict = f"must be fixed: {', '.join(must)}" if must else "something to look at" if found.grade == "look" else "all fine"
     console.print(Text(f"grade: {verdict}", STYLE[found.grade]))
