@@ -17,6 +17,7 @@ from prefine.audit.shortcuts import Accuracy
 from prefine.audit.tokens import cuts
 from prefine.audit.workers import Tokenization
 from prefine.cli import main
+from prefine.errors import DataError
 from prefine.packing.encoding import Encoder
 from prefine.preferences.convert import PairSource, Reading
 
@@ -135,7 +136,12 @@ def test_cuts_by_hand() -> None:
 
     # prompt, chosen, rejected, tokens in common; at most 10 tokens
     cut = cuts(of([4, 4, 9, 12]), of([6, 7, 3, 1]), of([2, 8, 3, 1]), of([0, 6, 1, 0]), 10, None, "keep_start")
-    assert (cut.dropped, cut.prompts_cut, cut.answers_cut) == (1, 0, 4)  # the prompt of 12; two answers each of rows 2 and 3
+    assert (cut.dropped, cut.prompts_cut, cut.answers_cut, cut.touched.tolist()) == (
+        1,
+        0,
+        4,
+        [False, True, True, True],
+    )  # the prompt of 12; two answers each of rows 2 and 3
     assert cut.lost_difference.tolist() == [False, True, True, False]
     cut = cuts(of([4, 4, 9, 12]), of([6, 7, 3, 1]), of([2, 8, 3, 1]), of([0, 6, 1, 0]), 10, None, "drop")
     assert (cut.dropped, cut.prompts_cut, cut.answers_cut) == (3, 0, 0)
@@ -267,3 +273,111 @@ def test_convert_writes_what_is_read_back(tmp_path: Path, capsys: pytest.Capture
     assert len(list(again.items(again.sources[0]))) == 2
     assert main(["data", "convert", source, str(tmp_path / "s.jsonl"), "--to", "same"]) == 0
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []  # nothing half-written
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_a_bad_row_in_a_worker_is_an_error_and_no_hang(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[Any] = [CLEAN.row() for _ in range(9000)]
+    rows[6000] = "not a row"
+    path = tmp_path / f"x.{kind}"
+    path.write_text(json.dumps(rows) if kind == "json" else "".join(json.dumps(r) + "\n" for r in rows))
+    with pytest.raises(DataError, match="6001"):
+        audit([str(path)], Reading(), near=False, processes=2)
+
+
+def test_odd_but_valid_answers_do_not_stop_the_audit(tmp_path: Path) -> None:
+    rows = [CLEAN.row() | {"chosen": "\n" * 300 + "late"} for _ in range(3)]
+    found = run(tmp_path / "a.jsonl", rows)
+    assert found["first-word-shortcut"].of == 1
+    ids = [{"prompt": f"p{i}", "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(400)]
+    assert "too few words" in run(tmp_path / "b.jsonl", ids)["word-probe"].detail
+    import time
+
+    start = time.monotonic()
+    slow = [{"prompt": "p", "chosen": "a." * 100_000 + " x@", "rejected": "\n".join(f"line number {i} here" for i in range(20_000))}]
+    run(tmp_path / "c.jsonl", slow)
+    assert time.monotonic() - start < 60  # it took minutes, with patterns that look back without bound
+
+
+def test_rows_are_counted_once_whatever_their_pairs(tmp_path: Path) -> None:
+    rows = [{"prompt": CLEAN.text(9, 12) + " AKIA" + "ABCDEFGHIJKLMNOP", "answers": ["x", "y", "z"], "scores": [3, 2, 1]} for _ in range(5)]
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = audit([str(path)], Reading(pairing="all"), processes=1)
+    assert found.records == 15
+    secrets = next(f for f in found.findings if f.name == "secrets")
+    assert (secrets.count, secrets.of) == (5, 5)
+
+
+def test_numbers_agree_between_the_audit_and_the_other_commands(tmp_path: Path) -> None:
+    bad = CLEAN.row() | {"chosen": "same", "rejected": "same"}
+    a, b = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    a.write_text("\n\n" + json.dumps(CLEAN.row()) + "\n\n\n")
+    b.write_text("\n" + json.dumps(bad) + "\n" + json.dumps(CLEAN.row()) + "\n")
+    source = PairSource([str(a), str(b)])
+    kept = [pair.row for pair in source]
+    dropped = source.dropped["chosen equals rejected"]
+    assert len({*kept, *dropped}) == 3
+    found = next(f for f in audit([str(a), str(b)], Reading()).findings if f.name == "dropped")
+    assert list(found.rows) == dropped
+
+
+def test_additional_special_tokens_end_an_answer(tmp_path: Path) -> None:
+    named = tokenizer(Clean())
+    named.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    named.chat_template = TEMPLATE.replace("<|end|>", "<|im_end|>")
+    row = CLEAN.row()
+    rows = [{"prompt": [{"role": "user", "content": row["prompt"]}], "chosen": row["chosen"], "rejected": row["rejected"]}]
+    assert run(tmp_path / "x.jsonl", rows, tokenizer=named)["missing-end"].count == 0
+
+
+def test_parquet_keeps_every_field_or_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"city": "x"}}}
+    rows = [
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        {"prompt": "q", "chosen": "c", "rejected": "d", "score_chosen": 2, "score_rejected": 1, "tools": [tool]},
+    ]
+    out = tmp_path / "x.parquet"
+    assert main(["data", "convert", write(tmp_path / "x.jsonl", rows), "--to", "pairs", str(out)]) == 0
+    first, second = PairSource(str(out))
+    assert (first.scores, first.tools) == (None, None)
+    assert (second.scores, second.tools) == ((2.0, 1.0), (tool,))
+    call = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]}
+    rows = [{"prompt": [{"role": "user", "content": "q"}], "chosen": [call], "rejected": "b"}]
+    assert main(["data", "convert", write(tmp_path / "y.jsonl", rows), str(tmp_path / "y.parquet")]) == 2
+    assert "write .jsonl" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir() if "y.parquet" in p.name] == []
+
+
+def test_filter_and_dedup_agree_with_the_audit(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    lists = [{"prompt": f"p{i}", "answers": ["Yes.", "yes"], "scores": [2, 1]} for i in range(3)]
+    lists.append({"prompt": "q", "answers": ["x", "y"], "scores": [2, 1]})
+    assert main(["data", "filter", write(tmp_path / "x.jsonl", lists), str(out), "--drop", "equal-normalised"]) == 0
+    assert [json.loads(line)["prompt"][0]["content"] for line in out.read_text().splitlines()] == ["q"]
+    labelled = [{"prompt": "p", "completion": "x", "label": True}, {"prompt": "p", "completion": "x", "label": False}]
+    assert main(["data", "dedup", write(tmp_path / "y.jsonl", labelled), str(out)]) == 0
+    assert len(out.read_text().splitlines()) == 2  # a conflict is no duplicate
+
+
+def test_terminal_codes_do_not_get_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "x.jsonl", [{"\x1b]0;pwn\x07x": "q", "chosen": "a", "rejected": "b"}])
+    assert main(["data", "show", source]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_mistakes(tmp_path: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in (
+        (["audit", str(pairs_file), "--truncation-mode", "foo"], "truncation_mode"),
+        (["audit", str(pairs_file), "--processes", "-1"], "--processes"),
+        (["convert", str(pairs_file), str(pairs_file / "x.jsonl")], str(pairs_file)),
+        (["show", "postgresql://u:hunter2@h/db"], "PGPASSWORD"),
+        (["shwo", "x"], "did you mean 'show'"),
+        (["convert", str(pairs_file), "out.jsonl", "--to", "pair"], "did you mean 'pairs'"),
+        (["split", str(pairs_file)], "--output-dir"),
+        (["dedup", str(pairs_file), "out.jsonl", "--near", "7"], "--near"),
+    ):
+        assert main(["data", *words]) == 2, words
+        error = capsys.readouterr().err
+        assert message in error, (words, error)
+        assert "hunter2" not in error

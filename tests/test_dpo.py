@@ -225,6 +225,8 @@ def test_the_reference_follows_the_policy(lab_model: Path, tmp_path: Path, steps
         trained(lab_model, tmp_path / "lora", peft=lora, sync_ref_model=True)
     with pytest.raises(ConfigError, match="would be ignored"):
         config(tmp_path, ref_model_sync_steps=4)
+    with pytest.raises(ConfigError, match="not built alike"):
+        DPOTrainer(str(lab_model), str(lab_model), config(tmp_path, sync_ref_model=True), train_dataset=PAIRS, peft_config=lora)
 
 
 def test_a_moved_reference_survives_a_resume(lab_model: Path, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from prefine.errors import ColumnError, ConfigError, DataError
-from prefine.preferences.convert import Dropped, PairSource, Reading, canonical, labelled_of, pairs_of
+from prefine.preferences.convert import PairSource, Reading, canonical, labelled_of, pairs_of
 from prefine.preferences.formats import FORMATS
 from prefine.preferences.ranking import POLICIES, to_pairs
-from prefine.preferences.records import Labelled, Ranked
+from prefine.preferences.records import Dropped, Labelled, Ranked
 
 
 def u(text: str) -> dict[str, Any]:
@@ -173,7 +173,7 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             {"instruction": "q", "completions": [{"response": "alone", "fine-grained_score": 4.0}]},
         ],
         [ranked([u("q")], ["good", "bad"], [4.5, 2.0])],
-        {"fewer than two answers with a score": [2]},
+        {"an answer of several has no text or no score": [1], "fewer than two answers with a score": [2]},
     ),
     "rated: Nectar": (
         [{"prompt": "\n\nHuman: q\n\nAssistant: ", "turns": 1, "answers": [{"answer": "bad", "model": "m", "rank": 7.0},
@@ -243,10 +243,12 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
         [
             {"prompt": "q", "response": "bad", "helpfulness": 1, "correctness": 2, "coherence": 4, "complexity": 1, "verbosity": 1},
             {"prompt": "q", "response": "good", "helpfulness": 4, "correctness": 4, "coherence": 4, "complexity": 2, "verbosity": 2},
+            {"prompt": "q", "response": "unrated", "helpfulness": None},
+            {"prompt": "q", "response": " ", "helpfulness": 2},
             {"prompt": "alone", "response": "x", "helpfulness": 4},
         ],
         [ranked([u("q")], ["bad", "good"], [1.0, 4.0])],
-        {"fewer than two answers with a score": [3]},
+        {"an answer of several has no text or no score": [3, 4], "fewer than two answers with a score": [5]},
     ),
     "helpsteer-preference": (
         [

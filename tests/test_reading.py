@@ -65,6 +65,8 @@ def test_weights(folder: Path) -> None:
     assert 2 <= len(rest) <= 8
     assert len(rest) == len(set(rest))
     assert prompts(sources, weights=[2, 0.5]) == found  # a seeded draw
+    drawn = PairSource(sources, weights=[2, 0.5])
+    assert len(list(drawn)) - 20 + len(drawn.dropped["not drawn by its source's weight"]) == 10
     assert prompts(sources, weights=[2, 0.5], reading=Reading(seed=1)) != found
     with pytest.raises(ConfigError, match="1 weights for 2 sources"):
         prompts(sources, weights=[2])
@@ -181,7 +183,7 @@ def test_a_broken_line_is_named(line: bytes, message: str, tmp_path: Path) -> No
 
 def test_odd_numbers_are_no_scores(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
-    for odd in ("NaN", "Infinity", "1e999", "null", '"4"', "true", "9" * 400):
+    for odd in ("NaN", "Infinity", "1e999", "null", '"four"', "true", "9" * 400):
         text = json.dumps(ROWS[0])[:-1] + f', "score_chosen": {odd}, "score_rejected": 1' + "}\n"
         path.write_text(text)
         (pair,) = PairSource(str(path))
@@ -257,3 +259,46 @@ def test_any_rows_of_any_form(tmp_path_factory: pytest.TempPathFactory, rows: li
         list(PairSource(str(path)))
     for block in source_blocks(str(path)):
         assert block.file == str(path)
+
+
+def test_a_damaged_row_is_dropped_and_a_mixture_is_refused(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "q"}]
+    sides = {side: [*turns, {"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
+    good = {"prompt": "q"} | sides
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(lines([good] * 25 + [good | {"chosen": None}]))
+    source = PairSource(str(path))
+    assert len(list(source)) == 25
+    assert sum(map(len, source.dropped.values())) == 1
+    path.write_bytes(lines([{"prompt": "q", "chosen": "\n\nAssistant: x", "rejected": "y"}]))
+    assert len(list(PairSource(str(path)))) == 1
+    users = {"chosen": [*turns, {"role": "user", "content": "a"}], "rejected": [*turns, {"role": "user", "content": "b"}]}
+    path.write_bytes(lines([users, good]))
+    source = PairSource(str(path))
+    assert len(list(source)) == 1
+    assert source.dropped == {"the last turn is not the assistant's": [1]}
+
+
+def test_numbers_in_csv(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("prompt,chosen,rejected,score_chosen,score_rejected\nq,a,b,2.5,1\n")
+    (pair,) = PairSource(str(path))
+    assert pair.scores == (2.5, 1.0)
+    path.write_text("prompt,response,helpfulness\nq,a,4\nq,b,1\n")
+    (pair,) = PairSource(str(path))
+    assert pair.scores == (4.0, 1.0)
+    path.write_text('prompt,chosen,rejected\nq,"[{""name"": ""get""}]",b\n')
+    (pair,) = PairSource(str(path))
+    assert pair.chosen == '[{"name": "get"}]'
+    path.write_text("prompt,chosen,chosen,rejected\nq,a,b,c\n")
+    with pytest.raises(DataError, match="names a column twice"):
+        list(PairSource(str(path)))
+
+
+def test_what_else_lies_in_a_folder(tmp_path: Path) -> None:
+    for name in ("part1.jsonl", "part2.jsonl", "x.jsonl.bak", "x.jsonl.metadata", ".hidden.jsonl"):
+        (tmp_path / name).write_bytes(lines(ROWS[:2]) if name.startswith("part") else b"not data")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "y.jsonl").write_bytes(b"not data")
+    assert len(prompts(str(tmp_path))) == 4
+    assert len(prompts(str(tmp_path / "part[0-9].jsonl"))) == 4

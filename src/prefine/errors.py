@@ -17,7 +17,10 @@ from collections.abc import Iterable
 
 
 class PrefineError(ValueError):
-    """Base of every error that is the user's to mend."""
+    """Base of every error that is the user's to mend. Column names and the like are untrusted: no terminal codes get through."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class DataError(PrefineError):
@@ -38,6 +41,11 @@ class ModelError(PrefineError):
 
 class MissingFile(PrefineError, FileNotFoundError):
     """A path that does not exist."""
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which could drive a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

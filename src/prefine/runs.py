@@ -94,6 +94,11 @@ class RunDirectory:
         """Write ``data.json``."""
         write_json(self.path / "data.json", data)
 
+    def data(self) -> dict[str, Any]:
+        """Read ``data.json``; empty where there is none yet."""
+        path = self.path / "data.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Append a logged step."""
         append_json(self.path / "metrics.jsonl", line)

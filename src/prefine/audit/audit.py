@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefine.audit.check import CHECKS, ROW_CHECKS, Check, Finding, Grade, grade
-from prefine.audit.part import NUMBERS, Part
+from prefine.audit.part import NUMBERS, Part, Sampled
 from prefine.audit.shortcuts import first_word, first_word_finding, length_finding, mark_finding, probe_finding
 from prefine.audit.tokens import cuts
-from prefine.audit.workers import Tokenization, parts
+from prefine.audit.workers import SAMPLE_RECORDS, Tokenization, parts
 from prefine.errors import DataError
 from prefine.preferences.convert import Reading
 from prefine.preferences.near import SignatureFile, near_groups, signatures
+from prefine.preferences.source import Numbering
 
 GRADES: dict[Grade, str] = {"fix": "must be fixed", "look": "look at it", "fine": "fine"}
 
@@ -30,7 +31,8 @@ class Gathered:
     dropped: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     found: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     columns: dict[str, list[NDArray[Any]]] = field(default_factory=lambda: defaultdict(list))
-    sample: list[tuple[int, str, str, str]] = field(default_factory=list)
+    sample: list[Sampled] = field(default_factory=list)
+    sampled: float = 1.0
     signatures: SignatureFile = field(default_factory=SignatureFile)
 
     def add(self, part: Part) -> None:
@@ -41,8 +43,15 @@ class Gathered:
                 mine[name] += rows
         for name, values in part.numbers.items():
             self.columns[name].append(values)
-        self.sample += part.sample
+        self.sample += [s for s in part.sample if s.draw < self.sampled]
+        while len(self.sample) > 2 * SAMPLE_RECORDS:  # more than was thought: thin out
+            self.sampled = max(s.draw for s in self.sample) / 2
+            self.sample = [s for s in self.sample if s.draw < self.sampled]
         self.signatures.add(part.signatures)
+
+    def distinct_rows(self) -> int:
+        """Rows that gave a record; a row of ranked answers may give several."""
+        return len(np.unique(self.column("row")))
 
     def column(self, name: str) -> NDArray[Any]:
         """One number of every record."""
@@ -110,15 +119,9 @@ def gather(
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Gathered:
     """One pass over the sources."""
-    out = Gathered()
+    out, numbering = Gathered(), Numbering()
     for source in sources:
-        start = out.rows
-        for part in parts(source, reading, tokenization, near, processes):
-            if start:  # rows go on from source to source
-                part.numbers["row"] = part.numbers["row"] + start
-                for lists in (part.dropped, part.found):
-                    for name in lists:
-                        lists[name] = [row + start for row in lists[name]]
+        for part in parts(source, reading, tokenization, near, processes, numbering):
             out.add(part)
             progress(part.rows)
     return out
@@ -151,7 +154,7 @@ def audit(
     if not records:
         raise DataError(f"{name}: none of its {got.rows} rows is usable ({', '.join(f'{len(r)} {w}' for w, r in got.dropped.items())})")
     findings = [_dropped(got)]
-    findings += [_by_rows(check, got.found.get(check.name, []), records) for check in ROW_CHECKS]
+    findings += [_by_rows(check, got.found.get(check.name, []), got.distinct_rows()) for check in ROW_CHECKS]
     findings += _duplicates(got, near)
     findings += _overlaps(got, against) if against else []
     shortcut_findings, probe = _shortcuts(got)
@@ -185,14 +188,14 @@ def _duplicates(got: Gathered, near: bool) -> list[Finding]:
     again, against = same & (side[1:] == side[:-1]), same & (side[1:] != side[:-1])
     opposed = np.union1d(rows[order][1:][against], rows[order][:-1][against])
     out = [
-        _by_rows(CHECKS["repeated-pair"], rows[order][1:][again].tolist(), len(rows)),
-        _by_rows(CHECKS["conflicting-labels"], opposed.tolist(), len(rows)),
+        _by_rows(CHECKS["repeated-pair"], rows[order][1:][again].tolist(), got.distinct_rows()),
+        _by_rows(CHECKS["conflicting-labels"], opposed.tolist(), got.distinct_rows()),
     ]
     if near:
         first = np.sort(np.unique(prompts, return_index=True)[1])  # exact repeats of a prompt are no news here
         found = near_groups(np.asarray(got.signatures.read())[first])
         twins = np.flatnonzero(found != np.arange(len(found)))
-        out.append(_by_rows(CHECKS["near-duplicate-prompts"], rows[first[twins]].tolist(), len(rows)))
+        out.append(_by_rows(CHECKS["near-duplicate-prompts"], rows[first[twins]].tolist(), got.distinct_rows()))
     return out
 
 
@@ -211,7 +214,7 @@ def _overlaps(got: Gathered, against: Sequence[tuple[str, Sequence[str]]]) -> li
             near_rows = exact | (near_groups(joined)[len(texts) :] < len(texts))
         hits |= set(rows[near_rows].tolist())
         parts_of_detail.append(f"{int(near_rows.sum())} share a prompt with {name}, {int(exact.sum())} of them word for word")
-    return [_by_rows(CHECKS["eval-overlap"], sorted(hits), len(rows), "; ".join(parts_of_detail) if hits else "none")]
+    return [_by_rows(CHECKS["eval-overlap"], sorted(hits), got.distinct_rows(), "; ".join(parts_of_detail) if hits else "none")]
 
 
 def _shortcuts(got: Gathered) -> tuple[list[Finding], dict[str, list[str]]]:
@@ -222,7 +225,7 @@ def _shortcuts(got: Gathered) -> tuple[list[Finding], dict[str, list[str]]]:
     chosen, rejected, chosen_marks, rejected_marks = (
         got.column(n)[is_pair] for n in ("chosen_chars", "rejected_chars", "chosen_marks", "rejected_marks")
     )
-    sample = [(c, r) for _, _, c, r in got.sample if c and r]
+    sample = [(s.chosen, s.rejected) for s in got.sample if s.chosen and s.rejected]
     words = [(first_word(c), first_word(r)) for c, r in sample]
     probe, speaks = probe_finding([c for c, _ in sample], [r for _, r in sample])
     return [
@@ -235,13 +238,14 @@ def _shortcuts(got: Gathered) -> tuple[list[Finding], dict[str, list[str]]]:
 
 def _tokens(got: Gathered, limits: Limits) -> list[Finding]:
     prompt, chosen, rejected, shared = (got.column(n) for n in ("prompt_tokens", "chosen_tokens", "rejected_tokens", "shared_tokens"))
-    of = len(prompt)
+    of = got.distinct_rows()
     cut = cuts(prompt, chosen, rejected, shared, limits.max_length, limits.max_prompt_length, limits.truncation_mode)
-    touched = cut.dropped + cut.prompts_cut + cut.answers_cut
     detail = f"at max_length {limits.max_length}: {cut.dropped} rows dropped, {cut.prompts_cut} prompts and {cut.answers_cut} answers cut"
     rows = got.column("row")
-    out = [Finding("too-long", grade(CHECKS["too-long"], touched, of), touched, of, detail)]
-    out.append(_by_rows(CHECKS["cut-difference"], rows[cut.lost_difference].tolist(), of))
+    out = [
+        _by_rows(CHECKS["too-long"], rows[cut.touched].tolist(), of, detail if cut.touched.any() else ""),
+        _by_rows(CHECKS["cut-difference"], rows[cut.lost_difference].tolist(), of),
+    ]
     names = ("template-refuses", "boundary-merge", "doubled-begin", "missing-end", "empty-after-template")
     return out + [_by_rows(CHECKS[n], got.found.get(n, []), of) for n in names]
 
@@ -275,10 +279,10 @@ def _keeps(got: Gathered, tokens: bool) -> dict[str, int]:
     return {f"{q} %": int(np.percentile(whole, q, method="higher")) for q in (99, 99.9)}
 
 
-def _languages(sample: Sequence[tuple[int, str, str, str]], most: int = 500) -> dict[str, float]:
+def _languages(sample: Sequence[Sampled], most: int = 500) -> dict[str, float]:
     """Shares of languages (ISO 639-1) among sampled answers."""
     from py3langid.langid import classify
 
-    texts = [(chosen or rejected)[:400] for _, _, chosen, rejected in sample[:most]]
+    texts = [(s.chosen or s.rejected)[:400] for s in sample[:most]]
     found = Counter(classify(text)[0] for text in texts if text.strip())
     return {name: count / found.total() for name, count in found.most_common()}

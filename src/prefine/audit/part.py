@@ -13,11 +13,11 @@ from prefine.audit.row_checks import flags
 from prefine.audit.shortcuts import marks
 from prefine.audit.tokens import TokenCounter
 from prefine.preferences.blocks import Block
-from prefine.preferences.convert import Converter, Dropped, Reading, answers_of
+from prefine.preferences.convert import Converter, Reading, answers_of
 from prefine.preferences.draws import share, text_key, texts_key
 from prefine.preferences.near import NUM_HASHES, signatures
 from prefine.preferences.ranking import to_pairs
-from prefine.preferences.records import Labelled, Pair, Ranked, Record, plain_text
+from prefine.preferences.records import Dropped, Labelled, Pair, Ranked, Record, plain_text
 
 NUMBERS = {
     **{"row": np.int64, "prompt_key": np.uint64, "pair_key": np.uint64, "flipped": np.bool_, "is_pair": np.bool_, "label": np.bool_},
@@ -25,6 +25,15 @@ NUMBERS = {
     **{"prompt_tokens": np.int32, "chosen_tokens": np.int32, "rejected_tokens": np.int32, "shared_tokens": np.int32},
 }
 """One number of each for every record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A record whose answers are kept; ``draw`` in [0, 1) decides which are, by their content."""
+
+    draw: float
+    chosen: str
+    rejected: str
 
 
 @dataclass
@@ -36,7 +45,7 @@ class Part:
     dropped: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     found: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     signatures: NDArray[np.uint32] = field(default_factory=lambda: np.empty((0, NUM_HASHES), np.uint32))
-    sample: list[tuple[int, str, str, str]] = field(default_factory=list)
+    sample: list[Sampled] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -123,5 +132,6 @@ class PartMaker:
         numbers["chosen_marks"][place], numbers["rejected_marks"][place] = marks(chosen), marks(rejected)
         for name in flags(record):
             part.found[name].append(record.row)
-        if share(int(numbers["pair_key"][place]), self.sampling.seed) < self.sampling.share:
-            part.sample.append((record.row, prompt, chosen, rejected))
+        draw = share(int(numbers["pair_key"][place]), self.sampling.seed)
+        if draw < self.sampling.share:
+            part.sample.append(Sampled(draw, chosen, rejected))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from prefine.preferences.convert import answers_of
 from prefine.preferences.draws import normalised
@@ -24,7 +25,7 @@ SECRETS = {
     "JWT": re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
 }
 SECRET_HINTS = ("AKIA", "gh", "xox", "sk-", "AIza", "-----BEGIN", "eyJ")
-EMAIL = re.compile(r"\b[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b")
+EMAIL = re.compile(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}\.[A-Za-z]{2,12}\b")
 DIGITS = re.compile(r"\d{3}")
 PHONE = re.compile(r"(?<![\d.])(?:\+\d{1,3}[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?!\d)")
 SOCIAL = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])")
@@ -98,7 +99,7 @@ def refuses(text: str) -> bool:
 def loops(text: str) -> bool:
     """Whether a text repeats lines, or ends in a phrase said four times."""
     lines = [line for line in text.split("\n") if len(line) > 12]
-    if len(lines) >= 4 and max(map(lines.count, set(lines))) >= max(4, len(lines) / 2):
+    if len(lines) >= 4 and Counter(lines).most_common(1)[0][1] >= max(4, len(lines) / 2):
         return True
     words = text.split()
     tail = words[-80:]

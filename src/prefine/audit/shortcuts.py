@@ -38,7 +38,8 @@ def marks(text: str) -> int:
 
 def first_word(text: str) -> str:
     """The first word, without case and punctuation."""
-    return text[:60].split(maxsplit=1)[0].strip(".,!?:;\"'*#").casefold()[:30] if text.strip() else ""
+    words = text[:200].split(maxsplit=1)
+    return words[0].strip(".,!?:;\"'*#").casefold()[:30] if words else ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,10 @@ def probe_finding(chosen: list[str], rejected: list[str], seed: int = 0) -> tupl
     if count < 2 * LEAST_PAIRS:
         return Finding("word-probe", "fine", 0, count, f"{count} pairs are too few to tell"), {"chosen": [], "rejected": []}
     counter = CountVectorizer(min_df=max(3, count // 500), max_features=20000, binary=True, token_pattern=r"(?u)\b\w+\b")
-    counter.fit([*chosen, *rejected])
+    try:
+        counter.fit([*chosen, *rejected])
+    except ValueError:  # no word stands in enough answers (ids, a script without spaces)
+        return Finding("word-probe", "fine", 0, count, "too few words are common"), {"chosen": [], "rejected": []}
     difference = counter.transform(chosen) - counter.transform(rejected)
     signs = np.random.default_rng(seed).choice([-1, 1], count)
     difference = difference.multiply(signs[:, None]).tocsr()  # else the label would be the order

@@ -45,15 +45,15 @@ class TokenCounter:
 
     Args:
         encoder: its limits do not matter here.
+        ends: the texts of tokens that can end an answer.
         common_from: answers longer than this are compared token by token for what they begin with in common.
     """
 
-    def __init__(self, encoder: Encoder, common_from: int) -> None:
+    def __init__(self, encoder: Encoder, ends: tuple[str, ...], common_from: int) -> None:
         self.encoder = encoder
         self.common_from = common_from
-        tokenizer = encoder.tokenizer
-        self.ends = tuple(t for t in tokenizer.all_special_tokens if t)
-        self.begin = tokenizer.bos_token_id
+        self.ends = ends
+        self.begin = encoder.tokenizer.bos_token_id
 
     def count(self, records: Sequence[Record]) -> TokenCounts:
         """Count a run of records."""
@@ -115,11 +115,12 @@ def _common(a: list[int], b: list[int]) -> int:
 
 @dataclass(frozen=True)
 class Cuts:
-    """What the limits would do, by count."""
+    """What the limits would do: counts, and which records they touch at all, and which lose their difference."""
 
     dropped: int
     prompts_cut: int
     answers_cut: int
+    touched: NDArray[np.bool_]
     lost_difference: NDArray[np.bool_]
 
 
@@ -135,7 +136,7 @@ def cuts(
     """The truncation of :class:`prefine.packing.Encoder`, on lengths alone."""
     none = np.zeros(len(prompt_R), bool)
     if max_length is None and max_prompt_length is None:
-        return Cuts(0, 0, 0, none)
+        return Cuts(0, 0, 0, none, none)
     longest = np.maximum(chosen_R, rejected_R)
     far = np.iinfo(np.int32).max
     room = np.full(len(prompt_R), min(max_prompt_length or far, far if max_length is None else max_length - 1))
@@ -149,4 +150,5 @@ def cuts(
         dropped = dropped | (long_answers > 0)
     kept = ~dropped
     lost = kept & (chosen_R > left) & (rejected_R > left) & (shared_R >= left)
-    return Cuts(int(dropped.sum()), int((over & kept).sum()), int(long_answers[kept].sum()), lost)
+    touched = dropped | over | (long_answers > 0)
+    return Cuts(int(dropped.sum()), int((over & kept).sum()), int(long_answers[kept].sum()), touched, lost)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
-import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,7 @@ from prefine.packing.encoding import Encoder
 from prefine.preferences.blocks import Block
 from prefine.preferences.convert import PEEK_ROWS, Converter, Reading, find_converter
 from prefine.preferences.formats import format_named
-from prefine.preferences.source import blocks, local_files
+from prefine.preferences.source import Numbering, local_files
 
 INLINE_BLOCKS = 6
 """A source with no more blocks than this is done here: starting workers would take longer."""
@@ -32,13 +34,16 @@ class Tokenization:
     backend: str
     template: str | None
     special: dict[str, str]
+    ends: tuple[str, ...]
     common_from: int
 
     @classmethod
     def of(cls, tokenizer: Any, common_from: int) -> Tokenization:
         """From a loaded fast tokenizer."""
         special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
-        return cls(tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, special, common_from)
+        added = [str(t) for t in getattr(tokenizer, "added_tokens_decoder", {}).values()]
+        ends = tuple(t for t in dict.fromkeys([*map(str, tokenizer.all_special_tokens), *added]) if t)
+        return cls(tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, special, ends, common_from)
 
     def counter(self) -> TokenCounter:
         """A token counter."""
@@ -49,7 +54,7 @@ class Tokenization:
         backend.no_truncation()
         backend.no_padding()
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=self.template, **self.special)
-        return TokenCounter(Encoder(tokenizer), self.common_from)
+        return TokenCounter(Encoder(tokenizer), self.ends, self.common_from)
 
 
 @dataclass(frozen=True)
@@ -84,48 +89,40 @@ def _make(task: tuple[Block, int]) -> Part:
     return _maker.of_block(*task)
 
 
-def parts(source: str, reading: Reading, tokenization: Tokenization | None, near: bool, processes: int | None = None) -> Iterator[Part]:
+def parts(
+    source: str, reading: Reading, tokenization: Tokenization | None, near: bool, processes: int | None, numbering: Numbering
+) -> Iterator[Part]:
     """A source's parts in order.
 
     Raises:
         DataError: the source is empty, unreadable, or of no known form.
     """
-    stream = blocks(source)
+    stream = numbering.blocks(source)
     first = list(itertools.islice(stream, INLINE_BLOCKS))
-    head = [row for block in first[:2] for _, row in itertools.islice(block.rows(), PEEK_ROWS)][:PEEK_ROWS]
+    head = [row for block, _ in first[:2] for _, row in itertools.islice(block.rows(), PEEK_ROWS)][:PEEK_ROWS]
     if not head:
         raise DataError(f"{source}: empty, no rows to read")
     converter = find_converter(head, source, reading)
-    job = Job(source, converter.form.name, reading, tokenization, near, Sampling(_sample_share(source, first), reading.seed))
+    sampling = Sampling(_sample_share(source, [block for block, _ in first]), reading.seed)
+    job = Job(source, converter.form.name, reading, tokenization, near, sampling)
     everything = itertools.chain(first, stream)
+    workers = processes or os.cpu_count() or 1
     if converter.form.gather is not None:
         yield from _gathered(everything, job)
-    elif len(first) < INLINE_BLOCKS or processes == 1:
+    elif len(first) < INLINE_BLOCKS or workers == 1:
         maker = job.maker()
-        yield from (maker.of_block(block, before) for block, before in _numbered(everything))
+        yield from (maker.of_block(block, before) for block, before in everything)
     else:
-        yield from _spread(everything, job, processes or len(os.sched_getaffinity(0)))
+        yield from _spread(everything, job, workers)
 
 
-def _numbered(stream: Iterator[Block]) -> Iterator[tuple[Block, int]]:
-    """Blocks with how many lines or rows came before their file."""
-    before, file, last = 0, None, 0
-    for block in stream:
-        if file is not None and block.file != file:
-            before, last = before + last, 0
-        file = block.file
-        yield block, before
-        content = block.content
-        last = block.first - 1 + (content.count(b"\n") + 1 if isinstance(content, bytes) else len(content))
-
-
-def _gathered(stream: Iterator[Block], job: Job) -> Iterator[Part]:
+def _gathered(stream: Iterator[tuple[Block, int]], job: Job) -> Iterator[Part]:
     """Forms that spread a prompt over rows: a run may cross blocks, so they are converted here, in one stream."""
     maker = job.maker()
     part = Part()
 
     def rows() -> Iterator[tuple[int, Any]]:
-        for block, before in _numbered(stream):
+        for block, before in stream:
             for number, row in block.rows():
                 part.rows += 1
                 yield before + number, row
@@ -137,29 +134,30 @@ def _gathered(stream: Iterator[Block], job: Job) -> Iterator[Part]:
         part = Part()
 
 
-def _spread(stream: Iterator[Block], job: Job, processes: int) -> Iterator[Part]:
+def _spread(stream: Iterator[tuple[Block, int]], job: Job, processes: int) -> Iterator[Part]:
     # "spawn": the parent has threads (tokenizers, BLAS), which a fork would copy in an unknown state.
     context = multiprocessing.get_context("spawn")
-    room = threading.BoundedSemaphore(2 * processes + 2)
-
-    def fed() -> Iterator[tuple[Block, int]]:
-        for task in _numbered(stream):
-            room.acquire()
-            yield task
-
-    with context.Pool(processes, _start, (job,)) as pool:
-        for part in pool.imap(_make, fed()):
-            room.release()
-            yield part
+    pool = ProcessPoolExecutor(processes, context, _start, (job,))
+    waiting: deque[Future[Part]] = deque()
+    try:
+        for task in stream:
+            waiting.append(pool.submit(_make, task))
+            if len(waiting) > 2 * processes + 2:  # what is read ahead is bounded
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise DataError(f"{job.source}: a worker process died (out of memory?); try --processes 1") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _sample_share(source: str, first: list[Block]) -> float:
-    """The share of records to keep so that about :data:`SAMPLE_RECORDS` are kept, from the source's size."""
-    files = local_files(source) if not source.startswith(("sqlite:", "postgresql")) else None
+    """The share of records to keep so that about :data:`SAMPLE_RECORDS` are, by the size of files of lines; else all, thinned later."""
     sizes = [len(b.content) for b in first if isinstance(b.content, bytes)]
-    if not files or not sizes:
-        return 1.0 if len(first) < INLINE_BLOCKS else 0.05
+    if not sizes or source.startswith(("sqlite:", "postgresql")):
+        return 1.0
     rows = sum(b.content.count(b"\n") + 1 for b in first if isinstance(b.content, bytes))
     # gz grows by about four
-    total = sum(f.stat().st_size * (4 if f.suffix == ".gz" else 1) for f in files if f.is_file())
+    total = sum(f.stat().st_size * (4 if f.suffix == ".gz" else 1) for f in local_files(source) or [] if f.is_file())
     return min(1.0, SAMPLE_RECORDS / max(1.0, total * rows / max(1, sum(sizes))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from prefine.errors import ConfigError, PrefineError, nearest
+from prefine.errors import ConfigError, PrefineError, nearest, printable
 
 COMMANDS = {
     "demo": "the offline laboratory, from nothing to a verdict",
@@ -49,6 +49,11 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             raise
         print(f"prefine: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if debug or error.filename is None:
+            raise
+        print(f"prefine: error: {printable(str(error.filename))}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("prefine: interrupted", file=sys.stderr)

@@ -16,18 +16,22 @@ MEANINGLESS = {"dropped": 0.5, "conflicting-labels": 0.3, "equal-normalised": 0.
 """Shares of rows above which training on what is left would show nothing."""
 
 
-def check_findings(findings: list[dict[str, Any]], encoding: dict[str, Any], ignore: bool) -> None:
+def check_findings(findings: list[dict[str, Any]], ignore: bool) -> None:
     """Stop before a training that cannot mean anything.
 
     Raises:
         ConfigError: what was found, and how to go on all the same.
     """
     bad = [f"{f['check']}: {f['detail']}" for f in findings if f["share"] > MEANINGLESS.get(f["check"], 1.0)]
-    cut = encoding["dropped"].get("answers are equal once cut or tokenised", {"count": 0})["count"]
-    if cut > 0.5 * (cut + encoding["encoded"]):
-        bad.append(f"{cut} pairs differ only in what --max-length cuts off; raise it")
     if bad and not ignore:
         raise ConfigError(f"training on this would mean nothing: {'; '.join(bad)}. Mend the data, or go on with --ignore-audit")
+
+
+def check_cut(encoding: dict[str, Any], ignore: bool) -> None:
+    """Stop where most pairs are equal once cut."""
+    cut = encoding["dropped"].get("answers are equal once cut or tokenised", {"count": 0})["count"]
+    if cut > 0.5 * (cut + encoding["encoded"]) and not ignore:
+        raise ConfigError(f"{cut} pairs differ only in what --max-length cuts off, most of all; raise it, or go on with --ignore-audit")
 
 
 def findings_lines(findings: list[dict[str, Any]]) -> list[str]:
@@ -42,7 +46,7 @@ def main(argv: list[str]) -> int:
     """Train, judge on held-out pairs, print the verdict."""
     from prefine.audit.audit import audit
     from prefine.cli.training_run import announce, parameters_line, plan, show_progress, train
-    from prefine.packing.encoded import encode_source
+    from prefine.packing.encoded import encode_source, remembered
     from prefine.packing.store import hold_out
     from prefine.preferences.convert import PairSource, Reading
     from prefine.training.config import DPOConfig
@@ -56,17 +60,19 @@ def main(argv: list[str]) -> int:
     own, args = planned.options, planned.args
     reading = Reading(column_map(own.map), own.format, own.pairing, own.min_gap, args.seed)
     pairs = PairSource(own.sources, reading, own.data_weights)
-    data = encode_source(pairs, args.encoder(planned.tokenizer), inspect=lambda: audit(own.sources, reading, near=False).summary())
-    check_findings(data.inspected["findings"], data.encoding, own.ignore_audit)
+    audited = remembered("audits", pairs.fingerprint, lambda: audit(own.sources, reading, near=False).summary())
+    check_findings(audited["findings"], own.ignore_audit)
+    data = encode_source(pairs, args.encoder(planned.tokenizer))
+    check_cut(data.encoding, own.ignore_audit)
     if own.eval_data:
         train_groups, held_out = data.groups, encode_source(PairSource(own.eval_data, reading), args.encoder(planned.tokenizer)).groups
-        held_rows: list[int] = []
+        held_keys: list[str] = []
     else:
         held = hold_out(data.groups.prompt_keys(), own.eval_fraction, args.seed)
         train_groups, held_out = data.groups.select(np.flatnonzero(~held)), data.groups.select(np.flatnonzero(held))
-        held_rows = [group.index for group in held_out]
-    started = planned.start()
-    started.run.write_data(data.data | {"encoding": data.encoding, "audit": data.inspected, "held_out_rows": held_rows})
+        held_keys = sorted({f"{key:016x}" for key in data.groups.prompt_keys()[held].tolist()})
+    started = planned.start(data.key)
+    started.run.write_data(data.data | {"encoding": data.encoding, "audit": audited, "held_out_prompts": held_keys, "key": data.key})
     trainer = DPOTrainer(
         started.model,
         None,
@@ -83,7 +89,7 @@ def main(argv: list[str]) -> int:
             f"pairs: {len(train_groups)} trained on, {len(held_out)} held out; "
             f"dropped in encoding: {dropped_text(encoding['dropped'])}; "
             f"cut: {encoding['cut'] or 'none'}; boundary merges: {encoding['boundary_merges']}",
-            *findings_lines(data.inspected["findings"]),
+            *findings_lines(audited["findings"]),
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
             f"loss {'+'.join(args.loss_type)}, beta {args.beta}, learning rate {args.learning_rate}; run directory: {started.run.path}",

@@ -13,6 +13,7 @@ from prefine.runs import RunDirectory, write_json, write_jsonl
 
 if TYPE_CHECKING:
     from prefine.packing.group import PromptGroup
+    from prefine.preferences.convert import PairSource
 
 
 @dataclass
@@ -40,8 +41,6 @@ def main(argv: list[str]) -> int:
     config = run.config()
     if "model" not in config:
         raise ConfigError(f"{given.run} is not a run of prefine dpo; its config.yaml names no model")
-    import json
-
     from prefine.cli.data.reading import column_map
     from prefine.preferences.convert import PairSource, Reading
 
@@ -53,18 +52,17 @@ def main(argv: list[str]) -> int:
         config.get("seed", 42),
     )
     sources = given.data or config.get("eval_data") or config["data"]
-    pairs = list(PairSource(sources, reading, None if given.data or config.get("eval_data") else config.get("data_weights")))
-    if not given.data and not config.get("eval_data"):
-        held = set(json.loads((run.path / "data.json").read_text()).get("held_out_rows", []))
-        pairs = [p for p in pairs if p.row in held]
-        if not pairs:
-            raise DataError(f"{given.run} held out no pairs; give some with --data")
-    return _judge(given, run, config, pairs)
+    pairs = PairSource(sources, reading, None if given.data or config.get("eval_data") else config.get("data_weights"))
+    held = None if given.data or config.get("eval_data") else set(run.data().get("held_out_prompts", []))
+    if held is not None and not held:
+        raise DataError(f"{given.run} held out no pairs; give some with --data")
+    return _judge(given, run, config, pairs, held)
 
 
-def _judge(given: EvalOptions, run: RunDirectory, config: dict[str, Any], pairs: list[Pair]) -> int:
+def _judge(given: EvalOptions, run: RunDirectory, config: dict[str, Any], pairs: PairSource, held: set[str] | None) -> int:
     from prefine.packing.budget import TokenBudget
     from prefine.packing.encoding import Encoder
+    from prefine.packing.store import prompt_key
     from prefine.scoring.loading import load_model, load_tokenizer
     from prefine.scoring.proof import prove_layout
     from prefine.scoring.reference import Reference
@@ -77,10 +75,13 @@ def _judge(given: EvalOptions, run: RunDirectory, config: dict[str, Any], pairs:
         tokenizer, config.get("max_length", 1024), config.get("max_prompt_length"), config.get("truncation_mode", "keep_start")
     )
     scorer = Scorer(tuned, prove_layout(tuned).layout)
-    groups = list(encoder.encode_pairs(pairs))
+    chosen = [(p, g) for p in pairs if (g := encoder.encode_pair(p)) is not None and (held is None or f"{prompt_key(g):016x}" in held)]
+    if not chosen:
+        raise DataError("none of the pairs that the run held out is in its data any more; give some with --data")
+    groups = [g for _, g in chosen]
     verdict = implicit_verdict(scorer, Reference(scorer, base), groups, TokenBudget.of("auto", "cpu"), run)
     if given.samples:
-        _samples(given, run, encoder, base, tuned, pairs)
+        _samples(given, run, encoder, base, tuned, [p for p, _ in chosen])
     print(verdict.sentence)
     return 0
 

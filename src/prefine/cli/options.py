@@ -51,8 +51,14 @@ def _default(field: Field[Any]) -> Any:
     return field.default_factory() if field.default_factory is not MISSING else None
 
 
-def parse(argv: list[str], options: Mapping[str, Option], positional: tuple[str, ...] = ()) -> dict[str, Any]:
+def parse(
+    argv: list[str], options: Mapping[str, Option], positional: tuple[str, ...] = (), rest: list[str] | None = None
+) -> dict[str, Any]:
     """Read flags and the ``--config`` file they name; returns only what was given.
+
+    Args:
+        positional: names of the words that stand without a flag.
+        rest: takes such words where their number is not fixed.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), a missing or ill-typed value.
@@ -78,7 +84,7 @@ def parse(argv: list[str], options: Mapping[str, Option], positional: tuple[str,
         option = _known(key, options, word)
         values = [value] if equals else []
         if not equals:
-            while words and (not words[0].startswith("-") or re.fullmatch(r"-[\d.].*", words[0])):
+            while words and (not words[0].startswith("-") or words[0] == "-" or re.fullmatch(r"-[\d.].*", words[0])):
                 values.append(words.pop(0))
                 if not _is_many(option.type):
                     break
@@ -92,7 +98,9 @@ def parse(argv: list[str], options: Mapping[str, Option], positional: tuple[str,
         given[key] = typed if _is_many(option.type) and (len(typed) > 1 or option.type != Any) else typed[0]
     for name, value in zip(positional, loose, strict=False):
         given[name] = value
-    if len(loose) > len(positional):
+    if rest is not None:
+        rest += loose
+    elif len(loose) > len(positional):
         raise ConfigError(f"unexpected argument {loose[len(positional)]!r}; options begin with --")
     return {**from_file, **given}
 
@@ -147,7 +155,7 @@ def _typed(option: Option, text: Any, where: str) -> Any:
     kinds = _choices(option.type)
     if str(text).lower() in ("none", "null") and (type(None) in kinds or option.default is None):
         return None
-    loaded = yaml.safe_load(text) if isinstance(text, str) and text.strip() else text
+    loaded = _loaded(text) if isinstance(text, str) and text.strip() else text
     if bool in kinds and isinstance(loaded, bool):
         return loaded
     numbers = [k for k in kinds if k in (int, float)]
@@ -166,6 +174,13 @@ def _typed(option: Option, text: Any, where: str) -> Any:
     if any(k is dict or typing.get_origin(k) is dict for k in kinds) and isinstance(loaded, dict):
         return loaded
     return text
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text  # a glob, a query: plain text
 
 
 def help_text(command: str, about: str, options: Mapping[str, Option]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from prefine.cli.options import Option, help_text, options_of, parse
-from prefine.errors import ConfigError
+from prefine.errors import ConfigError, printable
 from prefine.runs import RunDirectory
 
 
@@ -59,8 +59,8 @@ class Planned:
     precision: str
     dtype: Any
 
-    def start(self) -> Started:
-        """Load the model, then make the run directory."""
+    def start(self, data_key: str) -> Started:
+        """Load the model, then make the run directory; ``data_key`` is what the training data is known by."""
         from prefine.scoring.loading import load_model
 
         own = self.options
@@ -70,6 +70,8 @@ class Planned:
         config = {**self.training, **{k: v for k, v in vars(own).items() if k != "resume"}, "output_dir": self.output_dir}
         if own.resume and (run.path / "config.yaml").exists():
             _check_resumes(run.config(), config)
+            if run.data().get("key", data_key) != data_key:
+                raise ConfigError("--resume goes on with the run's data, but its content has changed since; give another --output-dir")
         else:
             run.write_config(config, self.repeat)
             run.write_environment()
@@ -200,7 +202,7 @@ def announce(lines: list[str]) -> None:
 
     console = Console()
     for line in lines:
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {printable(line)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def parameters_line(model: Any, precision: str) -> str:

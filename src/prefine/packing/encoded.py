@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from prefine.packing.encoding import Encoder
 from prefine.packing.store import GroupStore
 from prefine.preferences.convert import PairSource
+from prefine.runs import write_json
 
 
 def cache_folder() -> Path:
@@ -27,39 +29,46 @@ class Encoded:
         groups: the usable pairs' groups.
         data: what reading did, as :meth:`PairSource.summary` gives it.
         encoding: what encoding did, as ``EncodingReport.summary`` gives it.
-        inspected: what ``inspect`` said.
         reused: whether it was found in the cache.
     """
 
     groups: GroupStore
     data: dict[str, Any]
     encoding: dict[str, Any]
-    inspected: dict[str, Any]
     reused: bool
 
+    @property
+    def key(self) -> str:
+        """What the data is known by: content, reading, tokenizer, template and limits."""
+        return self.groups.folder.name
 
-def encode_source(pairs: PairSource, encoder: Encoder, folder: Path | None = None, inspect: Callable[[], dict[str, Any]] = dict) -> Encoded:
+
+def encode_source(pairs: PairSource, encoder: Encoder, folder: Path | None = None) -> Encoded:
     """Encode a source's pairs, or find them already encoded.
 
     The key is the source's content and how it is read, and the encoder's tokenizer, template
     and limits; neither names nor dates count.
 
-    Args:
-        inspect: looks at the source before it is encoded; what it says is kept with the groups.
-
     Raises:
         PrefineError: the source or its rows do not fit.
     """
-    key = hashlib.sha256(f"{pairs.fingerprint()} {encoder.fingerprint()}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{pairs.fingerprint} {encoder.fingerprint()}".encode()).hexdigest()[:24]
     place = (folder or cache_folder() / "encoded") / key
     reused = (place / "about.json").exists()
     if not reused:
-        inspected = inspect()
-        GroupStore.write(
-            place,
-            encoder.encode_pairs(pairs),
-            lambda: {"data": pairs.summary(), "encoding": encoder.report.summary(), "inspected": inspected},
-        )
+        groups = encoder.encode_pairs(pairs)
+        GroupStore.write(place, groups, lambda: {"data": pairs.summary(), "encoding": encoder.report.summary()})
     store = GroupStore(place)
     about = store.about
-    return Encoded(store, about["data"] | {"source": pairs.name}, about["encoding"], about["inspected"], reused)
+    return Encoded(store, about["data"] | {"source": pairs.name}, about["encoding"], reused)
+
+
+def remembered(name: str, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A result known by the content it came from: read from the cache, or made and kept there."""
+    path = cache_folder() / name / f"{key}.json"
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    made = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, made)
+    return made

@@ -208,6 +208,17 @@ class Encoder:
     def _drop(self, reason: str, row: int) -> None:
         self.report.dropped.setdefault(reason, []).append(row)
 
+    def encode_pair(self, pair: Pair) -> PromptGroup | None:
+        """One pair's group, or None where the report says why not.
+
+        Raises:
+            DataError: the template refuses the conversation; names the row.
+        """
+        try:
+            return self.encode(pair.prompt, [pair.chosen, pair.rejected], pair.row, pair.tools)
+        except DataError as error:
+            raise DataError(f"row {pair.row}: {error}") from error
+
     def encode_pairs(self, pairs: Iterable[Pair]) -> Iterator[PromptGroup]:
         """Groups of (chosen, rejected), one by one, dropping what cannot be trained on (see ``report``).
 
@@ -216,10 +227,7 @@ class Encoder:
         """
         some = False
         for pair in pairs:
-            try:
-                group = self.encode(pair.prompt, [pair.chosen, pair.rejected], pair.row, pair.tools)
-            except DataError as error:
-                raise DataError(f"row {pair.row}: {error}") from error
+            group = self.encode_pair(pair)
             if group is not None:
                 some = True
                 yield group

@@ -44,6 +44,11 @@ class Block:
     first: int
     content: Any
 
+    @property
+    def last(self) -> int:
+        """The number of its last line or row."""
+        return self.first + (self.content.count(b"\n") if isinstance(self.content, bytes) else len(self.content) - 1)
+
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Parse: (number, row), blank lines left out.
 
@@ -98,10 +103,24 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return out
 
 
+class _UniqueFields(dict[str, Any]):
+    """An object under construction that refuses a field twice."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name in self:
+            raise ValueError(f"the field {name!r} is given twice")
+        super().__setitem__(name, value)
+
+
 def _object(value: Any, where: str) -> Row:
     if not isinstance(value, dict):
         raise DataError(f"{where}: expected an object with named fields, found {type(value).__name__}")
     return value
+
+
+def data_suffix(path: Path) -> str:
+    """What decides how a file is read: its last suffix, ``.gz`` aside."""
+    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
 def read_blocks(path: Path, name: str = "") -> Iterator[Block]:
@@ -110,8 +129,7 @@ def read_blocks(path: Path, name: str = "") -> Iterator[Block]:
     Raises:
         DataError: an unknown type, or broken content; names the file and the line.
     """
-    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
-    kind = suffixes[-1] if suffixes else ""
+    kind = data_suffix(path)
     if kind not in READERS:
         raise DataError(f"{path}: unknown file type {kind or '(none)'!r}; expected one of {', '.join(READERS)} (also .gz)")
     name = name or str(path)
@@ -201,7 +219,7 @@ def _json_streamed(path: Path, name: str) -> Iterator[Block]:
     number = 1
     with _open(path) as stream:
         try:
-            for row in ijson.items(stream, "item", use_float=True):
+            for row in ijson.items(stream, "item", use_float=True, map_type=_UniqueFields):
                 rows.append(row)
                 if len(rows) == BLOCK_ROWS:
                     yield Block(name, number, rows)
@@ -221,7 +239,11 @@ def _csv(path: Path, name: str) -> Iterator[Block]:
         rows: list[Row] = []
         number = 1
         try:
-            for row in csv.DictReader(text):
+            reader = csv.DictReader(text)
+            names = reader.fieldnames or []
+            if len(set(names)) != len(names):
+                raise DataError(f"{name}: the header names a column twice ({', '.join(n for n in set(names) if names.count(n) > 1)})")
+            for row in reader:
                 if None in row or None in row.values():
                     raise DataError(f"{name}, row {number + len(rows)}: its number of fields differs from the header's")
                 rows.append({k: json_cell(v) for k, v in row.items()})
@@ -239,9 +261,11 @@ def json_cell(text: str) -> Any:
     """A cell of text that holds messages as JSON is read as such; every other one is text."""
     if text.startswith('[{"') and text.endswith("}]"):
         try:
-            return json.loads(text)
+            loaded = json.loads(text)
         except ValueError:
             return text
+        if all(isinstance(m, dict) and {"role", "from"} & m.keys() for m in loaded):
+            return loaded
     return text
 
 

@@ -13,23 +13,16 @@ from typing import Any
 from prefine.errors import ColumnError, ConfigError, DataError
 from prefine.preferences.formats import FORMATS, Format, Skip, detect, format_named
 from prefine.preferences.ranking import check_policy, to_pairs
-from prefine.preferences.records import Labelled, Pair, PromptText, Ranked, Record, plain_text
-from prefine.preferences.source import read_rows, source_fingerprint
+from prefine.preferences.records import Dropped, Labelled, Pair, PromptText, Ranked, Record, plain_text
+from prefine.preferences.source import Numbering, read_rows, source_fingerprint
 
 Row = Mapping[str, Any]
+CONVERSION_VERSION = "1"
+"""Part of the key of everything cached from a source: raise it when the same rows would give other pairs or findings."""
 PEEK_ROWS = 20
 """Rows from which a source's form is told."""
 MISFITS = (KeyError, TypeError, AttributeError, IndexError, ValueError, StopIteration, RuntimeError)
 """What a converter raises on a row whose insides are not what its columns promise."""
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A row that was left out, and why."""
-
-    number: int
-    reason: str
-    row: Row = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -113,12 +106,13 @@ class Converter:
             return
         done: list[Record | Dropped] = []
         try:
-            for record in self.form.convert(rows):
+            for item in self.form.convert(rows):
                 try:
-                    check_record(record)
-                    done.append(record)
+                    if not isinstance(item, Dropped):
+                        check_record(item)
+                    done.append(item)
                 except Skip as skip:
-                    done.append(Dropped(number, str(skip), row))
+                    done += [Dropped(n, str(skip), r) for n, r in rows]
         except Skip as skip:
             done = [Dropped(n, str(skip), r) for n, r in rows]
         except (*MISFITS, RecursionError):
@@ -126,7 +120,8 @@ class Converter:
         yield from done
 
     def _misfit(self, number: int, row: Row) -> Dropped:
-        other = next((f.name for f in FORMATS.values() if f.sniff(row)), None)
+        """A row that is not of the form: a mixture of forms is an error, a broken row is dropped."""
+        other = next((f.name for f in FORMATS.values() if f.sniff(row) and _converts(f, number, row)), None)
         if other is not None:
             raise DataError(
                 f"{self.source}, row {number}: format changes from {self.form.name} to {other}; split the file, one format each"
@@ -137,6 +132,17 @@ class Converter:
                 f"{self.source}, row {number}: the column {missing[0]!r} is missing here; columns found: {', '.join(map(str, row))}"
             )
         return Dropped(number, "answer is not text" if not missing else f"is not of the {self.form.name} form", row)
+
+
+def _converts(form: Format, number: int, row: Row) -> bool:
+    try:
+        items = list(form.convert([(number, row)]))
+        for item in items:
+            if not isinstance(item, Dropped):
+                check_record(item)
+    except (Skip, *MISFITS, RecursionError):
+        return False
+    return bool(items)
 
 
 def check_record(record: Record) -> None:
@@ -196,7 +202,10 @@ def _only_pairs(
         if not pairs:
             dropped.setdefault("no two answers differ by enough in score", []).append(item.row)
         for pair in pairs:
-            for _ in range(copies(pair.row)):
+            times = copies(pair.row)
+            if not times:
+                dropped.setdefault("not drawn by its source's weight", []).append(pair.row)
+            for _ in range(times):
                 yield pair
 
 
@@ -230,6 +239,7 @@ class PairSource:
 
     def _clear(self) -> None:
         self.rows = self.num_pairs = 0
+        self.numbering = Numbering()
         self.dropped: dict[str, list[int]] = defaultdict(list)
         self.format = ""
 
@@ -255,8 +265,7 @@ class PairSource:
         Raises:
             DataError: the source is empty, or its form is not known.
         """
-        before = self.rows
-        numbered = self._counted(source, before)
+        numbered = self._counted(source)
         head = list(itertools.islice(numbered, PEEK_ROWS))
         if not head:
             raise DataError(f"{source}: empty, no rows to read")
@@ -265,14 +274,16 @@ class PairSource:
         self.format = " + ".join(names)
         yield from converter.convert(itertools.chain(head, numbered))
 
-    def _counted(self, source: str, before: int) -> Iterator[tuple[int, Row]]:
-        for number, row in read_rows(source):
+    def _counted(self, source: str) -> Iterator[tuple[int, Row]]:
+        for number, row in read_rows(source, self.numbering):
             self.rows += 1
-            yield before + number, row
+            yield number, row
 
+    @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of the sources' content, their weights and the way they are read."""
-        parts = [*(f"{source_fingerprint(s)} {w}" for s, w in zip(self.sources, self.weights, strict=True)), self.reading.key()]
+        """A hash of the sources' content, their weights, the way they are read, and the code that reads them."""
+        parts = [CONVERSION_VERSION, *(f"{source_fingerprint(s)} {w}" for s, w in zip(self.sources, self.weights, strict=True))]
+        parts.append(self.reading.key())
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def summary(self) -> dict[str, Any]:

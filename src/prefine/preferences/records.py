@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 Message: TypeAlias = dict[str, Any]
@@ -49,6 +50,15 @@ class Ranked:
     scores: tuple[float, ...]
     row: int = 0
     tools: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row, or an answer of a row, that was left out, and why."""
+
+    number: int
+    reason: str
+    row: Mapping[str, Any] = field(repr=False)
 
 
 Record: TypeAlias = Pair | Labelled | Ranked

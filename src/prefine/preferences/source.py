@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import glob
 import hashlib
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from prefine.errors import ConfigError, DataError, MissingFile
-from prefine.preferences.blocks import BLOCK_ROWS, READERS, Block, Row, json_cell, read_blocks
+from prefine.preferences.blocks import BLOCK_ROWS, READERS, Block, Row, data_suffix, json_cell, read_blocks
 
 HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(:(?P<rest>.+))?")
 HUB_DEFAULTS: dict[str, tuple[str | None, str]] = {
@@ -52,14 +53,26 @@ def blocks(source: str) -> Iterator[Block]:
             yield from read_blocks(file, "standard input" if source == "-" else str(file))
 
 
-def read_rows(source: str) -> Iterator[tuple[int, Row]]:
-    """Yield ``(row_number, row)``; numbers go on from file to file."""
-    before, file, last = 0, None, 0
-    for block in blocks(source):
-        if block.file != file:
-            before, file, last = before + last, block.file, 0
+class Numbering:
+    """Row numbers that go on from file to file and from source to source; ``last`` is the last one given away."""
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def blocks(self, source: str) -> Iterator[tuple[Block, int]]:
+        """A source's blocks, each with what to add to its rows' numbers."""
+        before, file = self.last, None
+        for block in blocks(source):
+            if block.file != file:
+                before, file = self.last, block.file
+            self.last = before + block.last
+            yield block, before
+
+
+def read_rows(source: str, numbering: Numbering | None = None) -> Iterator[tuple[int, Row]]:
+    """Yield ``(row_number, row)``."""
+    for block, before in (numbering or Numbering()).blocks(source):
         for number, row in block.rows():
-            last = number
             yield before + number, row
 
 
@@ -76,20 +89,24 @@ def local_files(source: str) -> list[Path] | None:
     if path.is_file() or (path / "state.json").exists() or (path / "dataset_dict.json").exists():
         return [path]
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and set(s.lower() for s in p.suffixes) & READERS.keys())
+        found = sorted(p for p in path.rglob("*") if p.is_file() and data_suffix(p) in READERS and not _hidden(p, path))
         if not found:
             raise DataError(f"{path}: a folder, but neither written by datasets.save_to_disk nor with data files ({', '.join(READERS)})")
         return found
-    if glob.has_magic(source) and not HUB_ID.fullmatch(source.partition("[")[0] or "x"):
+    if glob.has_magic(source) and (data_suffix(path) in READERS or not HUB_ID.fullmatch(source)):
         matched = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
         if not matched:
             raise MissingFile(f"{source}: no file matches")
         return matched
-    if HUB_ID.fullmatch(source) and not source.startswith((".", "/", "~")) and not set(path.suffixes) & {*READERS, ".gz"}:
+    if HUB_ID.fullmatch(source) and not source.startswith((".", "/", "~")) and data_suffix(path) not in READERS:
         return None
     near = sorted(p.name for p in path.parent.iterdir())[:8] if path.parent.is_dir() else []
     hint = f"; that folder holds: {', '.join(near)}" if near else ""
     raise MissingFile(f"{source}: no such file or folder{hint}")
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 @functools.lru_cache
@@ -100,7 +117,9 @@ def _standard_input() -> Path:
     with open(held.name, "rb") as stream:
         head = stream.read(64).lstrip()[:2]
     kind = ".parquet" if head == b"PA" else ".json" if head[:1] == b"[" else ".jsonl"
-    return Path(held.name).rename(Path(held.name).with_suffix(kind + (".gz" if head == b"\x1f\x8b" else "")))
+    path = Path(held.name).rename(Path(held.name).with_suffix(kind + (".gz" if head == b"\x1f\x8b" else "")))
+    atexit.register(path.unlink, missing_ok=True)
+    return path
 
 
 def _batches(dataset: Any, name: str) -> Iterator[Block]:
@@ -148,9 +167,8 @@ def _is_database(source: str) -> bool:
 def _database_blocks(source: str) -> Iterator[Block]:
     import sqlalchemy
 
-    address, _, query = source.partition("#")
-    engine = _engine(address)
-    shown = sqlalchemy.engine.make_url(address).render_as_string(hide_password=True)
+    shown, _, query = source.partition("#")
+    engine = _engine(shown)
     try:
         with engine.connect() as connection:
             if not query:
@@ -160,7 +178,7 @@ def _database_blocks(source: str) -> Iterator[Block]:
                     raise ConfigError(f"{shown}: has the tables {names}; add a query: '{shown}#SELECT ... FROM ...'")
                 query = f'SELECT * FROM "{tables[0]}"'
             options = {"stream_results": True, "yield_per": BLOCK_ROWS}
-            result = connection.execution_options(**options).execute(sqlalchemy.text(query))
+            result = connection.execution_options(**options).exec_driver_sql(query)
             number = 1
             for part in result.mappings().partitions(BLOCK_ROWS):
                 rows = [{k: json_cell(v) if isinstance(v, str) else v for k, v in row.items()} for row in part]
@@ -180,9 +198,15 @@ def _engine(address: str) -> Any:
             raise MissingFile(f"{address}: no such database file")
         return sqlalchemy.create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
     try:
+        if sqlalchemy.engine.make_url(address).password is not None:
+            raise ConfigError("a database address with a password in it would be written into logs and runs; give it in PGPASSWORD")
         return sqlalchemy.create_engine(address, execution_options={"postgresql_readonly": True})
-    except (ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
+    except ImportError as error:
         raise ConfigError(f"no driver for this database ({error}): pip install 'prefine[postgres]'") from error
+    except (sqlalchemy.exc.SQLAlchemyError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError("the database address is not of the form postgresql://user@host:port/name") from None
 
 
 def source_fingerprint(source: str) -> str:

@@ -49,50 +49,62 @@ class RowWriter:
             assert self._stream is not None
             self._stream.write(json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace") + b"\n")
 
-    def write_lines(self, lines: bytes, count: int) -> None:
-        """Add rows that are JSON lines already."""
-        assert self._stream is not None
-        self.count += count
-        self._stream.write(lines)
-
     def __exit__(self, kind: Any, *rest: Any) -> None:
-        if self._parquet is not None:
-            self._parquet.close(kind is None)
-        if self._stream is not None:
-            self._stream.close()
-        if kind is None:
-            self._temporary.replace(self.path)
-        else:
+        try:
+            if self._parquet is not None:
+                self._parquet.close(kind is None)
+            if self._stream is not None:
+                self._stream.close()
+            if kind is None:
+                self._temporary.replace(self.path)
+        finally:
             self._temporary.unlink(missing_ok=True)
 
 
+OPTIONAL = {"chosen": ("score_chosen", "score_rejected", "tools"), "completion": ("tools",), "answers": ("tools",)}
+"""Fields of the canonical form that some rows have: a Parquet table has them for all."""
+
+
 class _Parquet:
-    """Batches under the schema of the first one; what does not fit it is an error, never left out."""
+    """Batches under the schema of the first row; what does not fit it is an error, never left out."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, Any]] = []
         self.writer: Any = None
+        self.schema: Any = None
 
     def write(self, row: dict[str, Any]) -> None:
+        for telling, names in OPTIONAL.items():
+            if telling in row:
+                row = dict.fromkeys(names) | row
+        row = {name: _cell(value) for name, value in row.items()}
+        if self.schema is None:
+            self.schema = _schema(row)
+        if set(row) != set(self.schema.names):
+            self._misfit(f"columns {', '.join(sorted(set(row) ^ set(self.schema.names)))} are not in every row")
+        for name, value in row.items():
+            if isinstance(value, list) and any(isinstance(m, dict) and not m.keys() <= {"role", "content"} for m in value):
+                self._misfit(f"messages in {name} have more than role and content")
         self.rows.append(row)
         if len(self.rows) >= BATCH_ROWS:
             self._flush()
+
+    def _misfit(self, why: str) -> None:
+        raise DataError(f"{self.path.name}: rows do not fit one Parquet table ({why}); write .jsonl")
 
     def _flush(self) -> None:
         import pyarrow
         import pyarrow.parquet as parquet
 
+        if self.schema is None:
+            self.schema = pyarrow.schema([])
+        if self.writer is None:
+            self.writer = parquet.ParquetWriter(self.path, self.schema)
         try:
-            table = pyarrow.Table.from_pylist(self.rows)
-            if self.writer is None:
-                self.writer = parquet.ParquetWriter(self.path, table.schema)
-            elif table.schema != self.writer.schema:
-                table = table.cast(self.writer.schema)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, ValueError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise DataError(f"{self.path.name}: rows differ in fields and do not fit one Parquet table ({why}); write .jsonl") from error
-        self.writer.write_table(table)
+            self.writer.write_table(pyarrow.Table.from_pylist(self.rows, self.schema))
+        except (pyarrow.ArrowException, TypeError, ValueError) as error:
+            self._misfit(" ".join(str(error).split())[:200])
         self.rows = []
 
     def close(self, whole: bool) -> None:
@@ -100,3 +112,25 @@ class _Parquet:
             self._flush()
         if self.writer is not None:
             self.writer.close()
+
+
+def _cell(value: Any) -> Any:
+    """Objects, and tools, as JSON text: a table has no place for free-form fields."""
+    tools = isinstance(value, list) and any(isinstance(v, dict) and "role" not in v for v in value)
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict) or tools else value
+
+
+def _schema(row: dict[str, Any]) -> Any:
+    import pyarrow as pa
+
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+
+    def kind(name: str, value: Any) -> Any:
+        if name.startswith("score_"):
+            return pa.float64()
+        if isinstance(value, list):
+            first = value[0] if value else ""
+            return pa.list_(message if isinstance(first, dict) else pa.float64() if isinstance(first, float) else pa.string())
+        return pa.bool_() if isinstance(value, bool) else pa.int64() if isinstance(value, int) else pa.string()
+
+    return pa.schema([(name, kind(name, value)) for name, value in row.items()])

@@ -116,6 +116,9 @@ class DPOTrainer(PackTrainer):
             raise ConfigError("sync_ref_model moves a reference that has weights of its own: not an adapter's base, and not without one")
         if self.args.precompute_ref_log_probs:
             raise ConfigError("sync_ref_model moves the reference, so its log-probs cannot be precomputed; leave one of the two out")
+        shapes = [{n: p.shape for n, p in m.named_parameters()} for m in (self.scorer.unwrapped, self.reference.scorer.unwrapped)]
+        if shapes[0] != shapes[1]:
+            raise ConfigError("sync_ref_model mixes the policy's weights into the reference's, but the two are not built alike")
         self.add_callback(SyncReference(self.scorer, self.reference.scorer))
 
     def _precompute(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from prefine.audit.audit import GRADES, Audit, Limits, audit
 from prefine.audit.check import CHECKS, POLICY_CHECKS, ROW_CHECKS, SET_CHECKS, TOKEN_CHECKS
 from prefine.cli.data.reading import SourceOptions, read_options
-from prefine.errors import ConfigError, nearest
+from prefine.errors import ConfigError, nearest, printable
+from prefine.packing.encoding import Encoder
 from prefine.preferences.convert import PairSource
 from prefine.preferences.records import plain_text
 
@@ -47,8 +49,6 @@ def main(argv: list[str]) -> int:
     found = run(given)
     _print(found)
     if given.output:
-        from pathlib import Path
-
         from prefine.runs import write_json
 
         write_json(Path(given.output), found.summary())
@@ -61,6 +61,11 @@ def run(given: AuditOptions) -> Audit:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     limits = Limits(given.max_length, given.max_prompt_length, given.truncation_mode)
+    Encoder(None, given.max_length, given.max_prompt_length, given.truncation_mode)  # checks them
+    if given.processes is not None and given.processes < 1:
+        raise ConfigError(f"--processes is {given.processes}; expected at least 1")
+    if given.output:
+        Path(given.output).parent.mkdir(parents=True, exist_ok=True)
     tokenization = None
     if given.model:
         from prefine.audit.workers import Tokenization
@@ -133,7 +138,7 @@ def _print(found: Audit) -> None:
     ordered = sorted(found.findings, key=lambda f: (list(GRADES).index(f.grade), order[f.name]))
     for item in ordered:
         if item.count or item.grade != "fine":
-            table.add_row(Text(item.grade, STYLE[item.grade]), item.name, Text(item.detail))
+            table.add_row(Text(item.grade, STYLE[item.grade]), item.name, Text(printable(item.detail)))
     nothing = [f.name for f in ordered if not f.count and f.grade == "fine"]
     if nothing:
         table.add_row(Text("fine", STYLE["fine"]), Text("nothing found"), Text(", ".join(nothing)))

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from prefine.cli.data.reading import SourceOptions, read_options
 from prefine.cli.data.sieve import Sieve
 from prefine.errors import ConfigError, DataError, nearest
-from prefine.preferences.convert import Dropped, PairSource, canonical, labelled_of, pairs_of
+from prefine.preferences.convert import PairSource, canonical, labelled_of, pairs_of
 from prefine.preferences.ranking import to_pairs
-from prefine.preferences.records import Labelled, Pair, Ranked, Record
+from prefine.preferences.records import Dropped, Labelled, Pair, Ranked, Record
 
 TARGETS = ("pairs", "labelled", "same")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from prefine.cli.data.reading import read_options
 from prefine.cli.data.select import SelectOptions, select, settle_output
 from prefine.errors import ConfigError
-from prefine.preferences.convert import Dropped, answers_of
+from prefine.preferences.convert import answers_of
 from prefine.preferences.draws import normalised, prompt_text_key, texts_key
-from prefine.preferences.records import Record, plain_text
+from prefine.preferences.records import Dropped, Labelled, Record, plain_text
 
 
 @dataclass
@@ -35,7 +35,8 @@ def main(argv: list[str]) -> int:
     seen: set[int] = set()
 
     def reason(record: Record) -> str | None:
-        texts = (plain_text(record.prompt), *map(plain_text, answers_of(record)))
+        label = str(record.label) if isinstance(record, Labelled) else ""  # the same answer with the other label is no duplicate
+        texts = (plain_text(record.prompt), *map(plain_text, answers_of(record)), label)
         key = prompt_text_key(record.prompt) if given.prompts else texts_key(map(normalised, texts))
         if key in seen:
             return "same prompt as an earlier row" if given.prompts else "same as an earlier row"

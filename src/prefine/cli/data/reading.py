@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from prefine.cli.options import help_text, options_of, parse
-from prefine.errors import ConfigError
+from prefine.errors import ConfigError, printable
 from prefine.preferences.convert import PairSource, Reading
 from prefine.preferences.records import PromptText
 
@@ -52,7 +52,7 @@ def read_options(kind: type[T], command: str, about: str, argv: list[str]) -> T 
     while argv and (argv[0] == "-" or not argv[0].startswith("-")):
         loose.append(argv[0])
         argv = argv[1:]
-    given = kind(**parse(argv, options))
+    given = kind(**parse(argv, options, rest=loose))
     given.source = [*loose, *(given.source or [])]
     return given
 
@@ -81,5 +81,5 @@ def dropped_text(dropped: dict[str, dict[str, Any]]) -> str:
 def shown_text(value: PromptText, limit: int = 400) -> str:
     """Text for a terminal: one line for messages, control codes replaced, cut at ``limit`` characters."""
     text = value if isinstance(value, str) else " | ".join(f"{m['role']}: {m.get('content') or m.get('tool_calls')}" for m in value)
-    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)  # answers are untrusted: no terminal codes
+    text = printable(text)  # answers are untrusted: no terminal codes
     return text if len(text) <= limit else text[:limit] + f"... ({len(text)} characters)"

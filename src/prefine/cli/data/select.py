@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from prefine.cli.data.reading import SourceOptions
 from prefine.cli.data.sieve import Sieve
 from prefine.errors import ConfigError, DataError
-from prefine.preferences.convert import Dropped, canonical
-from prefine.preferences.records import Record
+from prefine.preferences.convert import canonical
+from prefine.preferences.ranking import to_pairs
+from prefine.preferences.records import Dropped, Labelled, Pair, Ranked
 
 
 @dataclass
@@ -20,8 +21,8 @@ class SelectOptions(SourceOptions):
     rejected: str | None = field(default=None, metadata={"help": "File for the rows that are left out, each with its reason."})
 
 
-def select(given: SelectOptions, command: str, reason: Callable[[Record], str | None]) -> int:
-    """Write the records for which ``reason`` is None; count the others under what it says."""
+def select(given: SelectOptions, command: str, reason: Callable[[Pair | Labelled], str | None]) -> int:
+    """Write the records for which ``reason`` is None; count the others under what it says. Ranked answers become pairs first."""
     settle_output(given, command)
     source = given.pairs()
     with Sieve(given.output, given.rejected) as sieve:
@@ -29,11 +30,15 @@ def select(given: SelectOptions, command: str, reason: Callable[[Record], str | 
             if isinstance(item, Dropped):
                 sieve.drop(item)
                 continue
-            why = reason(item)
-            if why is None:
-                sieve.keep(canonical(item))
-            else:
-                sieve.drop(Dropped(item.row, why, canonical(item)))
+            records = to_pairs(item, given.pairing, given.min_gap, given.seed) if isinstance(item, Ranked) else [item]
+            if not records:
+                sieve.drop(Dropped(item.row, "no two answers differ by enough in score", canonical(item)))
+            for record in records:
+                why = reason(record)
+                if why is None:
+                    sieve.keep(canonical(record))
+                else:
+                    sieve.drop(Dropped(record.row, why, canonical(record)))
         if not sieve.kept:
             raise DataError(f"{source.name}: none of its {source.rows} rows is left ({sieve.reasons()})")
     print(f"{source.name} ({source.format}): {source.rows} rows in, {sieve.summary()}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from prefine.cli.data.reading import SourceOptions, read_options, shown_text
-from prefine.preferences.convert import Dropped, PairSource, answers_of
+from prefine.preferences.convert import PairSource, answers_of
 from prefine.preferences.ranking import to_pairs
-from prefine.preferences.records import Labelled, Pair, Ranked, Record
+from prefine.preferences.records import Dropped, Labelled, Pair, Ranked, Record
 
 
 @dataclass

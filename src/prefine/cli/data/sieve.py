@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from prefine.preferences.convert import Dropped
+from prefine.preferences.records import Dropped
 from prefine.preferences.writing import RowWriter
 
 

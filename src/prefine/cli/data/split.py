@@ -8,8 +8,9 @@ from pathlib import Path
 
 from prefine.cli.data.reading import SourceOptions, read_options
 from prefine.errors import ConfigError, DataError
-from prefine.preferences.convert import Dropped, canonical
+from prefine.preferences.convert import canonical
 from prefine.preferences.draws import prompt_text_key, share
+from prefine.preferences.records import Dropped
 from prefine.preferences.writing import RowWriter
 
 ABOUT = "Splits by prompt: seeded, stable when rows are added, never one prompt on both sides."

@@ -18,7 +18,7 @@ from prefine.preferences.formats.format import (
 )
 from prefine.preferences.formats.implicit import split_common
 from prefine.preferences.formats.rated import ranked
-from prefine.preferences.records import Pair, Ranked
+from prefine.preferences.records import Dropped, Pair, Ranked
 
 FIRST, SECOND = ("model_a", "a", "A", "[[A]]", "1", 1), ("model_b", "b", "B", "[[B]]", "2", 2)
 
@@ -47,7 +47,7 @@ ARENA = Format(
 
 
 def _shp(row: Row, number: int) -> Pair:
-    label = row["labels"]
+    label = number_of(row["labels"])
     if label not in (0, 1):
         raise Skip("label is neither 1 (A is preferred) nor 0")
     names = ("A", "B") if label == 1 else ("B", "A")
@@ -66,10 +66,8 @@ SHP = Format(
 )
 
 
-def _helpsteer(rows: Sequence[tuple[int, Row]]) -> Iterator[Ranked]:
-    first = rows[0][1]
-    answers, scores = [r["response"] for _, r in rows], [number_of(r["helpfulness"]) for _, r in rows]
-    yield ranked(chat_prompt(first["prompt"]), answers, scores, rows[0][0])
+def _helpsteer(rows: Sequence[tuple[int, Row]]) -> Iterator[Ranked | Dropped]:
+    yield from ranked(chat_prompt(rows[0][1]["prompt"]), ((row["response"], row["helpfulness"], number, row) for number, row in rows))
 
 
 HELPSTEER = Format(
@@ -100,9 +98,10 @@ HELPSTEER_PREFERENCE = Format(
 
 
 def _summaries(row: Row, number: int) -> Pair:
-    info, summaries, choice = row["info"], row["summaries"], row["choice"]
-    if choice not in (0, 1) or len(summaries) != 2 or not isinstance(info, dict):
+    info, summaries, number_chosen = row["info"], row["summaries"], number_of(row["choice"])
+    if number_chosen not in (0, 1) or len(summaries) != 2 or not isinstance(info, dict):
         raise Skip("choice is neither 0 nor 1, or there are not two summaries")
+    choice = int(number_chosen)
     text = info.get("post") or info.get("article")
     head = f"SUBREDDIT: r/{info['subreddit']}\nTITLE: {info['title']}\nPOST: " if info.get("subreddit") and info.get("title") else ""
     answers = tuple(assistant(s.get("text")) for s in (summaries[choice], summaries[1 - choice]))

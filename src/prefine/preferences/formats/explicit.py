@@ -44,7 +44,7 @@ def _convert(row: Row, number: int) -> Pair:
 
 
 def _is_pairs(row: Row) -> bool:
-    if not {"prompt", "chosen", "rejected"} <= row.keys() or is_transcript(row["chosen"]):
+    if not {"prompt", "chosen", "rejected"} <= row.keys() or (is_transcript(row["chosen"]) and is_transcript(row["rejected"])):
         return False
     return is_messages(row["prompt"]) or not (is_messages(row["chosen"]) and is_messages(row["rejected"]))
 
@@ -98,8 +98,6 @@ ORCA = Format(
     "orca",
     "system, question (or input), chosen, rejected (Intel/orca_dpo_pairs)",
     ("system", "question", "chosen", "rejected"),
-    lambda r: (
-        {"system", "chosen", "rejected"} <= r.keys() and ("question" in r or "input" in r) and not {"prompt", "instruction"} & r.keys()
-    ),
+    lambda r: {"system", "chosen", "rejected"} <= r.keys() and _asks(r),
     one(_system_question),
 )

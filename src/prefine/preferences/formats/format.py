@@ -6,11 +6,15 @@ import json
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from decimal import Decimal
+from typing import Any, TypeAlias
 
-from prefine.preferences.records import Message, PromptText, Record
+from prefine.preferences.records import Dropped, Message, PromptText, Record
 
 Row = Mapping[str, Any]
+
+
+Converted: TypeAlias = Callable[[Sequence[tuple[int, Mapping[str, Any]]]], "Iterator[Record | Dropped]"]
 
 
 class Skip(Exception):
@@ -24,8 +28,8 @@ class Format:
     Attributes:
         columns: what a row must have; named in messages about missing columns.
         sniff: whether a row is of this form, by its columns and their types.
-        convert: rows (one, or a run with the same ``gather`` key) with their numbers to records;
-            raises :class:`Skip` for what cannot be used.
+        convert: rows (one, or a run with the same ``gather`` key) with their numbers to records, and
+            to what it leaves out of them; raises :class:`Skip` for what cannot be used at all.
         gather: for forms that spread one prompt over consecutive rows: what those rows share.
     """
 
@@ -33,14 +37,14 @@ class Format:
     about: str
     columns: tuple[str, ...]
     sniff: Callable[[Row], bool]
-    convert: Callable[[Sequence[tuple[int, Row]]], Iterator[Record]]
+    convert: Converted
     gather: Callable[[Row], Hashable] | None = None
 
 
-def one(convert: Callable[[Row, int], Record]) -> Callable[[Sequence[tuple[int, Row]]], Iterator[Record]]:
+def one(convert: Callable[[Row, int], Record]) -> Converted:
     """A converter of single rows to single records as a format's ``convert``."""
 
-    def converted(rows: Sequence[tuple[int, Row]]) -> Iterator[Record]:
+    def converted(rows: Sequence[tuple[int, Row]]) -> Iterator[Record | Dropped]:
         for number, row in rows:
             yield convert(row, number)
 
@@ -108,12 +112,12 @@ def side(value: Any, as_chat: bool) -> PromptText:
 
 
 def number_of(value: Any) -> float | None:
-    """A finite number, or None for null, NaN, text and the like."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """A finite number (also as text, as CSV has it), or None for null, NaN, words and the like."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         return None
     try:
         number = float(value)
-    except OverflowError:
+    except (OverflowError, ValueError):
         return None
     return number if math.isfinite(number) else None
 

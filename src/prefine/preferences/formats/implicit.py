@@ -29,6 +29,8 @@ def split_common(chosen: tuple[Message, ...], rejected: tuple[Message, ...], num
 def _convert(row: Row, number: int) -> Pair:
     refuse_images(row)
     pair = split_common(messages_of(row["chosen"]), messages_of(row["rejected"]), number)
+    if pair.chosen[-1:] and pair.chosen[-1]["role"] == "user":  # type: ignore[index]
+        raise Skip("the last turn is not the assistant's")
     return Pair(pair.prompt, pair.chosen, pair.rejected, number, scores_of(row), tools_of(row))
 
 
@@ -41,8 +43,6 @@ IMPLICIT = Format(
     "implicit-prompt",
     "chosen, rejected as messages that begin with the prompt (UltraFeedback binarized, Tulu's mixture, argilla's cleaned set)",
     ("chosen", "rejected"),
-    lambda r: (
-        is_messages(r.get("chosen")) and is_messages(r.get("rejected")) and not is_messages(r.get("prompt")) and "conversations" not in r
-    ),
+    _is_implicit,
     one(_convert),
 )

@@ -7,7 +7,8 @@ from typing import Any
 from prefine.preferences.formats.format import Format, Row, Skip, is_messages, messages_of, one, refuse_images, side, tools_of
 from prefine.preferences.records import Labelled
 
-YES, NO = (True, 1, "true", "True", "1", "desirable", "thumbs_up", "good"), (False, 0, -1, "false", "False", "0", "undesirable", "bad")
+YES = (True, 1, "true", "True", "1", "desirable", "thumbs_up", "good")
+NO = (False, 0, -1, "false", "False", "0", "undesirable", "thumbs_down", "bad")
 
 
 def _label(row: Row) -> bool:

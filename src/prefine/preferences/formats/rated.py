@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
-from prefine.preferences.formats.format import Format, Row, Skip, assistant, chat_prompt, is_messages, messages_of, number_of, one
+from prefine.preferences.formats.format import Format, Row, Skip, assistant, chat_prompt, is_messages, messages_of, number_of
 from prefine.preferences.formats.transcripts import is_transcript, parse_transcript
-from prefine.preferences.records import PromptText, Ranked
+from prefine.preferences.records import Dropped, PromptText, Ranked
 
 PROMPTS = ("prompt", "instruction", "question")
 LISTS = ("completions", "answers", "responses", "generations")
@@ -16,16 +17,27 @@ SCORES = ("fine-grained_score", "overall_score", "score", "rating", "rank")
 LISTS_OF_SCORES = ("scores", "ratings", "ranks", "rankings")
 
 
-def ranked(prompt: PromptText, answers: list[Any], scores: list[float | None], number: int) -> Ranked:
-    """The answers that have text and a score.
+Answer: TypeAlias = tuple[Any, Any, int, Row]
+"""An answer's text and score, and the row it stands in."""
+
+
+def ranked(prompt: PromptText, answers: Iterable[Answer]) -> Iterator[Ranked | Dropped]:
+    """The answers that have text and a score as one record, and a count of those that have not.
 
     Raises:
         Skip: fewer than two have.
     """
-    usable = [(a, s) for a, s in zip(answers, scores, strict=True) if s is not None and isinstance(a, str)]
+    usable, rest = [], []
+    for text, score, number, row in answers:
+        value = number_of(score)
+        if value is None or not isinstance(text, str) or not text.strip():
+            rest.append(Dropped(number, "an answer of several has no text or no score", row))
+        else:
+            usable.append((text, value, number))
     if len(usable) < 2:
         raise Skip("fewer than two answers with a score")
-    return Ranked(prompt, tuple(assistant(a) for a, _ in usable), tuple(s for _, s in usable), number)
+    yield Ranked(prompt, tuple(assistant(a) for a, _, _ in usable), tuple(s for _, s, _ in usable), usable[0][2])
+    yield from rest
 
 
 def _prompt(row: Row) -> PromptText:
@@ -38,18 +50,20 @@ def _prompt(row: Row) -> PromptText:
     return chat_prompt(value, row.get("system"))
 
 
-def _convert(row: Row, number: int) -> Ranked:
-    answers = next(row[name] for name in LISTS if name in row)
-    if all(isinstance(a, dict) for a in answers):
-        names = (next((t for t in TEXTS if t in a), "") for a in answers)
-        return ranked(_prompt(row), [a.get(n) for a, n in zip(answers, names, strict=True)], [_score(a) for a in answers], number)
-    name = next(n for n in LISTS_OF_SCORES if n in row)
-    scores = [number_of(s) for s in row[name] or []]
-    if len(scores) != len(answers):
-        raise Skip("answers and scores differ in number")
-    if name in ("ranks", "rankings"):
-        scores = [None if s is None else -s for s in scores]
-    return ranked(_prompt(row), list(answers), scores, number)
+def _convert(rows: Sequence[tuple[int, Row]]) -> Iterator[Ranked | Dropped]:
+    for number, row in rows:
+        answers = next(row[name] for name in LISTS if name in row)
+        if all(isinstance(a, dict) for a in answers):
+            texts = [next((a[t] for t in TEXTS if t in a), None) for a in answers]
+            scores = [_score(a) for a in answers]
+        else:
+            name = next(n for n in LISTS_OF_SCORES if n in row)
+            texts, scores = list(answers), [number_of(s) for s in row[name] or []]
+            if len(scores) != len(texts):
+                raise Skip("answers and scores differ in number")
+            if name in ("ranks", "rankings"):
+                scores = [None if s is None else -s for s in scores]
+        yield from ranked(_prompt(row), ((t, s, number, row) for t, s in zip(texts, scores, strict=True)))
 
 
 def _score(answer: dict[str, Any]) -> float | None:
@@ -74,13 +88,14 @@ RATED = Format(
     "a prompt with a list of rated or ranked answers (openbmb/UltraFeedback, berkeley-nest/Nectar), or with scores in a list beside",
     ("prompt", "answers", "scores"),
     _is_rated,
-    one(_convert),
+    _convert,
 )
 
 
-def _stack_exchange(row: Row, number: int) -> Ranked:
-    answers = [a for a in row["answers"] if isinstance(a, dict)]
-    return ranked(chat_prompt(row["question"]), [a.get("text") for a in answers], [number_of(a.get("pm_score")) for a in answers], number)
+def _stack_exchange(rows: Sequence[tuple[int, Row]]) -> Iterator[Ranked | Dropped]:
+    for number, row in rows:
+        answers = [a if isinstance(a, dict) else {} for a in row["answers"]]
+        yield from ranked(chat_prompt(row["question"]), ((a.get("text"), a.get("pm_score"), number, row) for a in answers))
 
 
 def _is_stack_exchange(row: Row) -> bool:
@@ -93,5 +108,5 @@ STACK_EXCHANGE = Format(
     "question, answers with text and pm_score (HuggingFaceH4/stack-exchange-preferences)",
     ("question", "answers"),
     _is_stack_exchange,
-    one(_stack_exchange),
+    _stack_exchange,
 )
