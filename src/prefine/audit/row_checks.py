@@ -13,6 +13,7 @@ TEMPLATE_MARKS = (
     *("<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>", "<|endoftext|>", "<|assistant|>", "<|user|>", "<|end|>"),
     *("<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<<SYS>>", "### Instruction:", "### Response:", "\n\nAssistant:"),
 )
+TEMPLATED = re.compile("|".join(map(re.escape, TEMPLATE_MARKS)))
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff]")
 BROKEN = re.compile("\ufffd|Ã[\u0080-\u00bf©¨ª«¤¢¡¼¶±³]|â€[™œ\u009d“”¦˜]|Â[\u00a0°·»«]")
 SECRETS = {
@@ -45,7 +46,7 @@ def flags(record: Record) -> list[str]:
     found = []
     if isinstance(record, Pair) and normalised(answers[0]) == normalised(answers[1]):
         found.append("equal-normalised")
-    if any(mark in whole for mark in TEMPLATE_MARKS):
+    if TEMPLATED.search(whole):
         found.append("templated")
     start = prompt.strip()
     if len(start) > 20 and any(a.startswith(start) for a in answers):

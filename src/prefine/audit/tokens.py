@@ -14,7 +14,7 @@ from prefine.packing.encoding import Encoder
 from prefine.preferences.convert import answers_of
 from prefine.preferences.records import Record
 
-WINDOW = 24
+WINDOW = 12
 """Characters on each side of the boundary that are tokenised together to see whether tokens merge across it."""
 
 
@@ -53,7 +53,8 @@ class TokenCounter:
         self.encoder = encoder
         self.common_from = common_from
         self.ends = ends
-        self.begin = encoder.tokenizer.bos_token_id
+        # A tokenizer without a begin token cannot double it: no prompt holds this.
+        self.begin, self.begin_id = encoder.tokenizer.bos_token or "\0no begin token\0", encoder.tokenizer.bos_token_id
 
     def count(self, records: Sequence[Record]) -> TokenCounts:
         """Count a run of records."""
@@ -69,42 +70,40 @@ class TokenCounter:
             for completion in completions:
                 answers.append(completion)
                 owners.append(place)
-        prompt_ids = self._encode(prompts, special)
-        answer_ids = self._encode(answers, [False] * len(answers))
-        tails = [prompts[o][-WINDOW:] for o in owners]
-        heads = [a[:WINDOW] for a in answers]
-        joint = self._encode([t + h for t, h in zip(tails, heads, strict=True)], [False] * len(answers))
-        apart = self._encode(tails, [False] * len(answers))
+        prompt_tokens, answer_tokens = self._encode(prompts, special), self._encode(answers, [False] * len(answers))
+        tails = [prompt[-WINDOW:] for prompt in prompts]
+        joint = self._encode([tails[o] + a[:WINDOW] for o, a in zip(owners, answers, strict=True)], [False] * len(answers))
+        apart = [e.ids for e in self._encode(tails, [False] * len(tails))]
         count = len(records)
         chosen, rejected, shared = np.full(count, -1, np.int32), np.full(count, -1, np.int32), np.zeros(count, np.int32)
         merged, endless, empty = set(), set(), set()
-        firsts: dict[int, list[int]] = {}
+        firsts: dict[int, Any] = {}
         for i, place in enumerate(owners):
-            ids = answer_ids[i]
             ended = answers[i].rstrip().endswith(self.ends)
-            length = len(ids) + (not ended)
-            if not answers[i].strip() or not ids:
+            size = len(answer_tokens[i])
+            if not size or not answers[i].strip():
                 empty.add(place)
             if not ended and not special[place]:
                 endless.add(place)
-            if joint[i][: len(apart[i])] != apart[i]:
+            if joint[i].ids[: len(apart[place])] != apart[place]:
                 merged.add(place)
             if place not in firsts:
-                firsts[place] = ids
-                chosen[place] = length
+                firsts[place] = answer_tokens[i]
+                chosen[place] = size + (not ended)
             else:
-                rejected[place] = length
-                if min(len(ids), len(firsts[place])) >= self.common_from:
-                    shared[place] = _common(firsts[place], ids)
-        begins = [p for p, ids in enumerate(prompt_ids) if self.begin is not None and ids[:2] == [self.begin, self.begin]]
-        lengths = np.array([len(ids) for ids in prompt_ids], np.int32)
-        return TokenCounts(lengths, chosen, rejected, shared, refused, sorted(merged), begins, sorted(endless), sorted(empty))
+                rejected[place] = size + (not ended)
+                if min(size, len(firsts[place])) >= self.common_from:
+                    shared[place] = _common(firsts[place].ids, answer_tokens[i].ids)
+        doubled = [p for p, text in enumerate(prompts) if self.begin in text[:200] and prompt_tokens[p].ids[:2] == [self.begin_id] * 2]
+        lengths = np.array([len(tokens) for tokens in prompt_tokens], np.int32)
+        return TokenCounts(lengths, chosen, rejected, shared, refused, sorted(merged), doubled, sorted(endless), sorted(empty))
 
-    def _encode(self, texts: list[str], special: list[bool]) -> list[list[int]]:
+    def _encode(self, texts: list[str], special: list[bool]) -> list[Any]:
+        """The tokenizer's encodings: their length is cheap, their ids are copied when asked for."""
         backend: Any = self.encoder.tokenizer.backend_tokenizer
         if all(special) or not any(special):
-            return [e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=bool(special and special[0]))]
-        return [e.ids for t, s in zip(texts, special, strict=True) for e in backend.encode_batch_fast([t], add_special_tokens=s)]
+            return list(backend.encode_batch_fast(texts, add_special_tokens=bool(special and special[0])))
+        return [e for t, s in zip(texts, special, strict=True) for e in backend.encode_batch_fast([t], add_special_tokens=s)]
 
 
 def _common(a: list[int], b: list[int]) -> int:

@@ -37,7 +37,7 @@ def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoTokenizer
 
-    _check_exists(model)
+    _check_exists(model, ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json"))
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -124,10 +124,10 @@ def add_adapter(model: Any, peft_config: Any, gradient_checkpointing: bool = Fal
         raise ConfigError(f"the adapter does not fit the model: {_first_line(error)}") from error
 
 
-def _check_exists(model: str) -> None:
+def _check_exists(model: str, needed: tuple[str, ...] = ("config.json", "adapter_config.json")) -> None:
     path = Path(model).expanduser()
     if path.exists():
-        if path.is_dir() and not any((path / n).exists() for n in ("config.json", "adapter_config.json")):
+        if path.is_dir() and not any((path / n).exists() for n in needed):
             raise ModelError(f"{model}: a folder without config.json; give the folder that save_pretrained wrote")
     elif model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise MissingFile(f"{model}: no such model folder")
