@@ -1,6 +1,6 @@
 """Audit and convert against ``datasets.map`` that tokenizes the same columns, on the same cores, interleaved; and peak memory.
 
-    python benchmarks/audit_speed.py [--rows 1000000] [--slice 60000] [--rounds 3]
+    python benchmarks/audit_speed.py [--rows 1000000] [--slice 200000] [--rounds 3]
 
 The slices take turns (A B C A B C); the ratio is of medians. Then the whole file is audited
 and converted once, with the resident memory of all its processes sampled.
@@ -87,7 +87,7 @@ def timed(words: list[str]) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--slice", type=int, default=60_000)
+    parser.add_argument("--slice", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     cores = len(os.sched_getaffinity(0))

@@ -33,6 +33,7 @@ def cli() -> str:
     from prefine.cli.data.split import SplitOptions
     from prefine.cli.demo import DemoOptions
     from prefine.cli.eval import EvalOptions
+    from prefine.cli.judge import JudgeOptions
     from prefine.cli.training_run import all_options
     from prefine.training.config import DPOConfig, SFTConfig
 
@@ -40,7 +41,7 @@ def cli() -> str:
     simple: dict[str, Any] = {
         **{"demo": DemoOptions, "data show": ShowOptions, "data audit": AuditOptions, "data convert": ConvertOptions},
         **{"data split": SplitOptions, "data dedup": DedupOptions, "data filter": FilterOptions, "data sample": SampleOptions},
-        "eval": EvalOptions,
+        **{"eval": EvalOptions, "judge": JudgeOptions},
     }
     for name, options in simple.items():
         parts.append(f"## prefine {name}\n\n{table(options_of(options, ''))}\n")

@@ -146,7 +146,11 @@ def test_the_readme_commands_run(lab_model: Path, pairs_file: Path, tmp_path: Pa
     commands = re.findall(r"^    \.venv/bin/prefine (.*)$", readme, re.MULTILINE)
     stand_ins = {"pairs.jsonl": str(pairs_file), "Qwen/Qwen2.5-0.5B-Instruct": str(lab_model), "runs/first": str(tmp_path / "first"),
                  "clean.jsonl": str(tmp_path / "clean.jsonl"), "parts": str(tmp_path / "parts")}  # fmt: skip
-    assert len(commands) >= 6
+    for name in ("annotations.json", "others.json"):
+        stand_ins[name] = str(tmp_path / name)
+        rows = [{"instruction": f"q{i}", "generator_1": "base", "generator_2": name, "preference": 1 + i % 2} for i in range(20)]
+        (tmp_path / name).write_text(json.dumps(rows))
+    assert len(commands) >= 7
     for command in commands:
         words = [stand_ins.get(word, word) for word in command.split()]
         words += {"dpo": ["--max-steps", "2", "--eval-fraction", "0.2"], "eval": ["--max-new-tokens", "4"]}.get(words[0], [])

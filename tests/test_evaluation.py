@@ -29,7 +29,9 @@ def test_clusters_widen_the_interval() -> None:
     alone = mean_interval(values)
     clustered = mean_interval(values, [i // 10 for i in range(100)])  # ten clusters, each all one way
     assert clustered.clusters == 10
-    assert clustered.high - clustered.low == pytest.approx(np.sqrt(10) * (alone.high - alone.low), rel=0.2)
+    # sqrt(10) for the clusters; Student's 2.262 for the normal's 1.96, and sqrt(10/9), for there being only ten
+    expected = np.sqrt(10) * 2.262 / 1.96 * np.sqrt(10 / 9)
+    assert clustered.high - clustered.low == pytest.approx(expected * (alone.high - alone.low), rel=0.1)
 
 
 def interval(estimate: float, half: float) -> Interval:

@@ -12,6 +12,7 @@ COMMANDS = {
     "dpo": "align a model on preference pairs, and say whether it worked",
     "sft": "supervised fine-tuning on prompts with answers",
     "eval": "judge a finished run again",
+    "judge": "count verdicts on disk, from any judge",
 }
 
 

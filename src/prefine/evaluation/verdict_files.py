@@ -1,0 +1,145 @@
+"""Verdicts on disk, from any judge: AlpacaEval's annotations, Arena-Hard's and MT-Bench's judgments, and our own.
+
+Each becomes a list of :class:`Judged`. A row without a verdict is counted as a failure, never as a tie.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefine.errors import DataError
+from prefine.preferences.source import read_rows
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One judged prompt: how far the second model wins over the first, 0 to 1.
+
+    ``item`` names the prompt, by its text where there is one, so that two files are matched by it and not by place.
+    """
+
+    item: str
+    win: float
+    cluster: str
+    lengths: tuple[int, int] | None = None
+    order: str = ""
+
+
+@dataclass
+class VerdictFile:
+    """The verdicts of a file.
+
+    Attributes:
+        models: (baseline, model).
+        failures: row numbers without a usable verdict.
+    """
+
+    source: str
+    form: str
+    models: tuple[str, str]
+    judged: list[Judged] = field(default_factory=list)
+    failures: list[int] = field(default_factory=list)
+
+
+def _alpaca(row: Row) -> list[Judged]:
+    raw = row["preference"]
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw) or not 1 <= raw <= 2:
+        return []
+    lengths = (len(str(row["output_1"])), len(str(row["output_2"]))) if "output_1" in row and "output_2" in row else None
+    return [Judged(str(row["instruction"]), raw - 1, str(row["instruction"]), lengths)]
+
+
+ARENA_HARD = {"A>>B": 1.0, "A>B": 1.0, "A=B": 0.5, "B>A": 0.0, "B>>A": 0.0}
+"""How far the answer shown first wins. Arena-Hard gives ``>>`` three votes; here a verdict is a verdict."""
+
+
+def _arena_hard(row: Row) -> list[Judged]:
+    item = str(row.get("question_id", row.get("uid")))
+    out = []
+    for place, game in enumerate(row["games"]):
+        score = (game or {}).get("score")
+        if score in ARENA_HARD:
+            # In the first game the baseline is shown first, in the second the model.
+            first = ARENA_HARD[score]
+            out.append(Judged(item, 1 - first if place == 0 else first, item, order="base first" if place == 0 else "model first"))
+    return out
+
+
+def _mt_bench(row: Row) -> list[Judged]:
+    item = f"{row['question_id']} turn {row.get('turn', 1)}"
+    out = []
+    for key, order in (("g1_winner", "base first"), ("g2_winner", "model first")):
+        winner = row.get(key)
+        if winner in ("model_1", "model_2", "tie"):
+            out.append(Judged(item, {"model_1": 0.0, "tie": 0.5, "model_2": 1.0}[str(winner)], str(row["question_id"]), order=order))
+    return out
+
+
+def _own(row: Row) -> list[Judged]:
+    win = row["tuned_wins"]
+    if win is None:
+        return []
+    item = str(row.get("prompt", row.get("row", row.get("cluster"))))
+    lengths = row.get("lengths")
+    return [Judged(item, float(win), str(row.get("cluster", item)), tuple(lengths) if lengths else None, str(row.get("order", "")))]
+
+
+FORMS: dict[str, tuple[Callable[[Row], bool], Callable[[Row], list[Judged]], Callable[[Row], tuple[str, str]]]] = {
+    "alpaca_eval": (
+        lambda r: {"preference", "instruction"} <= r.keys(),
+        _alpaca,
+        lambda r: (str(r.get("generator_1", "baseline")), str(r.get("generator_2", "model"))),
+    ),
+    "arena-hard": (lambda r: isinstance(r.get("games"), list), _arena_hard, lambda r: ("baseline", str(r.get("model", "model")))),
+    "mt-bench": (lambda r: {"g1_winner", "model_1", "model_2"} <= r.keys(), _mt_bench, lambda r: (str(r["model_1"]), str(r["model_2"]))),
+    "prefine": (lambda r: "tuned_wins" in r, _own, lambda r: (str(r.get("base", "base")), str(r.get("tuned", "tuned")))),
+}
+
+
+def read_verdicts(source: str) -> VerdictFile:
+    """Read verdicts of any of :data:`FORMS`.
+
+    Raises:
+        DataError: no form fits, rows differ in form or models, or no row has a verdict.
+    """
+    out: VerdictFile | None = None
+    for number, row in read_rows(source):
+        form = next((name for name, (sniff, _, _) in FORMS.items() if sniff(row)), None)
+        if form is None:
+            raise DataError(f"{source}, row {number}: no verdicts of {', '.join(FORMS)}; columns found: {', '.join(map(str, row))}")
+        _, read, models = FORMS[form]
+        if out is None:
+            out = VerdictFile(source, form, models(row))
+        if (form, models(row)) != (out.form, out.models):
+            raise DataError(f"{source}, row {number}: judges {' against '.join(models(row))}, earlier rows {' against '.join(out.models)}")
+        try:
+            judged = read(row)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{source}, row {number}: not a readable verdict ({type(error).__name__}: {error})") from error
+        if not judged:
+            out.failures.append(number)
+        out.judged += judged
+    if out is None or not out.judged:
+        raise DataError(f"{source}: no row has a verdict")
+    return out
+
+
+def match(first: Sequence[Judged], second: Sequence[Judged]) -> tuple[list[float], list[float], list[str], int]:
+    """Two files' wins on the items both have, matched by item; clusters; how many items only one of them has."""
+
+    def by_item(judged: Sequence[Judged]) -> dict[str, list[float]]:
+        out: dict[str, list[float]] = {}
+        for j in judged:
+            out.setdefault(j.item, []).append(j.win)
+        return out
+
+    a, b = by_item(first), by_item(second)
+    both = [item for item in a if item in b]
+    means = [[sum(side[item]) / len(side[item]) for item in both] for side in (a, b)]
+    clusters = {j.item: j.cluster for j in first}
+    return means[0], means[1], [clusters[i] for i in both], len(a) + len(b) - 2 * len(both)
