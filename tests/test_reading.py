@@ -90,6 +90,8 @@ def test_databases(tmp_path: Path) -> None:
     source = f"sqlite:///{path}"
     assert prompts(source) == [r["prompt"] for r in ROWS]
     assert prompts(f"{source}#SELECT * FROM pairs WHERE prompt < 'q2'") == sorted(r["prompt"] for r in ROWS if r["prompt"] < "q2")
+    asked = f"{source}#SELECT prompt, ':x' AS chosen, rejected FROM pairs WHERE prompt LIKE 'q1%'"
+    assert prompts(asked) == ["q1", *(f"q1{i}" for i in range(10))]
     assert source_fingerprint(source) == source_fingerprint(source)
     before = path.read_bytes()
     for wrong, message in (("DROP TABLE pairs", "readonly"), ("SELECT nowhere FROM pairs", "no such column")):

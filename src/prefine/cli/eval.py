@@ -115,11 +115,18 @@ def implicit_verdict(scorer: Any, reference: Any, groups: Sequence[PromptGroup],
 
 
 def _samples(given: EvalOptions, run: RunDirectory, encoder: Any, base: Any, tuned: Any, pairs: list[Pair]) -> None:
+    from rich.progress import Progress
+
     from prefine.evaluation.generate import generate
 
     asked = pairs[: given.samples]
     ids = [encoder.prompt_ids(p.prompt, p.tools) for p in asked]
-    sides = [generate(m, encoder.tokenizer, ids, given.max_new_tokens, 1.0, given.seed, 8) for m in (base, tuned)]
+    with Progress(transient=True) as bars:
+        task = bars.add_task("answers of base and tuned", total=2 * len(ids))
+        sides = [
+            generate(m, encoder.tokenizer, ids, given.max_new_tokens, 1.0, given.seed, 8, lambda done: bars.advance(task, done))
+            for m in (base, tuned)
+        ]
     rows = [{"row": p.row, "prompt": p.prompt, "base": b.text, "tuned": t.text} for p, b, t in zip(asked, *sides, strict=True)]
     write_jsonl(run.evaluation("implicit") / "generations.jsonl", rows)
     from prefine.cli.data.reading import shown_text

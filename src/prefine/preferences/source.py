@@ -178,7 +178,8 @@ def _database_blocks(source: str) -> Iterator[Block]:
                     raise ConfigError(f"{shown}: has the tables {names}; add a query: '{shown}#SELECT ... FROM ...'")
                 query = f'SELECT * FROM "{tables[0]}"'
             options = {"stream_results": True, "yield_per": BLOCK_ROWS}
-            result = connection.execution_options(**options).exec_driver_sql(query)
+            plain = sqlalchemy.text(query.replace(":", r"\:"))  # no parameters: a colon is a colon
+            result = connection.execution_options(**options).execute(plain)
             number = 1
             for part in result.mappings().partitions(BLOCK_ROWS):
                 rows = [{k: json_cell(v) if isinstance(v, str) else v for k, v in row.items()} for row in part]
