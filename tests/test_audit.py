@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -381,3 +383,12 @@ def test_mistakes(tmp_path: Path, pairs_file: Path, capsys: pytest.CaptureFixtur
         error = capsys.readouterr().err
         assert message in error, (words, error)
         assert "hunter2" not in error
+
+
+def test_workers_of_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([CLEAN.row() for _ in range(4000)]))
+    command = [sys.executable, "-m", "prefine.cli", "data", "audit", str(path), "--processes", "2", "--no-near"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert "4,000 usable" in done.stdout, done.stderr[-2000:]
+    assert "grade: all fine" in done.stdout
