@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from prefine.audit.audit import audit
 from prefine.errors import ColumnError, ConfigError, DataError
 from prefine.preferences.convert import PairSource, Reading, canonical, labelled_of, pairs_of
 from prefine.preferences.formats import FORMATS
@@ -398,6 +399,13 @@ def test_real_files(shared_data: Path) -> None:
     assert sum(isinstance(x, Labelled) for x in found) == 300
     hh = PairSource(str(shared_data / "hh_rlhf_harmless.jsonl.gz"))
     assert len(list(hh)) == 1992
+    found = audit([hh.name], Reading(), near=False, processes=1)
+    with gzip.open(hh.name) as stream:
+        rows = [json.loads(line) for line in stream]
+    prompts = [row["chosen"][: row["chosen"].rfind("\n\nAssistant:")] for row in rows]
+    assert len(set(prompts)) == 1998
+    kept = {pair.row for pair in hh}
+    assert found.prompts == len({p for i, p in enumerate(prompts, 1) if i in kept}) == 1990
 
 
 HUB_ROWS: dict[str, tuple[str | None, str, list[str]]] = {

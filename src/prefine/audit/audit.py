@@ -72,6 +72,7 @@ class Audit:
     """What the audit found.
 
     Attributes:
+        prompts: distinct prompts among the records.
         lengths: name -> percentiles and mean; histograms: name -> (edges, counts), tokens or characters.
         keeps: the smallest max_length that keeps 99 and 99.9 % of records whole.
         probe: the words that speak most for chosen and for rejected.
@@ -81,6 +82,7 @@ class Audit:
     source: str
     rows: int
     records: int
+    prompts: int
     findings: list[Finding]
     lengths: dict[str, dict[str, float]]
     histograms: dict[str, tuple[list[int], list[int]]]
@@ -100,6 +102,7 @@ class Audit:
             "source": self.source,
             "rows": self.rows,
             "records": self.records,
+            "distinct_prompts": self.prompts,
             "grade": self.grade,
             "findings": [f.summary() for f in self.findings],
             "lengths": self.lengths,
@@ -163,7 +166,8 @@ def audit(
         findings += _tokens(got, limits or Limits())
     lengths, histograms = _lengths(got, tokenization is not None)
     keeps = _keeps(got, tokenization is not None)
-    return Audit(name, got.rows, records, findings, lengths, histograms, keeps, probe, _languages(got.sample))
+    prompts = len(np.unique(got.column("prompt_key")))
+    return Audit(name, got.rows, records, prompts, findings, lengths, histograms, keeps, probe, _languages(got.sample))
 
 
 def _by_rows(check: Check, rows: Sequence[int], of: int, detail: str = "") -> Finding:

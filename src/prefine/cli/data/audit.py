@@ -130,7 +130,8 @@ def _print(found: Audit) -> None:
     from rich.text import Text
 
     console = Console()
-    console.print(f"{found.source}: {found.rows:,} rows, {found.records:,} usable", highlight=False, markup=False)
+    line = f"{found.source}: {found.rows:,} rows, {found.records:,} usable, {found.prompts:,} distinct prompts"
+    console.print(printable(line), highlight=False, markup=False)
     order = {c.name: i for i, c in enumerate((*TOKEN_CHECKS, *SET_CHECKS, *ROW_CHECKS, *POLICY_CHECKS))}
     table = Table(show_lines=False)
     for column in ("", "check", "found"):
