@@ -144,8 +144,8 @@ if __name__ == "__main__":
 def test_the_readme_commands_run(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     commands = re.findall(r"^    \.venv/bin/prefine (.*)$", readme, re.MULTILINE)
-    stand_ins = {"pairs.jsonl": str(pairs_file), "Qwen/Qwen2.5-0.5B-Instruct": str(lab_model), "runs/first": str(tmp_path / "first"),
-                 "clean.jsonl": str(tmp_path / "clean.jsonl"), "parts": str(tmp_path / "parts")}  # fmt: skip
+    stand_ins = {"pairs.jsonl": str(pairs_file), "Qwen/Qwen2.5-0.5B-Instruct": str(lab_model), "runs/first": str(tmp_path / "first")}
+    stand_ins |= {name: str(tmp_path / name) for name in ("clean.jsonl", "parts", "audit.html")}
     for name in ("annotations.json", "others.json"):
         stand_ins[name] = str(tmp_path / name)
         rows = [{"instruction": f"q{i}", "generator_1": "base", "generator_2": name, "preference": 1 + i % 2} for i in range(20)]

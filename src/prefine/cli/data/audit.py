@@ -32,6 +32,7 @@ class AuditOptions(SourceOptions):
     near: bool = field(default=True, metadata={"help": "Look for near duplicates; --no-near is faster."})
     policy: bool = field(default=False, metadata={"help": "Score a sample under the model (loads it): is the data far from what it says?"})
     output: str | None = field(default=None, metadata={"help": "File for the findings as JSON (data.json)."})
+    html: str | None = field(default=None, metadata={"help": "File for the findings as a page with plots; opens with no network."})
     processes: int | None = field(default=None, metadata={"help": "Worker processes. Unset: one a core."})
     strict: bool = field(default=False, metadata={"help": "Exit with 1 when something must be fixed: for CI."})
     explain: str | None = field(default=None, metadata={"help": "Say what a check sees, why it matters, an example and the fix."})
@@ -53,6 +54,14 @@ def main(argv: list[str]) -> int:
 
         write_json(Path(given.output), found.summary())
         print(f"findings written to {given.output}")
+    if given.html:
+        from prefine.report.audit_section import audit_section
+        from prefine.report.page import page
+        from prefine.runs import write_text
+
+        explain = {check.name: (check.why, check.fix) for check in CHECKS.values()}
+        write_text(Path(given.html), page(f"Audit of {found.source}", audit_section(found.summary(), explain)))
+        print(f"page written to {given.html}")
     return 1 if given.strict and found.grade == "fix" else 0
 
 
@@ -64,8 +73,8 @@ def run(given: AuditOptions) -> Audit:
     Encoder(None, given.max_length, given.max_prompt_length, given.truncation_mode)  # checks them
     if given.processes is not None and given.processes < 1:
         raise ConfigError(f"--processes is {given.processes}; expected at least 1")
-    if given.output:
-        Path(given.output).parent.mkdir(parents=True, exist_ok=True)
+    for name in filter(None, (given.output, given.html)):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
     tokenization = None
     if given.model:
         from prefine.audit.workers import Tokenization

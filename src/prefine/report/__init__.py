@@ -1,0 +1,1 @@
+"""Self-contained HTML from what lies in run directories. Imports no torch."""
