@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -49,8 +50,9 @@ class Gathered:
             self.sample = [s for s in self.sample if s.draw < self.sampled]
         self.signatures.add(part.signatures)
 
+    @functools.cached_property
     def distinct_rows(self) -> int:
-        """Rows that gave a record; a row of ranked answers may give several."""
+        """Rows that gave a record; a row of ranked answers may give several. Asked for once all is gathered."""
         return len(np.unique(self.column("row")))
 
     def column(self, name: str) -> NDArray[Any]:
@@ -157,7 +159,7 @@ def audit(
     if not records:
         raise DataError(f"{name}: none of its {got.rows} rows is usable ({', '.join(f'{len(r)} {w}' for w, r in got.dropped.items())})")
     findings = [_dropped(got)]
-    findings += [_by_rows(check, got.found.get(check.name, []), got.distinct_rows()) for check in ROW_CHECKS]
+    findings += [_by_rows(check, got.found.get(check.name, []), got.distinct_rows) for check in ROW_CHECKS]
     findings += _duplicates(got, near)
     findings += _overlaps(got, against) if against else []
     shortcut_findings, probe = _shortcuts(got)
@@ -192,14 +194,14 @@ def _duplicates(got: Gathered, near: bool) -> list[Finding]:
     again, against = same & (side[1:] == side[:-1]), same & (side[1:] != side[:-1])
     opposed = np.union1d(rows[order][1:][against], rows[order][:-1][against])
     out = [
-        _by_rows(CHECKS["repeated-pair"], rows[order][1:][again].tolist(), got.distinct_rows()),
-        _by_rows(CHECKS["conflicting-labels"], opposed.tolist(), got.distinct_rows()),
+        _by_rows(CHECKS["repeated-pair"], rows[order][1:][again].tolist(), got.distinct_rows),
+        _by_rows(CHECKS["conflicting-labels"], opposed.tolist(), got.distinct_rows),
     ]
     if near:
         first = np.sort(np.unique(prompts, return_index=True)[1])  # exact repeats of a prompt are no news here
         found = near_groups(np.asarray(got.signatures.read())[first])
         twins = np.flatnonzero(found != np.arange(len(found)))
-        out.append(_by_rows(CHECKS["near-duplicate-prompts"], rows[first[twins]].tolist(), got.distinct_rows()))
+        out.append(_by_rows(CHECKS["near-duplicate-prompts"], rows[first[twins]].tolist(), got.distinct_rows))
     return out
 
 
@@ -218,7 +220,7 @@ def _overlaps(got: Gathered, against: Sequence[tuple[str, Sequence[str]]]) -> li
             near_rows = exact | (near_groups(joined)[len(texts) :] < len(texts))
         hits |= set(rows[near_rows].tolist())
         parts_of_detail.append(f"{int(near_rows.sum())} share a prompt with {name}, {int(exact.sum())} of them word for word")
-    return [_by_rows(CHECKS["eval-overlap"], sorted(hits), got.distinct_rows(), "; ".join(parts_of_detail) if hits else "none")]
+    return [_by_rows(CHECKS["eval-overlap"], sorted(hits), got.distinct_rows, "; ".join(parts_of_detail) if hits else "none")]
 
 
 def _shortcuts(got: Gathered) -> tuple[list[Finding], dict[str, list[str]]]:
@@ -242,7 +244,7 @@ def _shortcuts(got: Gathered) -> tuple[list[Finding], dict[str, list[str]]]:
 
 def _tokens(got: Gathered, limits: Limits) -> list[Finding]:
     prompt, chosen, rejected, shared = (got.column(n) for n in ("prompt_tokens", "chosen_tokens", "rejected_tokens", "shared_tokens"))
-    of = got.distinct_rows()
+    of = got.distinct_rows
     cut = cuts(prompt, chosen, rejected, shared, limits.max_length, limits.max_prompt_length, limits.truncation_mode)
     detail = f"at max_length {limits.max_length}: {cut.dropped} rows dropped, {cut.prompts_cut} prompts and {cut.answers_cut} answers cut"
     rows = got.column("row")

@@ -13,11 +13,10 @@ from prefine.audit.row_checks import flags
 from prefine.audit.shortcuts import marks
 from prefine.audit.tokens import TokenCounter
 from prefine.preferences.blocks import Block
-from prefine.preferences.convert import Converter, Reading, answers_of
+from prefine.preferences.convert import Converter, Reading, answers_of, as_pairs
 from prefine.preferences.draws import share, text_key, texts_key
 from prefine.preferences.near import NUM_HASHES, signatures
-from prefine.preferences.ranking import to_pairs
-from prefine.preferences.records import Dropped, Labelled, Pair, Ranked, Record, plain_text
+from prefine.preferences.records import Dropped, Labelled, Pair, Record, plain_text
 
 NUMBERS = {
     **{"row": np.int64, "prompt_key": np.uint64, "pair_key": np.uint64, "flipped": np.bool_, "is_pair": np.bool_, "label": np.bool_},
@@ -85,15 +84,10 @@ class PartMaker:
 
     def fill(self, part: Part, items: list[Record | Dropped]) -> None:
         """Add the facts of converted rows to a part."""
-        records: list[Record] = []
-        for item in items:
+        records: list[Pair | Labelled] = []
+        for item in as_pairs(items, self.reading):
             if isinstance(item, Dropped):
                 part.dropped[item.reason].append(item.number)
-            elif isinstance(item, Ranked):
-                pairs = to_pairs(item, self.reading.pairing, self.reading.min_gap, self.reading.seed)
-                records += pairs
-                if not pairs:
-                    part.dropped["no two answers differ by enough in score"].append(item.row)
             else:
                 records.append(item)
         part.numbers = {name: np.zeros(len(records), kind) for name, kind in NUMBERS.items()}

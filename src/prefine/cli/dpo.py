@@ -68,9 +68,10 @@ def main(argv: list[str]) -> int:
         train_groups, held_out = data.groups, encode_source(PairSource(own.eval_data, reading), args.encoder(planned.tokenizer)).groups
         held_keys: list[str] = []
     else:
-        held = hold_out(data.groups.prompt_keys(), own.eval_fraction, args.seed)
+        keys = data.groups.prompt_keys()
+        held = hold_out(keys, own.eval_fraction, args.seed)
         train_groups, held_out = data.groups.select(np.flatnonzero(~held)), data.groups.select(np.flatnonzero(held))
-        held_keys = sorted({f"{key:016x}" for key in data.groups.prompt_keys()[held].tolist()})
+        held_keys = sorted({f"{key:016x}" for key in keys[held].tolist()})
     started = planned.start(data.key)
     started.run.write_data(data.data | {"encoding": data.encoding, "audit": audited, "held_out_prompts": held_keys, "key": data.key})
     trainer = DPOTrainer(

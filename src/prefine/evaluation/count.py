@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from prefine.evaluation.alpaca import length_only_win_rate
 from prefine.evaluation.interval import Interval, bootstrap, mean_interval, needed_prompts, sign_test, standard_error
+from prefine.evaluation.length import length_only_win_rate
 from prefine.evaluation.verdict import Verdict, decide
 from prefine.evaluation.verdict_files import Judged, VerdictFile
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefine.errors import ColumnError, ConfigError, DataError
+from prefine.preferences.draws import share
 from prefine.preferences.formats import FORMATS, Format, Skip, detect, format_named
 from prefine.preferences.ranking import check_policy, to_pairs
 from prefine.preferences.records import Dropped, Labelled, Pair, PromptText, Ranked, Record, plain_text
@@ -189,7 +190,7 @@ def read_pairs(rows: Iterable[Row], source: str, dropped: dict[str, list[int]]) 
 def _only_pairs(
     items: Iterable[Record | Dropped], reading: Reading, source: str, dropped: dict[str, list[int]], copies: Any
 ) -> Iterator[Pair]:
-    for item in items:
+    for item in as_pairs(items, reading):
         if isinstance(item, Dropped):
             dropped.setdefault(item.reason, []).append(item.number)
             continue
@@ -198,15 +199,23 @@ def _only_pairs(
                 f"{source}: holds single labelled answers, not pairs; make pairs of those that share a prompt: "
                 f"prefine data convert {source} pairs.jsonl --to pairs"
             )
-        pairs = [item] if isinstance(item, Pair) else to_pairs(item, reading.pairing, reading.min_gap, reading.seed)
+        times = copies(item.row)
+        if not times:
+            dropped.setdefault("not drawn by its source's weight", []).append(item.row)
+        for _ in range(times):
+            yield item
+
+
+def as_pairs(items: Iterable[Record | Dropped], reading: Reading) -> Iterator[Pair | Labelled | Dropped]:
+    """Ranked answers as the pairs that the reading's policy makes of them; all else as it is."""
+    for item in items:
+        if not isinstance(item, Ranked):
+            yield item
+            continue
+        pairs = to_pairs(item, reading.pairing, reading.min_gap, reading.seed)
+        yield from pairs
         if not pairs:
-            dropped.setdefault("no two answers differ by enough in score", []).append(item.row)
-        for pair in pairs:
-            times = copies(pair.row)
-            if not times:
-                dropped.setdefault("not drawn by its source's weight", []).append(pair.row)
-            for _ in range(times):
-                yield pair
+            yield Dropped(item.row, "no two answers differ by enough in score", canonical(item))
 
 
 class PairSource:
@@ -258,6 +267,11 @@ class PairSource:
         if not self.num_pairs:
             reasons = ", ".join(f"{len(rows)} {reason}" for reason, rows in self.dropped.items())
             raise DataError(f"{self.name}: none of its {self.rows} rows gives a usable pair ({reasons})")
+
+    def records(self) -> Iterator[Record | Dropped]:
+        """All sources' records and drops, in order."""
+        for source in self.sources:
+            yield from self.items(source)
 
     def items(self, source: str) -> Iterator[Record | Dropped]:
         """A source's records and drops, in order, rows numbered after those of earlier sources.
@@ -312,8 +326,7 @@ def _copies(row: int, weight: float, seed: int) -> int:
     whole = int(weight)
     if weight == whole:
         return whole
-    draw = int.from_bytes(hashlib.blake2b(f"{seed} {row}".encode(), digest_size=8).digest(), "little") / 2**64
-    return whole + (draw < weight - whole)
+    return whole + (share(row, seed) < weight - whole)
 
 
 def labelled_of(pair: Pair) -> list[Labelled]:

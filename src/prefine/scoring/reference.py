@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import os
 import warnings
@@ -52,6 +53,12 @@ class Reference:
     def is_policy(self) -> bool:
         """Whether the reference is the policy's own weights with the adapter off."""
         return self.scorer is self.policy
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hash of its weights as they are when first asked for: before training."""
+        with self.active():
+            return model_fingerprint(self.scorer.unwrapped) + str(self.adapter)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -202,12 +209,12 @@ def precompute(
     The cache's key is the model's weights and the groups' token ids: a changed learning
     rate reuses it, a changed ``max_length`` does not.
     """
-    with reference.active():
-        weights = model_fingerprint(reference.scorer.unwrapped) + str(reference.adapter)
-    key = hashlib.sha256((weights + groups_fingerprint(groups)).encode()).hexdigest()[:24]
-    path = cache_dir / f"reference-{key}.npy" if cache_dir else None
-    if path is not None and path.exists():
-        return WithReference(groups, np.load(path, mmap_mode="r"))
+    path = None
+    if cache_dir is not None:
+        key = hashlib.sha256((reference.fingerprint + groups_fingerprint(groups)).encode()).hexdigest()[:24]
+        path = cache_dir / f"reference-{key}.npy"
+        if path.exists():
+            return WithReference(groups, np.load(path, mmap_mode="r"))
     out = WithReference(groups, np.empty(sum(g.num_completion_tokens for g in groups), np.float32))
     for start in range(0, len(groups), PRECOMPUTE_WINDOW):
         part = range(start, min(start + PRECOMPUTE_WINDOW, len(groups)))

@@ -54,7 +54,7 @@ def _near_twins(given: DedupOptions) -> set[int]:
 
     source, held, order, batch = given.pairs(), SignatureFile(), [], []
     known: set[int] = set()
-    for item in (item for name in source.sources for item in source.items(name)):
+    for item in source.records():
         if isinstance(item, Dropped) or prompt_text_key(item.prompt) in known:
             continue
         order.append(prompt_text_key(item.prompt))

@@ -1,4 +1,4 @@
-"""What ``dedup``, ``filter`` and ``sample`` share: read records, keep some, say why not the others."""
+"""What ``convert``, ``dedup``, ``filter`` and ``sample`` share: read records, keep some, say why not the others."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from prefine.cli.data.reading import SourceOptions
 from prefine.cli.data.sieve import Sieve
 from prefine.errors import ConfigError, DataError
-from prefine.preferences.convert import canonical
-from prefine.preferences.ranking import to_pairs
-from prefine.preferences.records import Dropped, Labelled, Pair, Ranked
+from prefine.preferences.convert import as_pairs, canonical
+from prefine.preferences.records import Dropped, Labelled, Pair
 
 
 @dataclass
@@ -26,19 +25,15 @@ def select(given: SelectOptions, command: str, reason: Callable[[Pair | Labelled
     settle_output(given, command)
     source = given.pairs()
     with Sieve(given.output, given.rejected) as sieve:
-        for item in (item for name in source.sources for item in source.items(name)):
+        for item in as_pairs(source.records(), source.reading):
             if isinstance(item, Dropped):
                 sieve.drop(item)
                 continue
-            records = to_pairs(item, given.pairing, given.min_gap, given.seed) if isinstance(item, Ranked) else [item]
-            if not records:
-                sieve.drop(Dropped(item.row, "no two answers differ by enough in score", canonical(item)))
-            for record in records:
-                why = reason(record)
-                if why is None:
-                    sieve.keep(canonical(record))
-                else:
-                    sieve.drop(Dropped(record.row, why, canonical(record)))
+            why = reason(item)
+            if why is None:
+                sieve.keep(canonical(item))
+            else:
+                sieve.drop(Dropped(item.row, why, canonical(item)))
         if not sieve.kept:
             raise DataError(f"{source.name}: none of its {source.rows} rows is left ({sieve.reasons()})")
     print(f"{source.name} ({source.format}): {source.rows} rows in, {sieve.summary()}")

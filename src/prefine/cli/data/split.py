@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     with ExitStack() as stack:
         files = {name: stack.enter_context(RowWriter(Path(given.output_dir) / f"{name}.{given.type}")) for name in names}
         left_out = stack.enter_context(RowWriter(given.rejected)) if given.rejected else None
-        for item in (item for name in source.sources for item in source.items(name)):
+        for item in source.records():
             if isinstance(item, Dropped):
                 dropped[item.reason] = dropped.get(item.reason, 0) + 1
                 if left_out is not None:

@@ -1,53 +1,9 @@
-"""AlpacaEval's numbers from its raw preferences.
-
-A preference lies in [1, 2]: 1 is the baseline's win, 2 the model's, 1.5 a draw; with log-probs
-of the judge anything between. Formulas as that project's own (tatsu-lab/alpaca_eval,
-``metrics/winrate.py`` and ``metrics/glm_winrate.py``).
-"""
+"""What a win rate would be at equal lengths."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
-
-from prefine.evaluation.interval import standard_error
-
-
-@dataclass(frozen=True)
-class WinRate:
-    """Win rate over the baseline and its parts; rates in per cent.
-
-    Attributes:
-        standard_error: sampling error of ``win_rate``, points.
-        discrete: every preference rounded to win, draw (half) or loss.
-    """
-
-    win_rate: float
-    standard_error: float
-    wins: int
-    losses: int
-    draws: int
-    count: int
-    discrete: float
-
-
-def win_rate(preferences: Sequence[float]) -> WinRate:
-    """Count raw preferences.
-
-    Args:
-        preferences: in [1, 2], one a prompt; none may be missing.
-    """
-    raw = np.asarray(preferences, float)
-    if len(raw) == 0 or not np.isfinite(raw).all() or raw.min() < 1 or raw.max() > 2:
-        raise ValueError("raw preferences must be numbers from 1 to 2, at least one")
-    y = raw - 1
-    wins, draws = int((y > 0.5).sum()), int((y == 0.5).sum())
-    return WinRate(
-        100 * float(y.mean()), 100 * standard_error(y), wins, len(y) - wins - draws, draws, len(y), 100 * (wins + draws / 2) / len(y)
-    )
 
 
 def length_only_win_rate(wins: NDArray[np.float64], tokens: NDArray[np.float64], base_tokens: NDArray[np.float64]) -> float:
