@@ -31,9 +31,15 @@ def cli() -> str:
     from prefine.cli.data.sample import SampleOptions
     from prefine.cli.data.show import ShowOptions
     from prefine.cli.data.split import SplitOptions
+    from prefine.cli.chat import ChatOptions
+    from prefine.cli.compare import CompareOptions
     from prefine.cli.demo import DemoOptions
     from prefine.cli.eval import EvalOptions
+    from prefine.cli.generate import GenerateOptions
     from prefine.cli.judge import JudgeOptions
+    from prefine.cli.judging import Gates, JudgeChoice
+    from prefine.cli.merge import MergeOptions
+    from prefine.cli.report import ReportOptions
     from prefine.cli.training_run import all_options
     from prefine.training.config import DPOConfig, SFTConfig
 
@@ -41,10 +47,13 @@ def cli() -> str:
     simple: dict[str, Any] = {
         **{"demo": DemoOptions, "data show": ShowOptions, "data audit": AuditOptions, "data convert": ConvertOptions},
         **{"data split": SplitOptions, "data dedup": DedupOptions, "data filter": FilterOptions, "data sample": SampleOptions},
-        **{"eval": EvalOptions, "judge": JudgeOptions},
+        **{"generate": GenerateOptions, "compare": CompareOptions, "report": ReportOptions, "chat": ChatOptions, "merge": MergeOptions},
     }
-    for name, options in simple.items():
-        parts.append(f"## prefine {name}\n\n{table(options_of(options, ''))}\n")
+    kinds = {name: (kind,) for name, kind in simple.items()}
+    kinds |= {"eval": (EvalOptions, JudgeChoice, Gates), "judge": (JudgeOptions, JudgeChoice, Gates)}
+    for name, classes in kinds.items():
+        options = {key: option for kind in classes for key, option in options_of(kind, "").items()}
+        parts.append(f"## prefine {name}\n\n{table(options)}\n")
     for name, config in {"dpo": DPOConfig, "sft": SFTConfig}.items():
         ours = {k: o for k, o in all_options(config).items() if not o.group.startswith("transformers")}
         note = "Every field of `transformers.TrainingArguments` is an option too; `--help` lists them."

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prefine.evaluation.generate import generate
+from prefine.evaluation.engine import Answer, Sampling
+from prefine.evaluation.generate import SeededSampling, generate
 from prefine.evaluation.interval import Interval, mean_interval
-from prefine.evaluation.judge import Comparison, ExactJudge
+from prefine.evaluation.judge import ByScore, Comparison, FunctionScorer
+from prefine.evaluation.questions import Question
 from prefine.evaluation.verdict import Skill, decide
 from prefine.packing.group import as_ids
 
@@ -54,20 +58,66 @@ def test_a_broken_skill_is_named() -> None:
     verdict = decide(interval(0.7, 0.05), [fell, noise])
     assert verdict.outcome == "better, but"
     assert "arithmetic fell from 99.0 % to 50.0 %" in verdict.sentence
-    assert "spelling" not in verdict.sentence
+    assert "spelling fell" not in verdict.sentence
+    assert "not shown that these lost no more than allowed: spelling" in verdict.sentence
+    kept = Skill("spelling", 0.99, 0.985, Interval(-0.005, -0.009, -0.001, 4000, 4000))
+    assert decide(interval(0.7, 0.05), [kept]).outcome == "better"
+    assert decide(interval(0.7, 0.05), [kept]).sentence.endswith("prompts)")
 
 
-def test_exact_judge_counts_ties_as_half() -> None:
-    judge = ExactJudge(lambda prompt, answer: float(len(answer)))
-    assert judge.judge([Comparison("p", "a", "bb"), Comparison("p", "aa", "b"), Comparison("p", "a", "b")]) == [1.0, 0.0, 0.5]
+def test_a_judge_by_scores_counts_ties_as_half_and_a_raising_function_as_a_failure() -> None:
+    judge = ByScore(FunctionScorer("length", lambda a: 1 / 0 if a.answers[-1] == "!" else float(len(a.answers[-1]))))
+    asked = [Comparison(Question(str(i), "p"), (b,), (t,)) for i, (b, t) in enumerate((("a", "bb"), ("aa", "b"), ("a", "b"), ("a", "!")))]
+    votes = dict(judge.judge(asked))
+    assert [votes[i].win for i in range(4)] == [1.0, 0.0, 0.5, None]
+    assert "ZeroDivisionError" in votes[3].failure
+    assert votes[0].scores == (1.0, 2.0)
 
 
-def test_generation_is_seeded_and_stops_at_the_end_token(lab_model: Path) -> None:
+def sampled(model: Any, tokenizer: Any, prompts: list[Any], seed: int, batch_size: int, temperature: float = 1.0) -> list[Answer]:
+    found = dict(generate(model, tokenizer, prompts, Sampling(30, temperature), [seed * 100 + i for i in range(len(prompts))], batch_size))
+    return [found[i] for i in range(len(prompts))]
+
+
+def test_answers_depend_on_their_seed_and_not_on_their_batch(lab_model: Path) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(lab_model), AutoTokenizer.from_pretrained(lab_model)
     prompts = [as_ids([2, 10 + i, 11, 3][: 4 - i % 2]) for i in range(6)]
-    first, again, other = (generate(model, tokenizer, prompts, 30, seed=s, batch_size=4) for s in (1, 1, 2))
-    assert first == again
+    first, again, alone, other = (sampled(model, tokenizer, prompts, s, b) for s, b in ((1, 4), (1, 4), (1, 1), (2, 4)))
+    assert first == again == alone
     assert first != other
     for answer in first:
         assert answer.ended == (answer.ids[-1] == tokenizer.eos_token_id)
         assert answer.ids.count(tokenizer.eos_token_id) == int(answer.ended)
+    greedy = sampled(model, tokenizer, prompts, 1, 4, temperature=0.0)
+    assert greedy == sampled(model, tokenizer, prompts, 2, 1, temperature=0.0)
+
+
+def test_seeded_sampling_draws_from_the_distribution() -> None:
+    rows = 4000
+    scores = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(rows, 4)
+    ids = torch.zeros(rows, 7, dtype=torch.long)
+
+    def shares(sampling: Sampling) -> list[float]:
+        out = SeededSampling(range(rows), sampling, 7)(ids, scores)
+        assert ((out == 0).sum(1) == 1).all()
+        return [float(x) for x in torch.bincount(out.argmax(1), minlength=4) / rows]
+
+    # five standard errors of a share of 4,000: 5 sqrt(.25 / 4000) = 0.04
+    assert shares(Sampling(3, 1.0)) == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.04)
+    # temperature 0.5 squares the probabilities: 1, 4, 9, 16 of 30
+    assert shares(Sampling(3, 0.5)) == pytest.approx([1 / 30, 4 / 30, 9 / 30, 16 / 30], abs=0.04)
+    # the nucleus of 0.6 is the two likeliest, which hold 0.7
+    assert shares(Sampling(3, 1.0, 0.6)) == pytest.approx([0, 0, 3 / 7, 4 / 7], abs=0.04)
+
+
+def test_a_models_own_generation_settings_are_left_alone_and_not_used(lab_model: Path) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(lab_model), AutoTokenizer.from_pretrained(lab_model)
+    prompts = [as_ids([2, 10, 11, 3])]
+    [plain] = sampled(model, tokenizer, prompts, 1, 4)
+    stop = next(t for t in plain.ids[3:] if t not in plain.ids[:3])
+    model.generation_config.repetition_penalty = 5.0
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, stop]
+    [cut] = sampled(model, tokenizer, prompts, 1, 4)
+    assert cut.ids == plain.ids[: plain.ids.index(stop) + 1]  # another end token of the model's own; the penalty plays no part
+    assert cut.ended
+    assert model.generation_config.repetition_penalty == 5.0

@@ -11,14 +11,19 @@ COMMANDS = {
     "data": "show preference data: format, counts, what would be dropped",
     "dpo": "align a model on preference pairs, and say whether it worked",
     "sft": "supervised fine-tuning on prompts with answers",
-    "eval": "judge a finished run again",
-    "judge": "count verdicts on disk, from any judge",
+    "generate": "a model's answers to prompts, into a file",
+    "eval": "judge a finished run: win rate, degeneration, drift, skills",
+    "judge": "judge two files of answers, or count verdicts on disk",
+    "compare": "several runs side by side",
+    "report": "a run as one page",
+    "chat": "talk to base and tuned side by side",
+    "merge": "one plain model folder out of base and adapter",
 }
 
 
 def usage() -> str:
     """The text of ``prefine --help``."""
-    lines = [f"  {name:<6} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<8} {text}" for name, text in COMMANDS.items()]
     return (
         "usage: prefine COMMAND [--help] [OPTIONS]\n\nAligns language models with what people prefer, and proves whether it worked.\n\n"
         + "\n".join(lines)

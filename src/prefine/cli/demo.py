@@ -64,7 +64,9 @@ def main(argv: list[str]) -> int:
 
         outcome = run(settings, directory, progress)
     _print_outcome(console, outcome)
-    console.print(f"Everything this run did lies in {folder}", highlight=False)
+    from prefine.report.run_page import write_report
+
+    console.print(f"Everything this run did lies in {folder}; the page is {write_report(directory)}", highlight=False)
     sys.stdout.flush()
     return 0
 
@@ -87,7 +89,7 @@ def _print_outcome(console: Any, outcome: Any) -> None:
     table.add_row("arithmetic, facts trained on", f"{100 * skill.before:.1f} %", f"{100 * skill.after:.1f} %")
     held = outcome.facts_held_out
     table.add_row("arithmetic, facts held out", f"{100 * held[0]:.1f} %", f"{100 * held[1]:.1f} %")
-    table.add_row("reply length (tokens)", f"{outcome.length_tokens[0]:.1f}", f"{outcome.length_tokens[1]:.1f}")
+    table.add_row("reply length (words)", f"{outcome.length_words[0]:.1f}", f"{outcome.length_words[1]:.1f}")
     table.add_row("KL to base (nats a reply)", "0", f"{outcome.kl_nats:.2f}")
     table.add_row("seconds: " + ", ".join(outcome.seconds), "", ", ".join(f"{s:.0f}" for s in outcome.seconds.values()))
     console.print(table)

@@ -1,49 +1,102 @@
-"""``prefine eval RUN``: judge a finished DPO run on its held-out pairs, with a few answers side by side."""
+"""``prefine eval RUN``: a finished run, base against tuned: answers, verdicts, degeneration, drift, skills; then the report."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from prefine.cli.judging import Gates, JudgeChoice, build_judge, pick, stages
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, DataError
-from prefine.preferences.records import Pair
 from prefine.runs import RunDirectory, write_json, write_jsonl
 
 if TYPE_CHECKING:
+    from prefine.evaluation.evaluate import Evaluation
+    from prefine.evaluation.questions import Question
+    from prefine.evaluation.verdict import Verdict
     from prefine.packing.group import PromptGroup
-    from prefine.preferences.convert import PairSource
+    from prefine.preferences.records import Pair
+
+ABOUT = (
+    "Answers held-out prompts with base and tuned, has --judge compare them (without one: DPO's own reward on the held-out pairs), "
+    "looks for degeneration, drift and lost skills, and writes RUN/eval/NAME, the report and the model card."
+)
 
 
 @dataclass
 class EvalOptions:
-    """Options of ``prefine eval``."""
+    """Options of ``prefine eval`` beside the judge's."""
 
     run: str = field(default="", metadata={"help": "Run directory (also as the first word)."})
+    name: str | None = field(default=None, metadata={"help": "Name of the evaluation. Unset: the judge's."})
     data: str | None = field(default=None, metadata={"help": "Other pairs to judge on. Unset: those the run held out."})
     map: list[str] | None = field(default=None, metadata={"help": "Columns by another name."})
-    samples: int = field(default=3, metadata={"help": "Answers of base and tuned to print side by side."})
-    max_new_tokens: int = field(default=128, metadata={"help": "Most tokens of a sampled answer."})
+    prompts: str | None = field(default=None, metadata={"help": "Prompts to answer, in any form. Unset: those of the pairs."})
+    max_prompts: int = field(default=200, metadata={"help": "Most prompts to answer; which ones, their text decides."})
+    max_new_tokens: int = field(default=256, metadata={"help": "Most tokens of an answer."})
+    temperature: float = field(default=0.0, metadata={"help": "0 for greedy."})
     seed: int = field(default=0, metadata={"help": "Seed of sampling."})
+    batch_size: int = field(default=32, metadata={"help": "Most prompts at once."})
+    samples: int = field(default=3, metadata={"help": "Answers of base and tuned to print side by side."})
+    perplexity: list[str] | None = field(default=None, metadata={"help": "Text files whose perplexity is compared."})
+    tasks: list[str] | None = field(
+        default=None, metadata={"help": "lm-eval's tasks, or .yaml files of your own (needs prefine[lm-eval])."}
+    )
+    include_path: str | None = field(default=None, metadata={"help": "Folder with lm-eval tasks of your own."})
+    task_limit: int | None = field(default=None, metadata={"help": "Most items a task."})
+    dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
 
 
 def main(argv: list[str]) -> int:
-    """Load base and tuned, judge, print the verdict."""
-    options = options_of(EvalOptions, "options")
+    """Evaluate, print the verdict, draw the report; exit as ``--require`` says."""
+    options = options_of(EvalOptions, "options") | options_of(JudgeChoice, "judge") | options_of(Gates, "verdict")
     if not argv or "--help" in argv or "-h" in argv:
-        print(help_text("eval RUN", "Judges base against tuned on held-out pairs by DPO's own reward.", options))
+        print(help_text("eval RUN", ABOUT, options))
         return 0
-    given = EvalOptions(**parse(argv, options, ("run",)))
+    words = parse(argv, options, ("run",))
+    given, choice, gates = pick(EvalOptions, words), pick(JudgeChoice, words), pick(Gates, words)
     if not given.run:
         raise ConfigError("eval needs a RUN: the --output-dir of a training run")
     run = RunDirectory.open(given.run)
-    config = run.config()
-    if "model" not in config:
+    thresholds = gates.thresholds()
+    judge = build_judge(choice)
+    if "model" not in run.config():
         raise ConfigError(f"{given.run} is not a run of prefine dpo; its config.yaml names no model")
+    from prefine.evaluation.engine import Sampling
+    from prefine.evaluation.evaluate import Extras, evaluate
+    from prefine.evaluation.sides import Sides
+    from prefine.report.run_page import write_report
+
+    sampling = Sampling(given.max_new_tokens, given.temperature)
+    sides = Sides.load(run, given.dtype)
+    chosen = _held_out(given, run, sides.tokenizer)
+    if judge is None and not chosen:
+        raise DataError(f"{given.run} held out no pairs; give some with --data, or a --judge and --prompts")
+    questions = _questions(given, [p for p, _ in chosen])
+    extras = Extras([g for _, g in chosen], given.perplexity or (), given.tasks or (), given.include_path, given.task_limit)
+    name = given.name or re.sub(r"[^\w.-]+", "-", judge.name if judge else "implicit").strip("-")[:60]
+    with stages() as advance:
+        folder = run.evaluation(name)
+        found = evaluate(sides, questions, judge, folder, sampling, given.seed, extras, thresholds, advance, given.batch_size)
+    _print(given, found)
+    print(f"report: {write_report(run)}")
+    return gates.exit_code({found.count.verdict.outcome})
+
+
+def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any) -> list[tuple[Pair, PromptGroup]]:
+    """The pairs that are judged on, with their encodings; none where there are none to be had."""
     from prefine.cli.data.reading import column_map
+    from prefine.packing.encoding import Encoder
+    from prefine.packing.store import prompt_key
     from prefine.preferences.convert import PairSource, Reading
 
+    config = run.config()
+    other = given.data or config.get("eval_data")
+    held = set() if other else set(run.data().get("held_out_prompts", []))
+    if not other and not held:
+        return []
     reading = Reading(
         column_map(given.map or config.get("map")),
         None if given.data else config.get("format"),
@@ -51,43 +104,71 @@ def main(argv: list[str]) -> int:
         config.get("min_gap", 0.0),
         config.get("seed", 42),
     )
-    sources = given.data or config.get("eval_data") or config["data"]
-    pairs = PairSource(sources, reading, None if given.data or config.get("eval_data") else config.get("data_weights"))
-    held = None if given.data or config.get("eval_data") else set(run.data().get("held_out_prompts", []))
-    if held is not None and not held:
-        raise DataError(f"{given.run} held out no pairs; give some with --data")
-    return _judge(given, run, config, pairs, held)
-
-
-def _judge(given: EvalOptions, run: RunDirectory, config: dict[str, Any], pairs: PairSource, held: set[str] | None) -> int:
-    from prefine.packing.budget import TokenBudget
-    from prefine.packing.encoding import Encoder
-    from prefine.packing.store import prompt_key
-    from prefine.scoring.loading import load_model, load_tokenizer
-    from prefine.scoring.proof import prove_layout
-    from prefine.scoring.reference import Reference
-    from prefine.scoring.scorer import Scorer
-
-    tokenizer = load_tokenizer(str(run.model))
-    tuned = load_model(str(run.model))
-    base = load_model(str(config["model"]))
-    encoder = Encoder(
-        tokenizer, config.get("max_length", 1024), config.get("max_prompt_length"), config.get("truncation_mode", "keep_start")
-    )
-    scorer = Scorer(tuned, prove_layout(tuned).layout)
-    chosen = [(p, g) for p in pairs if (g := encoder.encode_pair(p)) is not None and (held is None or f"{prompt_key(g):016x}" in held)]
+    pairs = PairSource(other or config["data"], reading, None if other else config.get("data_weights"))
+    limits = (config.get("max_length", 1024), config.get("max_prompt_length"), config.get("truncation_mode", "keep_start"))
+    encoder = Encoder(tokenizer, *limits)
+    chosen = [(p, g) for p in pairs if (g := encoder.encode_pair(p)) is not None and (not held or f"{prompt_key(g):016x}" in held)]
     if not chosen:
         raise DataError("none of the pairs that the run held out is in its data any more; give some with --data")
-    groups = [g for _, g in chosen]
-    verdict = implicit_verdict(scorer, Reference(scorer, base), groups, TokenBudget.of("auto", "cpu"), run)
-    if given.samples:
-        _samples(given, run, encoder, base, tuned, [p for p, _ in chosen])
-    print(verdict.sentence)
-    return 0
+    return chosen
 
 
-def judge_held_out(trainer: Any, groups: Sequence[PromptGroup], run: RunDirectory) -> Any:
-    """The verdict on held-out pairs right after training, with the models in memory."""
+def _questions(given: EvalOptions, pairs: Sequence[Pair]) -> list[Question]:
+    from prefine.evaluation.questions import Question, read_questions
+    from prefine.preferences.draws import prompt_text_key, share
+
+    if given.prompts:
+        found = read_questions(given.prompts)
+    else:
+        keys = {f"{prompt_text_key(p.prompt):016x}": p for p in pairs}
+        found = [Question(key, p.prompt, cluster=key, tools=p.tools) for key, p in keys.items()]
+    if len(found) <= given.max_prompts:
+        return found
+    drawn = sorted(found, key=lambda q: share(prompt_text_key(q.prompt), given.seed))
+    kept = {q.key for q in drawn[: given.max_prompts]}
+    return [replace(q) for q in found if q.key in kept]
+
+
+def _print(given: EvalOptions, found: Evaluation) -> None:
+    from prefine.cli.data.reading import shown_text
+    from prefine.cli.judge import print_count
+    from prefine.errors import printable
+
+    for c in found.comparisons[: given.samples]:
+        print(f"---\nprompt: {shown_text(c.prompt)}\nbase:   {shown_text(c.base[-1])}\ntuned:  {shown_text(c.tuned[-1])}\n")
+    s = found.summary
+    print_count(found.count)
+    for f in s["degeneration"]:
+        change = f["change"]
+        mark = "  broken" if f["broken"] else ""
+        print(f"  {f['name']}: {f['base']:.3g} to {f['tuned']:.3g} [{change['low']:+.3g}, {change['high']:+.3g}]{mark}")
+    if s["drift"]:
+        kl = s["drift"]["per_token"]
+        print(f"  KL to the base {kl['estimate']:.4f} [{kl['low']:.4f}, {kl['high']:.4f}] nats a token, on the tuned model's own answers")
+    if s["held_out_pairs"]:
+        p = s["held_out_pairs"]
+        parts = [f"{n} {p[n]['before']:.1f} to {p[n]['after']:.1f}" for n in ("chosen", "rejected")]
+        print(f"  log-probs of held-out answers: {', '.join(parts)} nats")
+    for p in s["perplexity"]:
+        print(printable(f"  perplexity of {p['source']}: {p['before']:.3g} to {p['after']:.3g}"))
+    for skill in s["skills"]:
+        low, high = (100 * skill["change"][k] for k in ("low", "high"))
+        print(
+            printable(
+                f"  {skill['name']}: {100 * skill['before']:.1f} % to {100 * skill['after']:.1f} % "
+                f"[{low:+.1f}, {high:+.1f}] points, {skill['state']}; McNemar p = {skill['p_value'] or 1:.2g}"
+            )
+        )
+    for reason in list(dict.fromkeys(s["failed_answers"]))[:3]:
+        print(printable(f"  unanswered: {reason}"))
+
+
+def judge_held_out(trainer: Any, groups: Sequence[PromptGroup], run: RunDirectory) -> Verdict:
+    """The verdict of DPO's own reward on held-out pairs right after training, with the models in memory; into ``eval/implicit``."""
+    from prefine.evaluation.count import count
+    from prefine.evaluation.evaluate import IMPLICIT, implicit_rows, pair_summary
+    from prefine.evaluation.sides import Sides
+    from prefine.evaluation.verdict_files import verdicts_of
     from prefine.scoring.loading import load_model
     from prefine.scoring.reference import Reference
 
@@ -95,42 +176,10 @@ def judge_held_out(trainer: Any, groups: Sequence[PromptGroup], run: RunDirector
     if reference is None or next(reference.scorer.unwrapped.parameters()).is_meta:
         # The reference's weights were let go (precomputed) or never needed: load the start again.
         reference = Reference(trainer.scorer, load_model(str(run.config()["model"])).to(trainer.args.device))
-    return implicit_verdict(trainer.scorer, reference, groups, trainer.budget, run)
-
-
-def implicit_verdict(scorer: Any, reference: Any, groups: Sequence[PromptGroup], budget: Any, run: RunDirectory) -> Any:
-    """Judge, decide, and write ``eval/implicit``."""
-    from prefine.evaluation.interval import mean_interval
-    from prefine.evaluation.judge import implicit_wins
-    from prefine.evaluation.verdict import decide
-    from prefine.packing.store import prompt_key
-
-    wins = implicit_wins(scorer, reference, groups, budget)
-    win_rate = mean_interval(wins, [str(prompt_key(g)) for g in groups])
-    verdict = decide(win_rate, what="held-out pairs on which chosen gained on rejected")
+    sides = Sides(trainer.processing_class, trainer.scorer, reference, (str(run.config()["model"]), str(run.path)))
+    rows = implicit_rows(sides, groups)
     folder = run.evaluation("implicit")
-    write_jsonl(folder / "verdicts.jsonl", ({"row": g.index, "tuned_wins": w} for g, w in zip(groups, wins, strict=True)))
-    write_json(folder / "summary.json", verdict.summary() | {"judge": "implicit"})
-    return verdict
-
-
-def _samples(given: EvalOptions, run: RunDirectory, encoder: Any, base: Any, tuned: Any, pairs: list[Pair]) -> None:
-    from rich.progress import Progress
-
-    from prefine.evaluation.generate import generate
-
-    asked = pairs[: given.samples]
-    ids = [encoder.prompt_ids(p.prompt, p.tools) for p in asked]
-    with Progress(transient=True) as bars:
-        task = bars.add_task("answers of base and tuned", total=2 * len(ids))
-        sides = [
-            generate(m, encoder.tokenizer, ids, given.max_new_tokens, 1.0, given.seed, 8, lambda done: bars.advance(task, done))
-            for m in (base, tuned)
-        ]
-    rows = [{"row": p.row, "prompt": p.prompt, "base": b.text, "tuned": t.text} for p, b, t in zip(asked, *sides, strict=True)]
-    write_jsonl(run.evaluation("implicit") / "generations.jsonl", rows)
-    from prefine.cli.data.reading import shown_text
-
-    for row in rows:
-        prompt, base_text, tuned_text = (shown_text(row[k]) for k in ("prompt", "base", "tuned"))
-        print(f"--- row {row['row']}\nprompt: {prompt}\nbase:   {base_text}\ntuned:  {tuned_text}\n")
+    write_jsonl(folder / "verdicts.jsonl", rows)
+    found = count(verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl")), what=IMPLICIT)
+    write_json(folder / "summary.json", found.summary() | {"judge": "implicit", "held_out_pairs": pair_summary(sides, groups)})
+    return found.verdict

@@ -1,62 +1,224 @@
-"""``prefine judge --verdicts FILE``: recount verdicts that lie on disk, from any judge."""
+"""``prefine judge``: judge two files of answers, or recount verdicts that lie on disk, from any judge."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prefine.cli.judging import Gates, JudgeChoice, build_judge, pick, stages
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, printable
+from prefine.evaluation.answers import AnswerFile, is_answers, read_answers
 from prefine.evaluation.bradley_terry import Game, ratings
+from prefine.evaluation.contest import findings_of, harms_of, hold, mean_ratings
 from prefine.evaluation.count import Count, count
-from prefine.evaluation.interval import paired_difference
+from prefine.evaluation.interval import Interval, paired_difference
+from prefine.evaluation.judge import ByScore, Comparison, Judge, compare
+from prefine.evaluation.questions import read_questions, with_references
+from prefine.evaluation.verdict import Thresholds
 from prefine.evaluation.verdict_files import VerdictFile, match, read_verdicts
-from prefine.runs import write_json
+from prefine.preferences.source import read_rows
+from prefine.runs import read_jsonl, write_json
 
-ABOUT = "Counts verdicts: AlpacaEval's annotations, Arena-Hard's and MT-Bench's pair judgments, or our own. Several files are compared."
-REQUIRED = ("better", "not worse")
+ABOUT = (
+    "Judges the answers of a tuned model against a base's: prefine judge BASE.jsonl TUNED.jsonl --judge ... "
+    "(our own answers, AlpacaEval's model_outputs, MT-Bench's model_answer). Or counts verdicts on disk: AlpacaEval's annotations, "
+    "Arena-Hard's and MT-Bench's pair judgments, our own; several files are compared."
+)
 
 
 @dataclass
 class JudgeOptions:
-    """Options of ``prefine judge``."""
+    """Options of ``prefine judge`` beside the judge's."""
 
-    verdicts: list[str] | None = field(default=None, metadata={"help": "Files of verdicts (also as the first words)."})
+    verdicts: list[str] | None = field(default=None, metadata={"help": "Files of verdicts to count."})
     output: str | None = field(default=None, metadata={"help": "File for the numbers as JSON."})
-    require: str | None = field(default=None, metadata={"help": "Exit with 1 unless every file's verdict is: better, or 'not worse'."})
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Folder for verdicts, answers and summary. Unset: verdicts/BASE-vs-TUNED."}
+    )
+    questions: str | None = field(default=None, metadata={"help": "The prompts, where the answers' files have none (MT-Bench)."})
+    references: str | None = field(default=None, metadata={"help": "MT-Bench's reference answers, for the judge."})
+    length_control: str | None = field(default=None, metadata={"help": "AlpacaEval 2's df_gamed.csv: adds its length-controlled win rate."})
+    dry_run: bool = field(default=False, metadata={"help": "Say how many requests and tokens it would take, and ask nothing."})
+    price_in: float = field(default=0.0, metadata={"help": "--dry-run: price of a million prompt tokens."})
+    price_out: float = field(default=0.0, metadata={"help": "--dry-run: price of a million answered tokens."})
 
 
 def main(argv: list[str]) -> int:
-    """Count, compare, print."""
-    options = options_of(JudgeOptions, "options")
+    """Judge or count, print, and exit as ``--require`` says."""
+    options = options_of(JudgeOptions, "options") | options_of(JudgeChoice, "judge") | options_of(Gates, "verdict")
     if not argv or "--help" in argv or "-h" in argv:
-        print(help_text("judge --verdicts FILE ...", ABOUT, options))
+        print(help_text("judge BASE.jsonl TUNED.jsonl --judge NAME | judge --verdicts FILE ...", ABOUT, options))
         return 0
     rest: list[str] = []
-    given = JudgeOptions(**parse(argv, options, rest=rest))
-    sources = [*rest, *(given.verdicts or [])]
-    if not sources:
-        raise ConfigError("judge needs files of verdicts: --verdicts FILE ...")
-    if given.require is not None and given.require not in REQUIRED:
-        raise ConfigError(f"--require is {given.require!r}; expected {' or '.join(map(repr, REQUIRED))}")
+    given = parse(argv, options, rest=rest)
+    own, choice, gates = pick(JudgeOptions, given), pick(JudgeChoice, given), pick(Gates, given)
+    thresholds = gates.thresholds()
+    if own.verdicts or (rest and not _are_answers(rest)):
+        counted = count_files([*rest, *(own.verdicts or [])], own, thresholds)
+        return gates.exit_code({c.verdict.outcome for c in counted})
+    if len(rest) not in (1, 2):
+        raise ConfigError("judge needs two files of answers (base, then tuned), one for --mode single, or --verdicts FILE ...")
+    questions = read_questions(own.questions) if own.questions else []
+    if own.references:
+        if not questions:
+            raise ConfigError("--references belong to questions by their ids: give --questions too")
+        questions = with_references(questions, own.references)
+    files = [read_answers(source, questions) for source in rest]
+    judge = build_judge(choice)
+    if judge is None:
+        raise ConfigError("judging answers needs --judge; see --help for the judges there are")
+    if len(files) == 1:
+        return _rate(files[0], judge, own)
+    return gates.exit_code(_contest(files[0], files[1], judge, own, choice, thresholds))
+
+
+def _are_answers(sources: list[str]) -> bool:
+    return all(is_answers(row) for source in sources for _, row in itertools.islice(read_rows(source), 1))
+
+
+def _contest(base: AnswerFile, tuned: AnswerFile, judge: Judge, own: JudgeOptions, choice: JudgeChoice, thresholds: Thresholds) -> set[str]:
+    comparisons, unmatched = compare(base, tuned)
+    if own.dry_run:
+        _plan(judge, comparisons, own)
+        return {"better"}
+    models = (base.model, tuned.model)
+    if models[0] == models[1]:
+        models = (Path(base.source).stem, Path(tuned.source).stem)
+    folder = Path(own.output_dir or f"verdicts/{Path(base.source).name.split('.')[0]}-vs-{Path(tuned.source).name.split('.')[0]}")
+    with stages() as advance:
+        votes = len(comparisons) * (2 if hasattr(judge, "asks") else 1)
+        file = hold(comparisons, judge, models, folder, lambda n: advance("verdicts", n, votes))
+    findings = findings_of(comparisons)
+    found = count(file, harms=harms_of(findings), thresholds=thresholds)
+    rows = list(read_jsonl(folder / "verdicts.jsonl"))
+    table = mean_ratings(rows, models)
+    people = read_verdicts(choice.human).judged if choice.human and choice.judge != "human" else []
+    summary = found.summary() | {
+        "judge": judge.name,
+        "degeneration": [f.summary() for f in findings],
+        "ratings": table,
+        "unmatched": unmatched,
+        "failed_answers": [*base.failures, *tuned.failures],
+    }
+    print_count(found)
+    if unmatched:
+        print(f"  {unmatched} questions are answered in one file only and were left out")
+    for f in findings:
+        if f.broken:
+            print(f"  {f.name} ({f.about}): {f.base:.3g} to {f.tuned:.3g}")
+    _print_ratings(table)
+    if people:
+        summary["agreement"] = _agreement(file, people)
+    write_json(folder / "summary.json", summary)
+    if own.output:
+        write_json(Path(own.output), summary)
+    print(printable(f"verdicts, answers and summary: {folder}"))
+    return {found.verdict.outcome}
+
+
+def _plan(judge: Any, comparisons: list[Comparison], own: JudgeOptions) -> None:
+    asker = getattr(judge, "asker", None) or getattr(getattr(judge, "scorer", None), "asker", None)
+    if asker is None:
+        raise ConfigError("--dry-run is for --judge openai: other judges cost nothing")
+    if isinstance(judge, ByScore):
+        asks = judge.scorer.asks([side for c in comparisons for side in c.sides])  # type: ignore[attr-defined]
+    else:
+        asks, _ = judge.asks(comparisons)
+    plan = asker.plan(asks)
+    print(
+        f"{len(comparisons)} comparisons: {plan.calls} requests ({plan.cached} more are in the cache), about {plan.prompt_tokens:,} prompt "
+        f"and {plan.completion_tokens:,} answered tokens (four characters each; answers of 200 assumed)"
+    )
+    if own.price_in or own.price_out:
+        print(f"about {plan.cost(own.price_in, own.price_out):.2f} at {own.price_in:g} and {own.price_out:g} a million tokens")
+
+
+def _rate(file: AnswerFile, judge: Judge, own: JudgeOptions) -> int:
+    """Ratings of one model's answers."""
+    if not isinstance(judge, ByScore):
+        raise ConfigError("one file of answers can be rated (--mode single, reward-model, python, exact), not compared; give two")
+    comparisons, _ = compare(file, file)
+    if own.dry_run:
+        _plan(judge, comparisons, own)
+        return 0
+    folder = Path(own.output_dir or f"verdicts/{Path(file.source).name.split('.')[0]}")
+    with stages() as advance:
+        hold(comparisons, judge, (file.model, file.model), folder, lambda n: advance("ratings", n, len(comparisons)))
+    table = mean_ratings(list(read_jsonl(folder / "verdicts.jsonl")), (file.model, file.model))
+    failures = sum(r["tuned_wins"] is None for r in read_jsonl(folder / "verdicts.jsonl"))
+    write_json(folder / "summary.json", {"judge": judge.name, "ratings": table, "failures": failures})
+    _print_ratings(table)
+    print(printable(f"{failures} failures; ratings: {folder}"))
+    return 0
+
+
+def _print_ratings(table: dict[str, dict[str, Any]]) -> None:
+    if not table:
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(title="mean scores, 95 % interval")
+    shown.add_column("")
+    for model in table:
+        shown.add_column(printable(model), justify="right")
+    for name in next(iter(table.values())):
+        cells = [f"{i['estimate']:.2f} [{i['low']:.2f}, {i['high']:.2f}]" for i in (side[name] for side in table.values())]
+        shown.add_row(Text(printable(name)), *cells)
+    Console().print(shown)
+
+
+def _agreement(file: VerdictFile, people: list[Any]) -> dict[str, Any] | None:
+    from prefine.evaluation.agreement import agreement
+
+    judge, human, clusters, _ = match(file.judged, people)
+    if not judge:
+        print("  the people's verdicts are on none of these prompts: no agreement to show")
+        return None
+    found = agreement(judge, human, clusters)
+    untied = f", without ties {found.same_untied.percent()}" if found.same_untied else ""
+    kappa = found.kappa
+    print(
+        f"  judge and people agree on {found.same.percent()}{untied} of {found.same.count} prompts; "
+        f"Cohen's kappa {kappa.estimate:.2f} [{kappa.low:.2f}, {kappa.high:.2f}]"
+    )
+    return {"same": vars(found.same), "same_untied": vars(found.same_untied) if found.same_untied else None, "kappa": vars(kappa)}
+
+
+def count_files(sources: list[str], own: JudgeOptions, thresholds: Thresholds) -> list[Count]:
+    """Count files of verdicts, compare them, print and write the numbers."""
     files = [read_verdicts(source) for source in sources]
-    counts = [count(file) for file in files]
+    counts = [count(file, thresholds=thresholds) for file in files]
     for found in counts:
-        _print(found)
+        print_count(found)
+    controlled = [_length_controlled(source, own.length_control) for source in sources] if own.length_control else []
     differences = [_difference(files[0], other) for other in files[1:]]
     for line in (d["sentence"] for d in differences):
         print(printable(line))
     table = _ratings(files) if len(files) > 1 else []
-    if given.output:
-        Path(given.output).parent.mkdir(parents=True, exist_ok=True)
-        write_json(Path(given.output), {"files": [c.summary() for c in counts], "differences": differences, "ratings": table})
-    outcomes = {c.verdict.outcome for c in counts}
-    failed = {"better": outcomes != {"better"}, "not worse": "worse" in outcomes}
-    return int(given.require is not None and failed[given.require])
+    if own.output:
+        Path(own.output).parent.mkdir(parents=True, exist_ok=True)
+        summaries = [c.summary() for c in counts]
+        for summary, interval in zip(summaries, controlled, strict=False):
+            summary["length_controlled_win_rate"] = vars(interval)
+        write_json(Path(own.output), {"files": summaries, "differences": differences, "ratings": table})
+    return counts
 
 
-def _print(found: Count) -> None:
+def _length_controlled(source: str, weights: str) -> Interval:
+    from prefine.evaluation.length_controlled import length_controlled, read_gamed
+
+    found = length_controlled([row for _, row in read_rows(source)], read_gamed(weights))
+    print(printable(f"{source}: length-controlled as AlpacaEval 2 {found.percent()}"))
+    return found
+
+
+def print_count(found: Count) -> None:
+    """The verdict and what stands behind it."""
     lines = [
         f"{found.source}: {found.verdict.sentence}",
         f"  {found.wins} wins, {found.losses} losses, {found.draws} draws, {found.failures} failures; "
@@ -77,6 +239,8 @@ def _print(found: Count) -> None:
     ):
         if interval is not None:
             lines.append(f"  judge: {text} {interval.percent()}")
+    for name, interval in found.categories.items():
+        lines.append(f"  {name}: {interval.percent()}")
     print(printable("\n".join(lines)))
 
 

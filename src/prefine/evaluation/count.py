@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from prefine.evaluation.interval import Interval, bootstrap, mean_interval, needed_prompts, sign_test, standard_error
 from prefine.evaluation.length import length_only_win_rate
-from prefine.evaluation.verdict import Verdict, decide
+from prefine.evaluation.verdict import THRESHOLDS, Skill, Thresholds, Verdict, decide
 from prefine.evaluation.verdict_files import Judged, VerdictFile
 
 
@@ -51,6 +52,7 @@ class Count:
     needed: int | None
     at_equal_length: Interval | None
     quality: Quality
+    categories: dict[str, Interval]
 
     @property
     def discrete(self) -> float:
@@ -68,15 +70,28 @@ class Count:
             **{"wins": self.wins, "losses": self.losses, "draws": self.draws, "failures": self.failures},
             **{"p_value": self.p_value, "needed_prompts": self.needed},
             "length_only_win_rate": asdict(self.at_equal_length) if self.at_equal_length else None,
-            "judge": {k: asdict(v) if v else None for k, v in vars(self.quality).items()},
+            "judge_quality": {k: asdict(v) if v else None for k, v in vars(self.quality).items()},
+            "categories": {name: asdict(interval) for name, interval in self.categories.items()},
         }
 
 
-def count(file: VerdictFile) -> Count:
-    """Count a file of verdicts."""
+def count(
+    file: VerdictFile,
+    skills: Sequence[Skill] = (),
+    harms: Sequence[str] = (),
+    thresholds: Thresholds = THRESHOLDS,
+    what: str | None = None,
+) -> Count:
+    """Count a file of verdicts.
+
+    Args:
+        skills, harms: what else the verdict weighs.
+        what: what the win rate is one of, where it is not of one model over the other.
+    """
     wins = np.array([j.win for j in file.judged])
     clusters = [j.cluster for j in file.judged]
-    verdict = decide(mean_interval(wins, clusters), what=f"win rate of {file.models[1]} over {file.models[0]}")
+    what = what or f"win rate of {file.models[1]} over {file.models[0]}"
+    verdict = decide(mean_interval(wins, clusters), skills, what, harms, thresholds)
     won, drawn = int((wins > 0.5).sum()), int((wins == 0.5).sum())
     return Count(
         file.source,
@@ -91,7 +106,16 @@ def count(file: VerdictFile) -> Count:
         needed_prompts(wins, clusters=clusters),
         _at_equal_length(file.judged, wins),
         judge_quality(file.judged),
+        _by_category(file.judged),
     )
+
+
+def _by_category(judged: list[Judged]) -> dict[str, Interval]:
+    names = list(dict.fromkeys(j.category for j in judged))
+    if len(names) < 2:
+        return {}
+    of = {name: [j for j in judged if j.category == name] for name in names}
+    return {name: mean_interval([j.win for j in part], [j.cluster for j in part]) for name, part in of.items()}
 
 
 def _at_equal_length(judged: list[Judged], wins: np.ndarray) -> Interval | None:

@@ -1,68 +1,252 @@
-"""Judges: who says which of two answers is better."""
+"""Judges: who says which of two answers is better.
+
+Most judges score an answer by itself (:class:`Scorer`); :class:`ByScore` makes a judge of any of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from prefine.packing.budget import TokenBudget
-from prefine.packing.group import PromptGroup
+from prefine.evaluation.answers import Answered, AnswerFile
+from prefine.evaluation.questions import Question
 from prefine.preferences.records import PromptText
-from prefine.scoring.reference import Reference
-from prefine.scoring.scorer import Scorer
+
+TIE = 1e-9
+"""Scores that differ by less are a tie."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two answers to one prompt: the base's and the tuned model's."""
+    """Two models' answers to one question, up to the turn that is judged: the last of each.
 
-    prompt: PromptText
-    base: str
-    tuned: str
-    cluster: str = ""
+    ``ended`` says whether base and tuned ended by themselves, where it is known.
+    """
+
+    question: Question
+    base: tuple[str, ...]
+    tuned: tuple[str, ...]
+    ended: tuple[bool | None, bool | None] = (None, None)
+
+    @property
+    def sides(self) -> tuple[Answered, Answered]:
+        """Base and tuned as answers to the question."""
+        ended = [() if e is None else (e,) * len(self.base) for e in self.ended]
+        return Answered(self.question, self.base, ended[0]), Answered(self.question, self.tuned, ended[1])
+
+    @property
+    def turn(self) -> int:
+        """The turn that is judged, from 1."""
+        return len(self.base)
+
+    @property
+    def prompt(self) -> PromptText:
+        """What was asked in the judged turn, as the base's conversation has it."""
+        return self.question.asked(self.base[:-1])
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One verdict on a comparison.
+
+    Attributes:
+        win: how far the tuned answer wins, 1 to 0, 0.5 a tie; None where the judge gave none.
+        order: ``base first`` or ``model first`` where the judge saw an order.
+        raw: what the judge said, every attempt; the last counts.
+        failure: why there is no verdict.
+        scores: of base and tuned, where the judge scores them.
+    """
+
+    win: float | None
+    order: str = ""
+    raw: tuple[str, ...] = ()
+    failure: str = ""
+    scores: tuple[float, float] | None = None
 
 
 class Judge(Protocol):
-    """Says how far the tuned answer wins: 1 win, 0.5 tie, 0 loss."""
+    """Says which answer is better."""
 
     name: str
 
-    def judge(self, comparisons: Sequence[Comparison]) -> list[float]:
-        """One number a comparison, in order."""
+    def judge(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, Vote]]:
+        """Each comparison's place with a vote, as they come; a judge that looks at both orders votes twice."""
         ...
 
 
-class ExactJudge:
-    """Compares two scores of a function that knows the right answer (the lab's gold score, a checker)."""
+@dataclass(frozen=True)
+class Score:
+    """An answer's score, higher is better; None with the reason where there is none."""
 
-    name = "exact"
-
-    def __init__(self, score: Callable[[PromptText, str], float]) -> None:
-        self.score = score
-
-    def judge(self, comparisons: Sequence[Comparison]) -> list[float]:
-        """Higher score wins; equal to 1e-9 is a tie."""
-        out = []
-        for c in comparisons:
-            difference = self.score(c.prompt, c.tuned) - self.score(c.prompt, c.base)
-            out.append(0.5 if abs(difference) < 1e-9 else float(difference > 0))
-        return out
+    value: float | None
+    raw: tuple[str, ...] = ()
+    failure: str = ""
 
 
-def implicit_wins(policy: Scorer, reference: Reference, groups: Sequence[PromptGroup], budget: TokenBudget) -> list[float]:
-    """Judge held-out pairs by DPO's own reward: 1 where the margin of chosen over rejected grew, else 0.
+class Scorer(Protocol):
+    """Scores answers one by one."""
 
-    Needs no generation. It measures whether preferences generalise, not whether answers got better.
+    name: str
+
+    def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
+        """Each answer's place with its score, as they come; what is scored is its last turn."""
+        ...
+
+
+class ByScore:
+    """A judge that scores both answers; the higher wins."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self.name = scorer.name
+
+    def judge(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, Vote]]:
+        """One vote a comparison, once both its answers are scored."""
+        sides = [a for c in comparisons for a in c.sides]
+        scores: dict[int, Score] = {}
+        for at, score in self.scorer.score(sides):
+            scores[at] = score
+            place = at // 2
+            if 2 * place in scores and 2 * place + 1 in scores:
+                yield place, vote_by_score(scores.pop(2 * place), scores.pop(2 * place + 1))
+
+
+def vote_by_score(base: Score, tuned: Score) -> Vote:
+    """The higher score wins; equal to 1e-9 is a tie."""
+    raw = (*base.raw, *tuned.raw)
+    if base.value is None or tuned.value is None:
+        return Vote(None, raw=raw, failure=base.failure or tuned.failure)
+    difference = tuned.value - base.value
+    return Vote(0.5 if abs(difference) < TIE else float(difference > 0), raw=raw, scores=(base.value, tuned.value))
+
+
+class FunctionScorer:
+    """Scores by a function of the question with its answers up to the scored turn; one that raises or gives NaN is a counted failure."""
+
+    def __init__(self, name: str, function: Callable[[Answered], float]) -> None:
+        self.name = name
+        self.function = function
+
+    def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
+        """In order."""
+        for place, one in enumerate(answered):
+            try:
+                value = float(self.function(one))
+            except Exception as error:  # the user's code: whatever it raises is a failure of this answer alone
+                yield place, Score(None, failure=f"{type(error).__name__}: {error}")
+                continue
+            yield place, Score(value) if value == value else Score(None, failure="the score is not a number")
+
+
+def matches_reference(answered: Answered) -> float:
+    """1 where the last answer is the reference answer, case and white space aside.
+
+    Raises:
+        ValueError: the question has no reference for this turn.
     """
-    out: list[float] = []
-    was_training = policy.unwrapped.training
-    policy.unwrapped.eval()
-    for part in budget.split(groups, policy.shares):
-        tuned = policy.completion_logps(part).view(-1, 2)
-        with reference.active():
-            base = reference.scorer.completion_logps(part).view(-1, 2)
-        margins = ((tuned[:, 0] - base[:, 0]) - (tuned[:, 1] - base[:, 1])).tolist()
-        out += [0.5 if m == 0 else float(m > 0) for m in margins]
-    policy.unwrapped.train(was_training)
-    return out
+    references, turn = answered.question.references, len(answered.answers)
+    if len(references) < turn:
+        raise ValueError("the question has no reference answer")
+    return float(_plain(answered.answers[-1]) == _plain(references[turn - 1]))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+@dataclass
+class FakeJudge:
+    """A judge for tests: prefers by a rule, favours the first position or fails as told.
+
+    Args:
+        wins: how far the tuned answer wins.
+        first_bonus: probability-free bias: of every ``first_bonus`` comparisons, one goes to the answer shown first.
+        fails: of every ``fails`` comparisons, one has no verdict.
+    """
+
+    wins: Callable[[Comparison], float] = lambda c: (
+        0.5 if len(c.tuned[-1]) == len(c.base[-1]) else float(len(c.tuned[-1]) > len(c.base[-1]))
+    )
+    first_bonus: int = 0
+    fails: int = 0
+    name: str = field(default="fake")
+
+    def judge(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, Vote]]:
+        """Two votes a comparison, one an order."""
+        for place, c in enumerate(comparisons):
+            for order in ("base first", "model first"):
+                if self.fails and place % self.fails == 0:
+                    yield place, Vote(None, order, failure="told to fail")
+                elif self.first_bonus and place % self.first_bonus == 0:
+                    yield place, Vote(float(order == "model first"), order)
+                else:
+                    yield place, Vote(self.wins(c), order)
+
+
+class HumanJudge:
+    """Verdicts that people gave, read from a file; a comparison nobody judged is a failure.
+
+    Args:
+        verdicts: by the question's words (and turn), how far the tuned answer wins.
+    """
+
+    name = "human"
+
+    def __init__(self, verdicts: Mapping[str, list[float]]) -> None:
+        self.verdicts = verdicts
+
+    def judge(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, Vote]]:
+        """One vote a person."""
+        for place, c in enumerate(comparisons):
+            given = self.verdicts.get(item_of(c), [])
+            yield from ((place, Vote(win)) for win in given)
+            if not given:
+                yield place, Vote(None, failure="nobody judged it")
+
+
+def item_of(comparison: Comparison) -> str:
+    """What names a comparison in files of verdicts: the question's words, and the turn where there are several."""
+    words = Answered(comparison.question, comparison.base).match_key
+    return f"{words}\nturn {comparison.turn}" if comparison.question.later_turns else words
+
+
+def compare(base: AnswerFile, tuned: AnswerFile) -> tuple[list[Comparison], int]:
+    """Comparisons of two files' answers, matched by question, a comparison a turn; and how many questions only one file has."""
+    ours = {a.match_key: a for a in tuned.answered}
+    out = []
+    both = 0
+    for a in base.answered:
+        b = ours.get(a.match_key)
+        if b is None:
+            continue
+        both += 1
+        for turn in range(1, 1 + min(len(a.answers), len(b.answers))):
+            ended = tuple(side.ended[turn - 1] if len(side.ended) >= turn else None for side in (a, b))
+            out.append(Comparison(a.question, a.answers[:turn], b.answers[:turn], (ended[0], ended[1])))
+    return out, len(base.answered) + len(tuned.answered) - 2 * both
+
+
+def verdict_row(comparison: Comparison, vote: Vote, models: tuple[str, str], judge: str) -> dict[str, Any]:
+    """A line of ``verdicts.jsonl``, as :func:`prefine.evaluation.verdict_files.read_verdicts` reads it."""
+    q = comparison.question
+    row: dict[str, Any] = {
+        "key": q.key,
+        "item": item_of(comparison),
+        "cluster": q.cluster or q.key,
+        "base": models[0],
+        "tuned": models[1],
+        "judge": judge,
+        "tuned_wins": vote.win,
+        "lengths": [len(comparison.base[-1]), len(comparison.tuned[-1])],
+    }
+    for name, value in (
+        ("category", q.category),
+        ("order", vote.order),
+        ("failure", vote.failure),
+        ("raw", list(vote.raw)),
+        ("scores", vote.scores),
+    ):
+        if value:
+            row[name] = value
+    return row | ({"turn": comparison.turn} if q.later_turns else {})

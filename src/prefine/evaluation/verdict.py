@@ -14,19 +14,44 @@ WORKS, EVEN = 0.55, 0.50
 
 
 @dataclass(frozen=True)
+class Thresholds:
+    """What counts as working, as even, and as no worse.
+
+    Attributes:
+        works: the least win rate that counts; even: what its interval must clear.
+        allowed: how much of a skill may be lost, as a rate: 0.01 is one point.
+    """
+
+    works: float = WORKS
+    even: float = EVEN
+    allowed: float = 0.01
+
+
+THRESHOLDS = Thresholds()
+
+
+@dataclass(frozen=True)
 class Skill:
-    """A skill's paired change from base to tuned, as a rate; broken when it surely lost more than ``allowed``."""
+    """A skill's paired change from base to tuned, as a rate.
+
+    Attributes:
+        allowed: the loss that still counts as no worse.
+        p_value: McNemar's, where items are right or wrong.
+    """
 
     name: str
     before: float
     after: float
     change: Interval
-    allowed: float = 0.02
+    allowed: float = Thresholds.allowed
+    p_value: float | None = None
 
     @property
-    def broken(self) -> bool:
-        """Whether the loss is beyond what is allowed and surely not chance."""
-        return self.change.estimate < -self.allowed and self.change.high < 0
+    def state(self) -> Literal["kept", "broken", "not shown"]:
+        """Whether "no worse than allowed" is shown (the interval lies above), refuted, or neither."""
+        if self.change.low >= -self.allowed:
+            return "kept"
+        return "broken" if self.change.estimate < -self.allowed and self.change.high < 0 else "not shown"
 
 
 @dataclass(frozen=True)
@@ -37,6 +62,7 @@ class Verdict:
     sentence: str
     win_rate: Interval
     skills: tuple[Skill, ...] = ()
+    harms: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Plain data, for ``summary.json``."""
@@ -44,24 +70,39 @@ class Verdict:
             "outcome": self.outcome,
             "sentence": self.sentence,
             "win_rate": asdict(self.win_rate),
-            "skills": [asdict(s) | {"broken": s.broken} for s in self.skills],
+            "skills": [asdict(s) | {"state": s.state} for s in self.skills],
+            "harms": list(self.harms),
         }
 
 
-def decide(win_rate: Interval, skills: Sequence[Skill] = (), what: str = "win rate over the base") -> Verdict:
-    """Apply the thresholds: the interval must lie on one side of 50 %, and a win must reach 55 %."""
+def decide(
+    win_rate: Interval,
+    skills: Sequence[Skill] = (),
+    what: str = "win rate over the base",
+    harms: Sequence[str] = (),
+    thresholds: Thresholds = THRESHOLDS,
+) -> Verdict:
+    """Apply the thresholds: the interval must lie on one side of even, and a win must reach what works.
+
+    Args:
+        harms: what else surely got worse, each a phrase.
+    """
+    even, works = thresholds.even, thresholds.works
     numbers = f"{what} {win_rate.percent()} from {win_rate.count} comparisons on {win_rate.clusters} prompts"
     outcome: Outcome
-    if win_rate.high < EVEN:
+    if win_rate.high < even:
         outcome, words = "worse", "WORSE: the tuned model loses to its base"
-    elif win_rate.low <= EVEN:
-        outcome, words = "not shown", "NOT SHOWN: the interval covers 50 %, more prompts or more training would tell"
-    elif win_rate.estimate < WORKS:
-        outcome, words = "not shown", "NOT SHOWN: above 50 %, but short of the 55 % that counts as working"
+    elif win_rate.low <= even:
+        outcome, words = "not shown", f"NOT SHOWN: the interval covers {100 * even:g} %, more prompts or more training would tell"
+    elif win_rate.estimate < works:
+        outcome, words = "not shown", f"NOT SHOWN: above {100 * even:g} %, but short of the {100 * works:g} % that counts as working"
     else:
         outcome, words = "better", "BETTER: the tuned model wins against its base"
-    broken = [s for s in skills if s.broken]
+    broken = [f"{s.name} fell from {100 * s.before:.1f} % to {100 * s.after:.1f} %" for s in skills if s.state == "broken"]
+    broken += harms
     if broken and outcome == "better":
         outcome, words = "better, but", "BETTER, BUT something broke"
-    lost = "".join(f"; {s.name} fell from {100 * s.before:.1f} % to {100 * s.after:.1f} %" for s in broken)
-    return Verdict(outcome, f"{words} ({numbers}){lost}", win_rate, tuple(skills))
+    unsure = [s.name for s in skills if s.state == "not shown"]
+    open_ends = [f"not shown that these lost no more than allowed: {', '.join(unsure)}"] if unsure else []
+    sentence = "; ".join([f"{words} ({numbers})", *broken, *open_ends])
+    return Verdict(outcome, sentence, win_rate, tuple(skills), tuple(harms))

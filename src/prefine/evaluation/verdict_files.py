@@ -6,7 +6,7 @@ Each becomes a list of :class:`Judged`. A row without a verdict is counted as a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ class Judged:
     cluster: str
     lengths: tuple[int, int] | None = None
     order: str = ""
+    category: str = ""
 
 
 @dataclass
@@ -51,7 +52,8 @@ def _alpaca(row: Row) -> list[Judged]:
     if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw) or not 1 <= raw <= 2:
         return []
     lengths = (len(str(row["output_1"])), len(str(row["output_2"]))) if "output_1" in row and "output_2" in row else None
-    return [Judged(str(row["instruction"]), raw - 1, str(row["instruction"]), lengths)]
+    text = str(row["instruction"])
+    return [Judged(text, raw - 1, text, lengths, category=str(row.get("dataset") or ""))]
 
 
 ARENA_HARD = {"A>>B": 1.0, "A>B": 1.0, "A=B": 0.5, "B>A": 0.0, "B>>A": 0.0}
@@ -71,12 +73,15 @@ def _arena_hard(row: Row) -> list[Judged]:
 
 
 def _mt_bench(row: Row) -> list[Judged]:
-    item = f"{row['question_id']} turn {row.get('turn', 1)}"
+    turn = f"turn {row.get('turn', 1)}"
+    item = f"{row['question_id']} {turn}"
     out = []
     for key, order in (("g1_winner", "base first"), ("g2_winner", "model first")):
         winner = row.get(key)
         if winner in ("model_1", "model_2", "tie"):
-            out.append(Judged(item, {"model_1": 0.0, "tie": 0.5, "model_2": 1.0}[str(winner)], str(row["question_id"]), order=order))
+            out.append(
+                Judged(item, {"model_1": 0.0, "tie": 0.5, "model_2": 1.0}[str(winner)], str(row["question_id"]), order=order, category=turn)
+            )
     return out
 
 
@@ -84,9 +89,12 @@ def _own(row: Row) -> list[Judged]:
     win = row["tuned_wins"]
     if win is None:
         return []
-    item = str(row.get("prompt", row.get("row", row.get("cluster"))))
+    item = str(next((row[k] for k in ("item", "prompt", "row", "cluster") if k in row), ""))
     lengths = row.get("lengths")
-    return [Judged(item, float(win), str(row.get("cluster", item)), tuple(lengths) if lengths else None, str(row.get("order", "")))]
+    category = ", ".join(str(part) for part in (row.get("category"), f"turn {row['turn']}" if "turn" in row else "") if part)
+    return [
+        Judged(item, float(win), str(row.get("cluster", item)), tuple(lengths) if lengths else None, str(row.get("order", "")), category)
+    ]
 
 
 FORMS: dict[str, tuple[Callable[[Row], bool], Callable[[Row], list[Judged]], Callable[[Row], tuple[str, str]]]] = {
@@ -107,8 +115,18 @@ def read_verdicts(source: str) -> VerdictFile:
     Raises:
         DataError: no form fits, rows differ in form or models, or no row has a verdict.
     """
+    return verdicts_of(read_rows(source), source)
+
+
+def is_verdicts(row: Row) -> bool:
+    """Whether a row is a verdict of one of :data:`FORMS`."""
+    return any(sniff(row) for sniff, _, _ in FORMS.values())
+
+
+def verdicts_of(rows: Iterable[tuple[int, Row]], source: str) -> VerdictFile:
+    """:func:`read_verdicts` of rows in memory, with their numbers."""
     out: VerdictFile | None = None
-    for number, row in read_rows(source):
+    for number, row in rows:
         form = next((name for name, (sniff, _, _) in FORMS.items() if sniff(row)), None)
         if form is None:
             raise DataError(f"{source}, row {number}: no verdicts of {', '.join(FORMS)}; columns found: {', '.join(map(str, row))}")

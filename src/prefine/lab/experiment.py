@@ -6,6 +6,7 @@ product's own trainers, loaders and run directory.
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -14,17 +15,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefine.evaluation.generate import Answer, generate
+from prefine.audit.audit import audit
+from prefine.evaluation.answers import Answered
+from prefine.evaluation.engine import Answer, Sampling
+from prefine.evaluation.evaluate import Extras
+from prefine.evaluation.evaluate import evaluate as evaluate_sides
+from prefine.evaluation.generate import generate
 from prefine.evaluation.interval import Interval, mean_interval
-from prefine.evaluation.judge import Comparison, ExactJudge
-from prefine.evaluation.verdict import Skill, Verdict, decide
-from prefine.lab.language import MAX_REPLY_TOKENS, Fact, corpus_reply, gold, split_facts, split_tickets
+from prefine.evaluation.judge import ByScore, FunctionScorer
+from prefine.evaluation.questions import Question
+from prefine.evaluation.sides import Sides
+from prefine.evaluation.verdict import Skill, Verdict
+from prefine.lab.language import MAX_REPLY_TOKENS, Fact, Gold, corpus_reply, gold, split_facts, split_tickets
 from prefine.lab.model import build_model, build_tokenizer
 from prefine.packing.encoding import Encoder
-from prefine.packing.group import PromptGroup, as_ids
+from prefine.packing.group import PromptGroup
 from prefine.preferences.convert import PairSource
+from prefine.preferences.records import plain_text
 from prefine.runs import RunDirectory, write_json, write_jsonl
-from prefine.scoring.scorer import Scorer
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is in all."""
@@ -67,7 +75,7 @@ class Outcome:
     gold_change: Interval
     facts_held_out: tuple[float, float]
     kl_nats: float
-    length_tokens: tuple[float, float]
+    length_words: tuple[float, float]
     seconds: dict[str, float]
     samples: list[tuple[str, str, str]]
     pairs: int
@@ -150,7 +158,16 @@ def replies(
     """Sampled replies to prompts of the lab."""
     encoder = Encoder(tokenizer)
     cache = {p: encoder.prompt_ids(user(p)) for p in dict.fromkeys(prompts)}
-    return generate(model, tokenizer, [cache[p] for p in prompts], MAX_REPLY_TOKENS, temperature, seed, batch_size=512, progress=on_done)
+    sampling = Sampling(MAX_REPLY_TOKENS, temperature)
+    answers: dict[int, Answer] = {}
+    for place, answer in generate(model, tokenizer, [cache[p] for p in prompts], sampling, _seeds(seed, len(prompts)), 512):
+        answers[place] = answer
+        on_done(1)
+    return [answers[i] for i in range(len(prompts))]
+
+
+def _seeds(seed: int, count: int) -> list[int]:
+    return [seed << 32 | i for i in range(count)]
 
 
 def make_pairs(model: Any, tokenizer: Any, settings: Settings, path: Path, progress: Progress) -> int:
@@ -216,7 +233,8 @@ def run(settings: Settings, run: RunDirectory, progress: Progress = lambda stage
     with _timed(seconds, "evaluation"):
         outcome = evaluate(settings, base, tuned, tokenizer, run, progress)
     outcome.seconds, outcome.pairs = seconds, pairs
-    write_json(run.evaluation("lab") / "summary.json", outcome.verdict.summary() | {"lab": _plain(outcome)})
+    summary = run.evaluation("lab") / "summary.json"
+    write_json(summary, json.loads(summary.read_text()) | {"lab": _plain(outcome)})
     return outcome
 
 
@@ -249,7 +267,8 @@ def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, re
         disable_tqdm=True,
     )
     trainer = DPOTrainer(str(base), args=args, train_dataset=data, callbacks=[progress_callback(progress, "DPO"), RecordRun(run)])
-    run.write_data(data.summary() | {"encoding": trainer.encoder.report.summary()})
+    audited = audit([str(pairs)], data.reading, processes=1).summary()
+    run.write_data(data.summary() | {"encoding": trainer.encoder.report.summary(), "audit": audited})
     trainer.on_event = run.append_event
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -262,6 +281,7 @@ def evaluate(settings: Settings, base: Any, tuned: Any, tokenizer: Any, run: Run
     """Base against tuned on combinations neither was trained on, and the second skill before and after."""
     _, tickets = split_tickets()
     asked = [t for t in tickets for _ in range(settings.samples_per_prompt)]
+    questions = [Question(f"{i}", user(t.prompt), cluster=t.combination) for i, t in enumerate(asked)]
     facts, held_out = split_facts()
     total = 2 * (len(asked) + len(facts) + len(held_out))
     done = [0]
@@ -270,40 +290,45 @@ def evaluate(settings: Settings, base: Any, tuned: Any, tokenizer: Any, run: Run
         done[0] += count
         progress("evaluation", done[0], total)
 
-    prompts = [t.prompt for t in asked]
-    sides = [replies(m, tokenizer, prompts, settings.seed + 2 + side, 1.0, on_done) for side, m in enumerate((base, tuned))]
     right = [_facts_right(m, tokenizer, [*facts, *held_out], on_done) for m in (base, tuned)]
-    ended = {(p, a.text): a.ended for side in sides for p, a in zip(prompts, side, strict=True)}
-    judge = ExactJudge(lambda prompt, answer: gold(str(prompt), answer, ended[str(prompt), answer]).score)
-    comparisons = [Comparison(t.prompt, b.text, a.text, t.combination) for t, b, a in zip(asked, sides[0], sides[1], strict=True)]
-    wins = judge.judge(comparisons)
-    clusters = [c.cluster for c in comparisons]
     changes = [float(after) - float(before) for before, after in zip(*(r[: len(facts)] for r in right), strict=True)]
     means = [sum(r[: len(facts)]) / len(facts) for r in right]
     skill = Skill("arithmetic", means[0], means[1], mean_interval(changes))
-    verdict = decide(mean_interval(wins, clusters), [skill], "gold win rate over the base")
-    scores = [[gold(p, a.text, a.ended) for p, a in zip(prompts, side, strict=True)] for side in sides]
-    folder = run.evaluation("lab")
-    write_jsonl(
-        folder / "generations.jsonl",
-        ({"prompt": c.prompt, "base": c.base, "tuned": c.tuned, "cluster": c.cluster} for c in comparisons),
+    sides = Sides.of(tokenizer, base, tuned, ("the base", "the tuned model"))
+    gold_judge = ByScore(FunctionScorer("gold", lambda a: _gold(a).score))
+    found = evaluate_sides(
+        sides,
+        questions,
+        gold_judge,
+        run.evaluation("lab"),
+        Sampling(MAX_REPLY_TOKENS, 1.0),
+        settings.seed + 2,
+        Extras(skills=(skill,)),
+        progress=lambda stage, count, _: on_done(count) if stage == "answers" else None,
+        batch_size=512,
     )
-    write_jsonl(folder / "verdicts.jsonl", ({"tuned_wins": w, "cluster": c} for w, c in zip(wins, clusters, strict=True)))
-    differing = [i for i, c in enumerate(comparisons) if c.base != c.tuned] or [0]
+    golds = [[_gold(side) for side in c.sides] for c in found.comparisons]
+    clusters = [c.question.cluster for c in found.comparisons]
+    differing = [c for c in found.comparisons if c.base != c.tuned] or found.comparisons
     picks = random.Random(settings.seed).sample(differing, min(3, len(differing)))
+    lengths = {f["name"]: (f["base"], f["tuned"]) for f in found.summary["degeneration"]}["words"]
     return Outcome(
         settings,
-        verdict,
-        _parts(scores[0]),
-        _parts(scores[1]),
-        mean_interval([b.score - a.score for a, b in zip(*scores, strict=True)], clusters),
+        found.count.verdict,
+        _parts([g for g, _ in golds]),
+        _parts([g for _, g in golds]),
+        mean_interval([b.score - a.score for a, b in golds], clusters),
         (sum(right[0][len(facts) :]) / len(held_out), sum(right[1][len(facts) :]) / len(held_out)),
-        _kl(base, tuned, tokenizer, prompts, sides[1]),
-        (sum(len(a.ids) for a in sides[0]) / len(asked), sum(len(a.ids) for a in sides[1]) / len(asked)),
+        found.summary["drift"]["per_answer"]["estimate"],
+        lengths,
         {},
-        [(prompts[i], comparisons[i].base, comparisons[i].tuned) for i in picks],
+        [(plain_text(c.prompt), c.base[-1], c.tuned[-1]) for c in picks],
         0,
     )
+
+
+def _gold(answered: Answered) -> Gold:
+    return gold(plain_text(answered.question.prompt), answered.answers[-1], answered.ended[-1])
 
 
 def _facts_right(model: Any, tokenizer: Any, facts: list[Fact], on_done: Callable[[int], None]) -> list[bool]:
@@ -323,17 +348,6 @@ def _parts(golds: list[Any]) -> dict[str, float]:
         "garbage": sum(g.garbage for g in golds) / count,
         "ended": sum(g.ended for g in golds) / count,
     }
-
-
-def _kl(base: Any, tuned: Any, tokenizer: Any, prompts: list[str], answers: list[Answer]) -> float:
-    """KL(tuned || base) an answer, nats: the mean log-ratio over the tuned model's own samples."""
-    encoder = Encoder(tokenizer)
-    groups = [PromptGroup(encoder.prompt_ids(user(p)), (as_ids(a.ids),)) for p, a in zip(prompts, answers, strict=True)]
-    total = 0.0
-    for start in range(0, len(groups), 128):
-        part = groups[start : start + 128]
-        total += float((Scorer(tuned).completion_logps(part) - Scorer(base).completion_logps(part)).sum())
-    return total / len(groups)
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

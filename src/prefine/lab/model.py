@@ -47,7 +47,7 @@ def build_model(seed: int, hidden: int = 96, layers: int = 3) -> Any:
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=128,
+        max_position_embeddings=1024,
         tie_word_embeddings=True,
         initializer_range=0.08,  # about 1 / sqrt(hidden); with the usual 0.02 copying is not learnt in 600 steps
         pad_token_id=0,

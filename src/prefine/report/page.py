@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from html import escape
 
 STYLE = """
@@ -17,19 +19,53 @@ h2, p, td.found { overflow-wrap: anywhere; } td.fix, td.look, td.fine, td.check 
   table.findings thead { display: none; } table.findings tr { padding: .5rem 0; border-bottom: 1px solid var(--line); } }
 th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
 .fix { color: var(--fix); font-weight: 600; } .look { color: var(--look); font-weight: 600; } .fine { color: var(--fine); }
+ol.plain { list-style: none; margin: 0; padding: 0; } section table { margin: .5rem 0 1rem; }
 .soft { color: var(--soft); } .wide { overflow-x: auto; }
 figure { margin: 1rem 0; } figcaption { color: var(--soft); } svg { width: 100%; height: auto; max-width: 40rem; }
 svg rect { fill: var(--bar); } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+svg .axis { stroke: var(--line); } svg .mark { stroke: var(--soft); stroke-dasharray: 3 3; }
+svg .line { fill: none; stroke: var(--bar); stroke-width: 1.8; } svg .second { stroke: var(--look); stroke-dasharray: 6 3; }
+svg .better { fill: var(--fine); stroke: var(--fine); } svg .worse { fill: var(--fix); stroke: var(--fix); }
+svg .unsure { fill: var(--look); stroke: var(--look); }
+.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .5rem 1rem; } .curves figure { margin: 0; }
+.verdict { font-size: 1.25rem; font-weight: 600; border-left: .4rem solid var(--look); padding-left: .8rem; overflow-wrap: anywhere; }
+.verdict.better { border-color: var(--fine); } .verdict.worse, .verdict.but { border-color: var(--fix); }
+form.filter { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: end; position: sticky; top: 0; z-index: 1;
+  background: var(--paper); padding: .5rem 0; border-bottom: 1px solid var(--line); }
+form.filter[hidden] { display: none; } form.filter label { display: flex; flex-direction: column; font-size: .85rem; color: var(--soft); }
+form.filter input, form.filter select { font: inherit; color: var(--ink); background: var(--paper); border: 1px solid var(--soft);
+  border-radius: .3rem; padding: .3rem .5rem; min-width: 0; }
+:focus-visible { outline: 3px solid var(--bar); outline-offset: 2px; }
+article { border-bottom: 1px solid var(--line); padding: .6rem 0; content-visibility: auto; contain-intrinsic-size: auto 12rem; }
+article h3 { font-size: 1rem; margin: .2rem 0; } .said { white-space: pre-wrap; overflow-wrap: anywhere; margin: .2rem 0; }
+.two { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
+@media (max-width: 40rem) { .two { grid-template-columns: 1fr; gap: .3rem; } }
+.two h4 { margin: .2rem 0; font-size: .85rem; color: var(--soft); }
+mark { color: inherit; background: color-mix(in srgb, var(--look) 25%, transparent); }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: color-mix(in srgb, var(--line) 35%, transparent); padding: .6rem; }
 """
 
 
-def page(title: str, body: str) -> str:
-    """A whole page; ``body`` is HTML whose texts are escaped already."""
+def page(title: str, body: str, script: str = "") -> str:
+    """A whole page; ``body`` is HTML whose texts are escaped already.
+
+    No script runs but ``script``, which the page's policy knows by its hash: a model's words that got
+    through as markup would still not run, and nothing is fetched.
+    """
+    allowed = f"script-src '{_sha256(script)}'; " if script else ""
+    policy = f"default-src 'none'; {allowed}style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n"
+        + (f"<script>{script}</script>" if script else "")
+        + "</body></html>\n"
     )
+
+
+def _sha256(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def histogram(name: str, edges: list[int], counts: list[int]) -> str:

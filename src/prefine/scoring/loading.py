@@ -37,12 +37,12 @@ def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoTokenizer
 
-    _check_exists(model, ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json"))
+    check_exists(model, ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json"))
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{model}: no tokenizer could be loaded ({_first_line(error)}); save one there with tokenizer.save_pretrained"
+            f"{model}: no tokenizer could be loaded ({first_line(error)}); save one there with tokenizer.save_pretrained"
         ) from error
     if getattr(tokenizer, "vocab_size", 0) in (0, None):
         raise ModelError(f"{model}: its tokenizer is empty; save the real one there with tokenizer.save_pretrained")
@@ -86,7 +86,7 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM
 
-    _check_exists(model)
+    check_exists(model)
     if four_bit:
         kwargs["quantization_config"] = four_bit_config(dtype)
     try:
@@ -96,7 +96,7 @@ def load_model(
             return AutoPeftModelForCausalLM.from_pretrained(model, dtype=dtype, is_trainable=True, **kwargs)
         return AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{model}: could not be loaded as a causal language model: {_first_line(error)}") from error
+        raise ModelError(f"{model}: could not be loaded as a causal language model: {first_line(error)}") from error
 
 
 def four_bit_config(dtype: torch.dtype) -> Any:
@@ -121,10 +121,15 @@ def add_adapter(model: Any, peft_config: Any, gradient_checkpointing: bool = Fal
     try:
         return get_peft_model(model, peft_config)
     except ValueError as error:
-        raise ConfigError(f"the adapter does not fit the model: {_first_line(error)}") from error
+        raise ConfigError(f"the adapter does not fit the model: {first_line(error)}") from error
 
 
-def _check_exists(model: str, needed: tuple[str, ...] = ("config.json", "adapter_config.json")) -> None:
+def check_exists(model: str, needed: tuple[str, ...] = ("config.json", "adapter_config.json")) -> None:
+    """Refuse a path that is no model folder; what looks like a Hub id passes.
+
+    Raises:
+        MissingFile, ModelError: nothing there, or none of the files ``needed``.
+    """
     path = Path(model).expanduser()
     if path.exists():
         if path.is_dir() and not any((path / n).exists() for n in needed):
@@ -133,5 +138,6 @@ def _check_exists(model: str, needed: tuple[str, ...] = ("config.json", "adapter
         raise MissingFile(f"{model}: no such model folder")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error."""
     return str(error).strip().split("\n")[0][:300]

@@ -49,6 +49,14 @@ class Reference:
         else:
             self.scorer = Scorer(freeze(copy.deepcopy(policy.unwrapped)), policy.layout)
 
+    @classmethod
+    def adapter_off(cls, policy: Scorer) -> Reference:
+        """The bare base under a trained adapter, in the same weights: what a finished run is compared with."""
+        out = cls.__new__(cls)
+        out.policy = out.scorer = policy
+        out.adapter = None
+        return out
+
     @property
     def is_policy(self) -> bool:
         """Whether the reference is the policy's own weights with the adapter off."""

@@ -1,0 +1,134 @@
+"""``prefine compare RUN RUN ...``: several runs side by side: what they were told, how they were judged, who beats whom."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefine.cli.options import help_text, options_of, parse
+from prefine.errors import ConfigError, printable
+from prefine.runs import RunDirectory, write_json
+
+ABOUT = (
+    "Shows runs side by side: settings that differ, win rates over the base, skills, drift; and paired differences on the prompts "
+    "that both were judged on by the same judge."
+)
+IGNORED = {"output_dir"}
+
+
+@dataclass
+class CompareOptions:
+    """Options of ``prefine compare``."""
+
+    runs: list[str] | None = field(default=None, metadata={"help": "Run directories (also as the first words)."})
+    evaluation: str | None = field(default=None, metadata={"help": "Which evaluation to compare by. Unset: the first that all have."})
+    output: str | None = field(default=None, metadata={"help": "File for the numbers as JSON."})
+
+
+def main(argv: list[str]) -> int:
+    """Compare and print."""
+    options = options_of(CompareOptions, "options")
+    if not argv or "--help" in argv or "-h" in argv:
+        print(help_text("compare RUN RUN ...", ABOUT, options))
+        return 0
+    rest: list[str] = []
+    given = CompareOptions(**parse(argv, options, rest=rest))
+    names = [*rest, *(given.runs or [])]
+    if len(names) < 2:
+        raise ConfigError("compare needs at least two RUNs: the --output-dirs of training runs")
+    if len(set(names)) < len(names):
+        raise ConfigError("compare: a run is named twice")
+    runs = [RunDirectory.open(name) for name in names]
+    from prefine.report.run_page import evaluations
+
+    found = [{e.name: e.summary for e in evaluations(run.path / "eval")} for run in runs]
+    chosen = _chosen(given.evaluation, names, found)
+    summaries = [f[chosen] for f in found]
+    _settings(runs)
+    _table(names, summaries, chosen)
+    differences = [_difference(a, b, chosen) for a, b in itertools.combinations(runs, 2)]
+    for d in differences:
+        print(printable(d["sentence"]))
+    if given.output:
+        write_json(Path(given.output), {"evaluation": chosen, "runs": dict(zip(names, summaries, strict=True)), "differences": differences})
+    return 0
+
+
+def _chosen(asked: str | None, names: list[str], found: list[dict[str, Any]]) -> str:
+    unjudged = [n for n, f in zip(names, found, strict=True) if not f]
+    if unjudged:
+        raise ConfigError(f"{unjudged[0]}: not judged yet; run prefine eval {unjudged[0]}")
+    common = [name for name in found[0] if all(name in f for f in found)]
+    if asked is not None and asked not in common:
+        raise ConfigError(f"--evaluation {asked}: not all runs have it; all have: {', '.join(common) or 'none'}")
+    if not common:
+        have = "; ".join(f"{n}: {', '.join(f)}" for n, f in zip(names, found, strict=True))
+        raise ConfigError(f"the runs have no evaluation in common ({have}); judge them alike with prefine eval --name")
+    return asked or common[0]
+
+
+def _settings(runs: list[RunDirectory]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    configs = [run.config() for run in runs]
+    keys = sorted({k for c in configs for k in c} - IGNORED)
+    differing = [k for k in keys if any(c.get(k) != configs[0].get(k) for c in configs)]
+    if not differing:
+        print("the runs were told the same")
+        return
+    table = Table(title="settings that differ")
+    for name in ("", *(str(r.path) for r in runs)):
+        table.add_column(printable(name), overflow="fold")
+    for key in differing:
+        table.add_row(key, *(Text(printable("" if c.get(key) is None else str(c[key]))) for c in configs))
+    Console().print(table)
+
+
+def _table(names: list[str], summaries: list[Mapping[str, Any]], chosen: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from prefine.report.run_page import rate
+
+    table = Table(title=f"evaluation {chosen}")
+    for name in ("", *names):
+        table.add_column(printable(name), overflow="fold")
+    rows: list[tuple[str, list[str]]] = [
+        ("win rate over its base", [rate(s["win_rate"]) for s in summaries]),
+        ("verdict", [str(s["outcome"]) for s in summaries]),
+        ("at equal length", [rate(s.get("length_only_win_rate")) for s in summaries]),
+    ]
+    for label, key in (("KL, nats a token", "per_token"), ("KL, nats an answer", "per_answer")):
+        rows.append((label, [f"{s['drift'][key]['estimate']:.3g}" if s.get("drift") else "" for s in summaries]))
+    skills = dict.fromkeys(k["name"] for s in summaries for k in s.get("skills") or ())
+    for skill in skills:
+        of = [next((k for k in s["skills"] if k["name"] == skill), None) for s in summaries]
+        rows.append((skill, [f"{100 * k['before']:.1f} to {100 * k['after']:.1f} %" if k else "" for k in of]))
+    for label, cells in rows:
+        if any(cells):
+            table.add_row(Text(printable(label)), *(Text(printable(c)) for c in cells))
+    Console().print(table)
+
+
+def _difference(first: RunDirectory, second: RunDirectory, name: str) -> dict[str, Any]:
+    """The second run's win rate less the first's, prompt by prompt."""
+    from prefine.evaluation.interval import paired_difference
+    from prefine.evaluation.verdict_files import match, read_verdicts
+
+    files = [read_verdicts(str(run.path / "eval" / name / "verdicts.jsonl")) for run in (first, second)]
+    before, after, clusters, unmatched = match(files[0].judged, files[1].judged)
+    who = f"{second.path} against {first.path}"
+    if not before:
+        return {"runs": [str(first.path), str(second.path)], "sentence": f"{who}: judged on no prompt in common"}
+    change = paired_difference(after, before, clusters)
+    sentence = (
+        f"{who}: {100 * change.estimate:+.2f} points [{100 * change.low:+.2f}, {100 * change.high:+.2f}] "
+        f"on {change.count} prompts that both were judged on; {unmatched} have only one"
+    )
+    return {"runs": [str(first.path), str(second.path)], **vars(change), "unmatched": unmatched, "sentence": sentence}

@@ -1,0 +1,199 @@
+"""The judges by name, and the options that say which one and how: shared by ``judge`` and ``eval``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefine.errors import ConfigError, MissingFile, nearest
+from prefine.evaluation.judge import ByScore, FakeJudge, FunctionScorer, HumanJudge, Judge, matches_reference
+from prefine.evaluation.verdict import THRESHOLDS, Thresholds
+from prefine.evaluation.verdict_files import read_verdicts
+from prefine.preferences.records import plain_text
+
+T = TypeVar("T")
+MODES = ("pairwise", "single", "logprob")
+REQUIRED = ("better", "not worse")
+
+
+@dataclass
+class JudgeChoice:
+    """Who judges."""
+
+    judge: str | None = field(
+        default=None,
+        metadata={"help": "openai (any compatible server), reward-model, python, exact (reference answers), human, or fake (for tests)."},
+    )
+    judge_model: str | None = field(default=None, metadata={"help": "openai: the judging model's name on the server."})
+    server: str | None = field(default=None, metadata={"help": "openai: the server, as http://127.0.0.1:8000/v1. Unset: OpenAI's own."})
+    key_variable: str = field(default="OPENAI_API_KEY", metadata={"help": "openai: environment variable that holds the key."})
+    mode: str = field(default="pairwise", metadata={"help": "openai: pairwise (both orders), single (1 to 10), logprob (AlpacaEval 2's)."})
+    judge_prompt: str | None = field(
+        default=None, metadata={"help": "openai: file with your own words: {question}, {answer_a}, {answer_b} (or {answer}), {reference}."}
+    )
+    structured: bool = field(default=True, metadata={"help": "openai: ask for JSON by a schema; left out by itself where refused."})
+    concurrency: int = field(default=8, metadata={"help": "openai: most requests under way."})
+    timeout: float = field(default=120.0, metadata={"help": "openai: seconds until a request is tried again."})
+    retries: int = field(default=6, metadata={"help": "openai: how often a failed request is tried again, waiting longer each time."})
+    reward_model: list[str] | None = field(
+        default=None, metadata={"help": "reward-model: folder or Hub id of a one-label classifier; several make an ensemble."}
+    )
+    aggregate: str = field(default="mean", metadata={"help": "reward-model: several as mean, min, or mean-std."})
+    function: str | None = field(default=None, metadata={"help": "python: module:name of a function (prompt, answer) -> number."})
+    human: str | None = field(
+        default=None, metadata={"help": "Verdicts that people gave, in any form that is counted: the judge, or what it is compared with."}
+    )
+
+
+@dataclass
+class Gates:
+    """What counts as better, and what the exit code demands."""
+
+    works: float = field(default=THRESHOLDS.works, metadata={"help": "Win rate from which training works."})
+    even: float = field(default=THRESHOLDS.even, metadata={"help": "Win rate that the interval must clear."})
+    allowed: float = field(default=THRESHOLDS.allowed, metadata={"help": "Loss of a skill that counts as no worse: 0.01 is one point."})
+    require: str | None = field(default=None, metadata={"help": "Exit with 1 unless the verdict is: better, or 'not worse'."})
+
+    def thresholds(self) -> Thresholds:
+        """The three numbers.
+
+        Raises:
+            ConfigError: out of range, or an unknown demand.
+        """
+        if self.require is not None and self.require not in REQUIRED:
+            raise ConfigError(f"--require is {self.require!r}; expected {' or '.join(map(repr, REQUIRED))}")
+        if not 0 <= self.even <= self.works <= 1:
+            raise ConfigError(f"--even {self.even} and --works {self.works}: expected 0 <= even <= works <= 1")
+        if not 0 <= self.allowed < 1:
+            raise ConfigError(f"--allowed is {self.allowed}; expected a rate, as 0.01 for one point")
+        return Thresholds(self.works, self.even, self.allowed)
+
+    def exit_code(self, outcomes: set[str]) -> int:
+        """0, or 1 where the demand is not met: ``better, but`` is not ``better``, and is worse in something."""
+        failed = {None: False, "better": outcomes != {"better"}, "not worse": bool(outcomes & {"worse", "better, but"})}
+        return int(failed[self.require])
+
+
+def _openai(choice: JudgeChoice) -> Judge:
+    from prefine.evaluation.chat_client import ChatClient, ReplyCache
+    from prefine.evaluation.server_judge import Asker, LogprobJudge, PairJudge, RatingScorer
+    from prefine.packing.encoded import cache_folder
+
+    if not choice.judge_model:
+        raise ConfigError("--judge openai needs --judge-model: the model's name on the server")
+    if choice.mode not in MODES:
+        raise ConfigError(f"--mode is {choice.mode!r}; expected one of {', '.join(MODES)}{nearest(choice.mode, MODES)}")
+    template = None
+    if choice.judge_prompt:
+        if not Path(choice.judge_prompt).is_file():
+            raise MissingFile(f"--judge-prompt {choice.judge_prompt}: no such file")
+        template = Path(choice.judge_prompt).read_text(encoding="utf-8")
+        needed = ("{answer}",) if choice.mode == "single" else ("{answer_a}", "{answer_b}")
+        if not all(n in template for n in needed):
+            raise ConfigError(f"--judge-prompt {choice.judge_prompt}: expected {' and '.join(needed)} in it for --mode {choice.mode}")
+    client = ChatClient(choice.judge_model, choice.server, choice.key_variable, choice.concurrency, choice.timeout, choice.retries)
+    asker = Asker(client, ReplyCache(cache_folder() / "judge.sqlite"))
+    if choice.mode == "single":
+        return ByScore(RatingScorer(asker, choice.structured, template))
+    return LogprobJudge(asker, template) if choice.mode == "logprob" else PairJudge(asker, choice.structured, template)
+
+
+def _reward_model(choice: JudgeChoice) -> Judge:
+    from prefine.evaluation.reward_scorer import Ensemble, RewardModel
+
+    if not choice.reward_model:
+        raise ConfigError("--judge reward-model needs --reward-model: a folder or Hub id")
+    models = [RewardModel(m) for m in choice.reward_model]
+    return ByScore(models[0] if len(models) == 1 else Ensemble(models, choice.aggregate))
+
+
+def _python(choice: JudgeChoice) -> Judge:
+    function = load_function(choice.function)
+    return ByScore(FunctionScorer(choice.function or "", lambda a: function(plain_text(a.question.asked(a.answers[:-1])), a.answers[-1])))
+
+
+def load_function(name: str | None) -> Callable[[str, str], float]:
+    """The function ``module:name``; modules of the working folder are found too.
+
+    Raises:
+        ConfigError: not of that form, not there, or not callable.
+    """
+    module, colon, attribute = (name or "").partition(":")
+    if not module or not colon or not attribute:
+        raise ConfigError("--judge python needs --function module:name, as in rewards:score")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"--function {name}: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"--function {name}: not a function")
+    return found  # type: ignore[no-any-return]
+
+
+def _human(choice: JudgeChoice) -> Judge:
+    if not choice.human:
+        raise ConfigError("--judge human needs --human: a file of verdicts that people gave")
+    given: dict[str, list[float]] = {}
+    for j in read_verdicts(choice.human).judged:
+        given.setdefault(j.item, []).append(j.win)
+    return HumanJudge(given)
+
+
+def _exact(choice: JudgeChoice) -> Judge:
+    return ByScore(FunctionScorer("exact", matches_reference))
+
+
+JUDGES: Mapping[str, Callable[[JudgeChoice], Judge]] = {
+    "openai": _openai,
+    "reward-model": _reward_model,
+    "python": _python,
+    "exact": _exact,
+    "human": _human,
+    "fake": lambda choice: FakeJudge(),
+}
+
+
+def build_judge(choice: JudgeChoice) -> Judge | None:
+    """The judge that was chosen; None where none was.
+
+    Raises:
+        ConfigError: an unknown name, or something it needs is missing.
+    """
+    if choice.judge is None:
+        given = next((n for n in ("judge_model", "server", "reward_model", "function") if getattr(choice, n) is not None), None)
+        if given:
+            raise ConfigError(f"--{given.replace('_', '-')} would be ignored without --judge")
+        return None
+    if choice.judge not in JUDGES:
+        raise ConfigError(f"--judge is {choice.judge!r}; expected one of {', '.join(JUDGES)}{nearest(choice.judge, JUDGES)}")
+    return JUDGES[choice.judge](choice)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars, one a stage, with what is left; called with a stage, how much more is done, and how much there is."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, transient=True) as bars:
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.advance(tasks[stage], done)
+
+        yield advance
+
+
+def pick(kind: type[T], given: Mapping[str, Any]) -> T:
+    """One option class's instance from what was given for several."""
+    return kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})  # type: ignore[arg-type]

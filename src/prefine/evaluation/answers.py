@@ -1,0 +1,232 @@
+"""Answers on disk: our own, AlpacaEval's ``model_outputs.json``, MT-Bench's ``model_answer``; and writing them, resumably."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefine.errors import ConfigError, DataError
+from prefine.evaluation.engine import Answer, Engine, Failure, Request, Sampling
+from prefine.evaluation.questions import Question, user_turn
+from prefine.preferences.records import plain_text
+from prefine.preferences.source import read_rows
+from prefine.runs import append_json, read_jsonl, write_jsonl
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question with one model's answers, one a turn.
+
+    Attributes:
+        ended, num_tokens: one a turn; empty where the file does not tell.
+    """
+
+    question: Question
+    answers: tuple[str, ...]
+    ended: tuple[bool, ...] = ()
+    num_tokens: tuple[int, ...] = ()
+
+    @property
+    def match_key(self) -> str:
+        """What names the question in another file: its words, or its id where a file has no words."""
+        asked = plain_text(self.question.prompt)
+        return "\n".join((asked, *self.question.later_turns)) if asked else self.question.key
+
+
+@dataclass
+class AnswerFile:
+    """One model's answers; ``failures`` are rows without one."""
+
+    source: str
+    model: str
+    answered: list[Answered] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+def _own(row: Row) -> Answered:
+    prompt = row["prompt"]
+    question = Question(
+        str(row["key"]),
+        prompt if isinstance(prompt, str) else tuple(prompt),
+        tuple(row.get("later_turns") or ()),
+        str(row.get("category") or ""),
+        str(row.get("cluster") or row["key"]),
+        tuple(row.get("references") or ()),
+    )
+    if row.get("failure"):
+        return Answered(question, ())
+    return Answered(question, tuple(map(str, row["answers"])), tuple(row.get("ended") or ()), tuple(row.get("num_tokens") or ()))
+
+
+def _alpaca(row: Row) -> Answered:
+    text = str(row["instruction"])
+    question = Question(text, user_turn(text), category=str(row.get("dataset") or ""), cluster=text)
+    return Answered(question, () if row["output"] is None else (str(row["output"]),))
+
+
+def _mt_bench(row: Row) -> Answered:
+    turns = row["choices"][0]["turns"]
+    if not isinstance(turns, list):
+        raise TypeError("choices[0].turns is not a list")
+    key = str(row["question_id"])
+    return Answered(Question(key, "", ("",) * (len(turns) - 1), cluster=key), tuple(map(str, turns)))
+
+
+FORMS: dict[str, tuple[set[str], str, Callable[[Row], Answered]]] = {
+    "prefine": ({"key", "prompt", "model"}, "model", _own),
+    "alpaca_eval": ({"instruction", "output"}, "generator", _alpaca),
+    "mt-bench": ({"question_id", "choices"}, "model_id", _mt_bench),
+}
+"""A form's telling columns, the one that names the model, and its reader."""
+
+
+def is_answers(row: Row) -> bool:
+    """Whether a row is an answer of one of :data:`FORMS`."""
+    return any(columns <= row.keys() for columns, _, _ in FORMS.values())
+
+
+def read_answers(source: str, questions: Sequence[Question] | None = None) -> AnswerFile:
+    """Read a model's answers.
+
+    Args:
+        questions: supply prompts, categories and references by id or words, where the file has none.
+
+    Raises:
+        DataError: a row of none of :data:`FORMS`, two models in a file, no answers, or a question answered twice.
+    """
+    asked = {q.key: q for q in questions or ()} | {plain_text(q.prompt): q for q in questions or ()}
+    out: AnswerFile | None = None
+    seen: set[str] = set()
+    for number, row in read_rows(source):
+        form = next(((name, read) for columns, name, read in FORMS.values() if columns <= row.keys()), None)
+        if form is None:
+            raise DataError(f"{source}, row {number}: no answer of {', '.join(FORMS)}; columns found: {', '.join(map(str, row))}")
+        try:
+            answered = form[1](row)
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise DataError(f"{source}, row {number}: not a readable answer ({type(error).__name__}: {error})") from error
+        model = str(row.get(form[0]) or Path(source).stem)
+        out = out or AnswerFile(source, model)
+        if model != out.model:
+            raise DataError(f"{source}, row {number}: an answer of {model}, earlier rows of {out.model}; give one file a model")
+        known = asked.get(answered.question.key) or asked.get(plain_text(answered.question.prompt))
+        if known is not None:
+            answered = Answered(known, answered.answers, answered.ended, answered.num_tokens)
+        if answered.match_key in seen:
+            raise DataError(f"{source}, row {number}: a question that an earlier row has answered; give one answer a question")
+        seen.add(answered.match_key)
+        if answered.answers:
+            out.answered.append(answered)
+        else:
+            out.failures.append(answered.question.key)
+    if out is None or not out.answered:
+        raise DataError(f"{source}: no row has an answer")
+    return out
+
+
+def answer_row(answered: Answered, model: str, failure: str = "") -> dict[str, Any]:
+    """One line of our own form."""
+    q = answered.question
+    row: dict[str, Any] = {"key": q.key, "model": model, "prompt": q.prompt if isinstance(q.prompt, str) else list(q.prompt)}
+    for name in ("later_turns", "category", "cluster", "references"):
+        value = getattr(q, name)
+        if value and value != q.key:
+            row[name] = list(value) if isinstance(value, tuple) else value
+    row |= {"answers": list(answered.answers), "ended": list(answered.ended), "num_tokens": list(answered.num_tokens)}
+    return row | ({"failure": failure} if failure else {})
+
+
+def answer_questions(
+    engine: Engine,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    seed: int,
+    output: Path,
+    model: str,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[list[Answered], dict[str, str]]:
+    """Answer all turns of all questions into a file; returns the answered, and failures by key.
+
+    Each turn is kept in ``OUTPUT.part`` as it comes, so that a killed command goes on where it was;
+    failures are tried again. When all is done the part becomes the output, in the questions' order.
+
+    Args:
+        progress: called with the number of turns just done, those found on disk included.
+
+    Raises:
+        ConfigError: the file on disk was made with another model, other settings or other questions.
+    """
+    settings = _settings_key(engine, questions, sampling, seed, model)
+    part = _Part(output, settings)
+    progress(sum(len(t) for t in part.turns.values()))
+    failures: dict[str, str] = {}
+    for turn in range(max((1 + len(q.later_turns) for q in questions), default=0)):
+        open_ones = [q for q in questions if turn <= len(q.later_turns) and q.key not in failures and turn not in part.turns[q.key]]
+        requests = [Request(q.asked(part.texts(q, turn)), q.seed(seed, turn), q.tools) for q in open_ones]
+        for place, answer in engine.answers(requests, sampling) if requests else ():
+            if isinstance(answer, Failure):
+                failures[open_ones[place].key] = answer.reason
+            else:
+                part.add(open_ones[place].key, turn, answer)
+            progress(1)
+    done = [part.answered(q) for q in questions]
+    rows = (answer_row(a, model, failures.get(a.question.key, "")) | {"settings": settings} for a in done)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(output, rows)
+    part.path.unlink(missing_ok=True)
+    return [a for a in done if a.question.key not in failures], failures
+
+
+class _Part:
+    """Turns answered so far: from the finished file of an earlier run, and from the part of a killed one."""
+
+    def __init__(self, output: Path, settings: str) -> None:
+        self.path = output.with_name(output.name + ".part")
+        self.settings = settings
+        self.turns: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for row in self._rows(output):
+            for turn, text in enumerate(row["answers"]):
+                self.turns[row["key"]][turn] = {"text": text, "ended": row["ended"][turn], "num_tokens": row["num_tokens"][turn]}
+        kept = list(self._rows(self.path))
+        for row in kept:
+            self.turns[row["key"]][row["turn"]] = row
+        if kept:
+            write_jsonl(self.path, kept)  # without the broken line a killed writer left, which the next one would join
+
+    def _rows(self, path: Path) -> Iterator[dict[str, Any]]:
+        for row in read_jsonl(path) if path.exists() else ():
+            if row.get("settings") != self.settings:
+                raise ConfigError(
+                    f"{path}: holds answers of another model, other settings or other questions; give another output, or delete it"
+                )
+            yield row
+
+    def add(self, key: str, turn: int, answer: Answer) -> None:
+        """Keep an answer."""
+        row = {"key": key, "turn": turn, "text": answer.text, "ended": answer.ended, "num_tokens": answer.num_tokens}
+        self.turns[key][turn] = row
+        append_json(self.path, row | {"settings": self.settings})
+
+    def texts(self, question: Question, turns: int) -> list[str]:
+        """Answers before a turn."""
+        return [self.turns[question.key][t]["text"] for t in range(turns)]
+
+    def answered(self, question: Question) -> Answered:
+        """All of a question's turns that are there."""
+        turns = [self.turns[question.key][t] for t in sorted(self.turns[question.key])]
+        texts, ended, tokens = (tuple(t[name] for t in turns) for name in ("text", "ended", "num_tokens"))
+        return Answered(question, texts, ended, tokens)
+
+
+def _settings_key(engine: Engine, questions: Sequence[Question], sampling: Sampling, seed: int, model: str) -> str:
+    asked = [(q.key, plain_text(q.prompt), q.later_turns) for q in questions]
+    whole = json.dumps([engine.name, model, vars(sampling), seed, asked], sort_keys=True)
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:16]

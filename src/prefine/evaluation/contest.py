@@ -1,0 +1,99 @@
+"""Two models' answers before a judge: votes to files, and what the answers themselves tell. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefine.errors import DataError
+from prefine.evaluation.degeneration import Finding, Text, compare_texts
+from prefine.evaluation.interval import mean_interval
+from prefine.evaluation.judge import Comparison, Judge, Vote, verdict_row
+from prefine.evaluation.verdict_files import VerdictFile, verdicts_of
+from prefine.preferences.records import plain_text
+from prefine.runs import write_jsonl
+
+Models = tuple[str, str]
+
+
+def hold(
+    comparisons: Sequence[Comparison],
+    judge: Judge,
+    models: Models,
+    folder: Path,
+    progress: Callable[[int], None] = lambda done: None,
+) -> VerdictFile:
+    """Judge all comparisons; write ``generations.jsonl`` and ``verdicts.jsonl`` into the folder.
+
+    Raises:
+        DataError: nothing to compare, or not one verdict, with the judge's reasons.
+    """
+    if not comparisons:
+        raise DataError("the two have no answered question in common: nothing to compare")
+    votes: list[list[Vote]] = [[] for _ in comparisons]
+    for place, vote in judge.judge(comparisons):
+        votes[place].append(vote)
+        progress(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(folder / "generations.jsonl", map(generation_row, comparisons))
+    rows = [
+        verdict_row(c, v, models, judge.name)
+        for c, given in zip(comparisons, votes, strict=True)
+        for v in sorted(given, key=lambda v: v.order)
+    ]
+    write_jsonl(folder / "verdicts.jsonl", rows)
+    if all(row["tuned_wins"] is None for row in rows):
+        reasons = dict.fromkeys(str(row.get("failure") or "no verdict") for row in rows)
+        raise DataError(f"judge {judge.name} gave no verdict at all: {'; '.join(list(reasons)[:3])}")
+    return verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl"))
+
+
+def generation_row(c: Comparison) -> dict[str, Any]:
+    """A line of ``generations.jsonl``: both answers to what was asked."""
+    prompt = c.prompt
+    row: dict[str, Any] = {
+        "key": c.question.key,
+        "cluster": c.question.cluster or c.question.key,
+        "prompt": prompt if isinstance(prompt, str) else list(prompt),
+        "base": c.base[-1],
+        "tuned": c.tuned[-1],
+    }
+    if c.question.category:
+        row["category"] = c.question.category
+    if c.ended != (None, None):
+        row["ended"] = list(c.ended)
+    return row | ({"turn": c.turn} if c.question.later_turns else {})
+
+
+def findings_of(comparisons: Sequence[Comparison]) -> list[Finding]:
+    """Signs of degeneration, tuned against base."""
+    prompts = [plain_text(c.prompt) for c in comparisons]
+    sides = [
+        [Text(p, answer[-1], c.ended[side]) for p, c, answer in zip(prompts, comparisons, answers, strict=True)]
+        for side, answers in enumerate(([c.base for c in comparisons], [c.tuned for c in comparisons]))
+    ]
+    return compare_texts(sides[0], sides[1], [c.question.cluster or c.question.key for c in comparisons])
+
+
+def harms_of(findings: Sequence[Finding]) -> list[str]:
+    """What surely got worse, in words."""
+    return [f"{f.name} went from {f.base:.3g} to {f.tuned:.3g}" for f in findings if f.broken]
+
+
+def mean_ratings(rows: Sequence[Mapping[str, Any]], models: Models) -> dict[str, dict[str, Any]]:
+    """Mean scores with intervals from verdict rows that have them: model -> (``all``, each category, each turn) -> interval."""
+    scored = [r for r in rows if r.get("scores")]
+    out: dict[str, dict[str, Any]] = {}
+    for side, model in enumerate(models) if scored else ():
+        parts: dict[str, list[Mapping[str, Any]]] = {"all": scored}
+        for row in scored:
+            for name in (row.get("category"), f"turn {row['turn']}" if "turn" in row else None):
+                if name:
+                    parts.setdefault(name, []).append(row)
+        out[model] = {
+            name: asdict(mean_interval([r["scores"][side] for r in part], [str(r["cluster"]) for r in part]))
+            for name, part in parts.items()
+        }
+    return out

@@ -1,0 +1,239 @@
+"""What goes wrong with answers when training goes wrong, told as the tuned model's difference from its base. No torch.
+
+Each sign is a number for one answer, or a number for a whole set of them; both are compared prompt by
+prompt with an interval. What is left out: anything that needs a model to read the answers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefine.evaluation.interval import Interval, bootstrap, mean_interval
+
+WORD = re.compile(r"\w+|[^\w\s]")
+NGRAM = 4
+
+
+@functools.lru_cache(maxsize=65_536)
+def words(text: str) -> tuple[str, ...]:
+    """Words and punctuation marks, lower case; in scripts without spaces, characters."""
+    lowered = text.lower()
+    found = WORD.findall(lowered)
+    unspaced = len(lowered) > 40 and len(lowered) > 20 * max(1, len(found))
+    return tuple(lowered.replace(" ", "")) if unspaced else tuple(found)
+
+
+def _ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    return list(zip(*(tokens[i:] for i in range(n)), strict=False))
+
+
+def repeated_ngrams(text: str) -> float:
+    """Share of an answer's 4-grams that it has said before (1 - distinct/all), as "seq-rep-4" of arXiv 1908.04319."""
+    grams = _ngrams(words(text), NGRAM)
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def ends_in_loop(text: str) -> bool:
+    """Whether the answer's end is one piece said three times or more, filling at least twelve words or half of it."""
+    tokens = words(text)
+    for period in range(1, min(40, len(tokens) // 3) + 1):
+        count = 1
+        last = tokens[-period:]
+        while tokens[-(count + 1) * period : -count * period] == last:
+            count += 1
+        if count >= 3 and count * period >= min(12, max(3, math.ceil(len(tokens) / 2))):
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class Text:
+    """An answer as far as these signs look at it; ``ended`` None where nobody knows."""
+
+    prompt: str
+    answer: str
+    ended: bool | None = None
+    num_tokens: int | None = None
+
+
+def _language(text: str) -> str:
+    import py3langid
+
+    return str(py3langid.classify(text)[0])
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One thing that is measured of an answer.
+
+    Attributes:
+        bad: +1 where more of it is worse, 0 where neither way is.
+        alarm: how much more of it is called broken, when surely more.
+    """
+
+    name: str
+    about: str
+    measure: Callable[[Text], float | None]
+    bad: int
+    alarm: float
+
+
+SIGNS = (
+    Sign("empty", "share of answers without a word", lambda t: float(not t.answer.strip()), 1, 0.02),
+    Sign(
+        "not ended",
+        "share of answers cut at the limit, without an end token",
+        lambda t: None if t.ended is None else float(not t.ended),
+        1,
+        0.05,
+    ),
+    Sign("loop", "share of answers that end in a loop", lambda t: float(ends_in_loop(t.answer)), 1, 0.02),
+    Sign("repetition", "share of an answer's 4-grams that are repeats", lambda t: repeated_ngrams(t.answer), 1, 0.05),
+    Sign("other language", "share of long answers in another language than their prompt", lambda t: _drifted(t), 1, 0.02),
+    Sign("words", "mean length of an answer in words", lambda t: float(len(words(t.answer))), 0, math.inf),
+)
+LEAST_LETTERS = 80
+"""A guess of the language of less text than this is not to be relied on."""
+
+
+def _drifted(text: Text) -> float | None:
+    letters = [sum(c.isalpha() for c in part) for part in (text.prompt, text.answer)]
+    if letters[1] < LEAST_LETTERS or letters[0] < LEAST_LETTERS // 2:
+        return None
+    return float(_language(text.answer) != _language(text.prompt))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sign's value for base and tuned, and the paired change.
+
+    Attributes:
+        broken: the change is for the worse, beyond the alarm, and surely not chance.
+    """
+
+    name: str
+    about: str
+    base: float
+    tuned: float
+    change: Interval
+    broken: bool
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def compare_texts(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequence[str]) -> list[Finding]:
+    """All signs of two models' answers to the same prompts, in the same order; a sign that no answer tells is left out."""
+    out = []
+    for sign in SIGNS:
+        values = [(sign.measure(b), sign.measure(t), c) for b, t, c in zip(base, tuned, clusters, strict=True)]
+        known = [(b, t, c) for b, t, c in values if b is not None and t is not None]
+        if not known:
+            continue
+        b, t, c = zip(*known, strict=True)
+        change = mean_interval(np.subtract(t, b), c)
+        broken = bool(sign.bad) and change.low > 0 and change.estimate > sign.alarm
+        out.append(Finding(sign.name, sign.about, float(np.mean(b)), float(np.mean(t)), change, broken))
+    return [*out, *_sets(base, tuned, clusters)]
+
+
+def _sets(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequence[str]) -> list[Finding]:
+    names = {c: i for i, c in enumerate(dict.fromkeys(clusters))}
+    owner = np.array([names[c] for c in clusters])
+    members = [np.flatnonzero(owner == i) for i in range(len(names))]
+    tokens = [[words(t.answer) for t in side] for side in (base, tuned)]
+    out = []
+    for kind in SETS:
+        of_base, of_tuned = (kind.prepare(side) for side in tokens)
+
+        def change(picks: NDArray[np.int64], a: Any = of_base, b: Any = of_tuned, kind: SetSign = kind) -> NDArray[np.float64]:
+            rows = [np.concatenate([members[i] for i in row]) for row in picks[:10]]  # a count of all words each: 200 in all
+            return np.array([kind.value(b, r) - kind.value(a, r) for r in rows])
+
+        everything = np.arange(len(base))
+        before, after = kind.value(of_base, everything), kind.value(of_tuned, everything)
+        low, high = bootstrap(change, len(names))
+        broken = (after - before) * kind.bad > kind.alarm and (low > 0 if kind.bad > 0 else high < 0)
+        out.append(Finding(kind.name, kind.about, before, after, Interval(after - before, low, high, len(base), len(names)), broken))
+    return out
+
+
+@dataclass(frozen=True)
+class SetSign:
+    """One thing that is measured of all answers together.
+
+    Attributes:
+        prepare: once a side; value: of some of the answers, by place.
+        bad: the sign of a change for the worse.
+    """
+
+    name: str
+    about: str
+    prepare: Callable[[Sequence[Sequence[str]]], Any]
+    value: Callable[[Any, NDArray[np.int64]], float]
+    bad: int
+    alarm: float
+
+
+def _gram_table(n: int, side: Sequence[Sequence[str]]) -> list[NDArray[np.int64]]:
+    known: dict[tuple[str, ...], int] = {}
+    return [np.array([known.setdefault(g, len(known)) for g in _ngrams(tokens, n)], dtype=np.int64) for tokens in side]
+
+
+def _counts(table: list[NDArray[np.int64]], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    picked = [table[i] for i in places]
+    return np.bincount(np.concatenate(picked)) if sum(map(len, picked)) else np.zeros(1, np.int64)
+
+
+def _distinct(table: list[NDArray[np.int64]], places: NDArray[np.int64]) -> float:
+    counts = _counts(table, places)
+    return float((counts > 0).sum() / max(1, counts.sum()))
+
+
+def _entropy(table: list[NDArray[np.int64]], places: NDArray[np.int64]) -> float:
+    counts = _counts(table, places)
+    shares = counts[counts > 0] / max(1, counts.sum())
+    return float(-(shares * np.log2(shares)).sum()) if len(shares) else 0.0
+
+
+def _bags(side: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """Each answer's words as a unit vector of 1,024 hashed dimensions."""
+    import zlib
+
+    out = np.zeros((len(side), 1024))
+    for row, tokens in zip(out, side, strict=True):
+        for word, count in Counter(tokens).items():
+            row[zlib.crc32(word.encode("utf-8", "surrogatepass")) % 1024] += 1 + math.log(count)
+    norms = np.linalg.norm(out, axis=1, keepdims=True)
+    unit: NDArray[np.float64] = out / np.where(norms > 0, norms, 1)
+    return unit
+
+
+def _similarity(bags: NDArray[np.float64], places: NDArray[np.int64]) -> float:
+    """Mean cosine of two different answers: |sum|^2 is the sum over all pairs, an answer's own included."""
+    here = np.zeros(len(bags))
+    here[places] = 1
+    count = here.sum()
+    if count < 2:
+        return 0.0
+    total, own = float(((here @ bags) ** 2).sum()), float(here @ (bags**2).sum(1))
+    return float((total - own) / (count * (count - 1)))
+
+
+SETS = (
+    SetSign(
+        "distinct-2", "distinct word pairs over all word pairs (arXiv 1510.03055)", functools.partial(_gram_table, 2), _distinct, -1, 0.2
+    ),
+    SetSign("vocabulary entropy", "entropy of the words used, bits", functools.partial(_gram_table, 1), _entropy, -1, 2.0),
+    SetSign("self-similarity", "mean cosine of the words of answers to different prompts", _bags, _similarity, 1, 0.2),
+)

@@ -1,0 +1,68 @@
+"""What writes answers: one protocol, so that a model in memory, vLLM and a server are told apart nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from prefine.errors import ConfigError
+from prefine.preferences.records import PromptText
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: 0 for greedy.
+        top_p: nucleus (arXiv 1904.09751); 1 for all of the distribution.
+    """
+
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; expected at least 1")
+        if self.temperature < 0:
+            raise ConfigError(f"temperature is {self.temperature}; expected 0 for greedy, or above")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p is {self.top_p}; expected above 0, at most 1")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: a prompt, the functions it offers, and the seed of this answer alone."""
+
+    prompt: PromptText
+    seed: int = 0
+    tools: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: its text, its tokens' number and ids (with the end token; a server tells none), and whether it ended."""
+
+    text: str
+    ids: list[int]
+    ended: bool
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request that got no answer, and why."""
+
+    reason: str
+
+
+class Engine(Protocol):
+    """Writes answers."""
+
+    name: str
+
+    def answers(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Answer | Failure]]:
+        """Each request's place with its answer, as they come."""
+        ...

@@ -1,0 +1,96 @@
+"""Skills by lm-eval's tasks, base against tuned, item by item. lm-eval is an optional extra; tasks may be local YAML files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefine.errors import ConfigError, nearest
+from prefine.evaluation.interval import mean_interval
+from prefine.evaluation.verdict import Skill
+
+METRICS = ("acc_norm", "acc", "exact_match", "em", "pass@1", "f1")
+"""What a task is judged by, where it reports several: the first of these, else its first number of 0 to 1."""
+
+
+def mcnemar(before: Sequence[float], after: Sequence[float]) -> float:
+    """Exact two-sided p-value that as many items went from right to wrong as from wrong to right (McNemar 1947)."""
+    from scipy.stats import binomtest
+
+    lost = sum(b > a for b, a in zip(before, after, strict=True))
+    won = sum(b < a for b, a in zip(before, after, strict=True))
+    return float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0
+
+
+def paired_skill(name: str, before: Mapping[Any, float], after: Mapping[Any, float], allowed: float) -> Skill:
+    """A skill from scores of the same items, 0 to 1."""
+    items = [i for i in before if i in after]
+    b, a = [before[i] for i in items], [after[i] for i in items]
+    change = mean_interval([y - x for x, y in zip(b, a, strict=True)])
+    return Skill(name, sum(b) / len(b), sum(a) / len(a), change, allowed, mcnemar(b, a))
+
+
+def evaluate_tasks(
+    model: Any, tokenizer: Any, tasks: Sequence[str], include_path: str | None, limit: int | None = None, batch_size: int = 8
+) -> dict[str, dict[Any, float]]:
+    """Scores of each task's items by a model in memory: task -> item -> score, 0 to 1.
+
+    Args:
+        tasks: names of lm-eval's, or paths of ``.yaml`` files.
+        include_path: a folder with tasks of one's own.
+        limit: most items a task.
+
+    Raises:
+        ConfigError: lm-eval is not installed, a task is not known, or reports no score of 0 to 1.
+    """
+    try:
+        from lm_eval import simple_evaluate
+        from lm_eval.models.huggingface import HFLM
+        from lm_eval.tasks import TaskManager
+    except ImportError as error:
+        raise ConfigError("--tasks needs lm-eval: pip install 'prefine[lm-eval]'") from error
+    manager = TaskManager(include_path=include_path)
+    unknown = [t for t in tasks if not t.endswith((".yaml", ".yml")) and t not in manager.all_tasks]
+    if unknown:
+        raise ConfigError(f"--tasks {unknown[0]}: lm-eval knows no such task{nearest(unknown[0], manager.all_tasks)}")
+    missing = [t for t in tasks if t.endswith((".yaml", ".yml")) and not Path(t).is_file()]
+    if missing:
+        raise ConfigError(f"--tasks {missing[0]}: no such file")
+    wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=str(next(model.parameters()).device))
+    found = simple_evaluate(
+        wrapped,
+        tasks=list(tasks),
+        limit=limit,
+        bootstrap_iters=0,
+        log_samples=True,
+        task_manager=manager,
+        apply_chat_template=getattr(tokenizer, "chat_template", None) is not None,
+    )
+    assert found is not None
+    return {name: _scores(name, samples) for name, samples in found["samples"].items()}
+
+
+def _scores(task: str, samples: Sequence[Mapping[str, Any]]) -> dict[Any, float]:
+    first_filter = samples[0].get("filter") if samples else None
+    rows = [s for s in samples if s.get("filter") == first_filter]
+    offered = [k for k in (rows[0].get("metrics") or ()) if isinstance(rows[0].get(k), int | float)] if rows else []
+    metric = next((m for m in METRICS if m in offered), next(iter(offered), None))
+    if metric is None or not all(0 <= float(r[metric]) <= 1 for r in rows):
+        raise ConfigError(f"task {task}: reports no score of 0 to 1 an item; found {', '.join(offered) or 'none'}")
+    return {r["doc_id"]: float(r[metric]) for r in rows}
+
+
+@contextlib.contextmanager
+def quiet() -> Any:
+    """Keep lm-eval's own printing and progress off the terminal."""
+    level = logging.getLogger("lm_eval").level
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.getLogger("lm_eval").setLevel(level)

@@ -1,0 +1,156 @@
+"""Scorers with weights: a reward model, several of them, and DPO's own implicit reward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from prefine.errors import ConfigError, ModelError
+from prefine.evaluation.answers import Answered
+from prefine.evaluation.judge import Score, Scorer
+from prefine.packing.budget import TokenBudget
+from prefine.packing.encoding import Encoder
+from prefine.packing.group import PromptGroup
+from prefine.preferences.records import PromptText
+from prefine.scoring.loading import check_exists, first_line, load_tokenizer
+from prefine.scoring.reference import Reference
+from prefine.scoring.scorer import Scorer as LogpScorer
+
+
+class RewardModel:
+    """A sequence classifier with one label, with its own tokenizer and template.
+
+    Args:
+        model: a folder or Hub id, as ``AutoModelForSequenceClassification`` loads it.
+
+    Raises:
+        ModelError: not loadable, or it has other than one label.
+    """
+
+    def __init__(self, model: str, batch_size: int = 16, trust_remote_code: bool = False) -> None:
+        from transformers import AutoConfig, AutoModelForSequenceClassification
+
+        check_exists(model)
+        try:
+            config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+            if config.num_labels != 1:
+                raise ModelError(f"{model}: a classifier of {config.num_labels} labels; a reward model has one (num_labels=1)")
+            self.model: Any = AutoModelForSequenceClassification.from_pretrained(
+                model, dtype=torch.float32, trust_remote_code=trust_remote_code
+            )
+        except ModelError:
+            raise
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{model}: could not be loaded as a reward model: {first_line(error)}") from error
+        self.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        self.name = model
+        self.encoder = Encoder(load_tokenizer(model, trust_remote_code))
+        self.batch_size = batch_size
+
+    def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
+        """The classifier's logit, batched by length."""
+        ids = [_ids(self.encoder, a) for a in answered]
+        yield from ((place, Score(None, failure="prompt or answer has no tokens")) for place, row in enumerate(ids) if not row)
+        order = sorted((i for i, row in enumerate(ids) if row), key=lambda i: len(ids[i]))
+        for start in range(0, len(order), self.batch_size):
+            places = order[start : start + self.batch_size]
+            for place, value in zip(places, self._logits([ids[i] for i in places]), strict=True):
+                yield place, Score(value) if value == value else Score(None, failure="the reward is not a number")
+
+    @torch.no_grad()
+    def _logits(self, rows: list[list[int]]) -> list[float]:
+        # A classifier reads the last token that is not the pad token, so the pad must be one that no row ends in.
+        used = {row[-1] for row in rows}
+        pad = next(t for t in range(len(used) + 1) if t not in used)
+        self.model.config.get_text_config().pad_token_id = pad
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), pad)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        device = self.model.device
+        out = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+        return [float(x) for x in out[:, 0].float().cpu()]
+
+
+def _ids(encoder: Encoder, answered: Answered) -> list[int]:
+    group = _group(encoder, answered)
+    return [] if group is None else [*group.prompt_ids.tolist(), *group.completion_ids[0].tolist()]
+
+
+def _group(encoder: Encoder, answered: Answered) -> PromptGroup | None:
+    prompt: PromptText = answered.question.asked(answered.answers[:-1])
+    return encoder.encode(prompt, [answered.answers[-1]], tools=answered.question.tools)
+
+
+AGGREGATES = ("mean", "min", "mean-std")
+
+
+class Ensemble:
+    """Several scorers as one; each one's scores are standardised first, since rewards have no common scale.
+
+    Args:
+        aggregate: ``mean``, ``min`` (the most pessimistic), or ``mean-std`` (the mean less one standard deviation).
+    """
+
+    def __init__(self, scorers: Sequence[Scorer], aggregate: str = "mean") -> None:
+        if aggregate not in AGGREGATES:
+            raise ConfigError(f"aggregate is {aggregate!r}; expected one of {', '.join(AGGREGATES)}")
+        self.scorers = scorers
+        self.aggregate = aggregate
+        self.name = f"{aggregate} of {len(scorers)}: " + ", ".join(s.name for s in scorers)
+
+    def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
+        """All at the end; an answer that any scorer fails on is a failure."""
+        table = np.full((len(self.scorers), len(answered)), np.nan)
+        failures: dict[int, str] = {}
+        for row, scorer in enumerate(self.scorers):
+            for place, score in scorer.score(answered):
+                if score.value is None:
+                    failures.setdefault(place, score.failure)
+                else:
+                    table[row, place] = score.value
+        usable = [i for i in range(len(answered)) if i not in failures]
+        yield from ((place, Score(None, failure=reason)) for place, reason in failures.items())
+        if not usable:
+            return
+        scores = table[:, usable]
+        spread = scores.std(1, keepdims=True)
+        standard = (scores - scores.mean(1, keepdims=True)) / np.where(spread > 0, spread, 1)
+        values = {"mean": standard.mean(0), "min": standard.min(0), "mean-std": standard.mean(0) - standard.std(0)}[self.aggregate]
+        yield from ((place, Score(float(v))) for place, v in zip(usable, values, strict=True))
+
+
+class ImplicitReward:
+    """DPO's own reward, beta log pi(y|x) / pi_ref(y|x) (arXiv 2305.18290, equation 5); in nats, beta left out."""
+
+    name = "implicit"
+
+    def __init__(self, policy: LogpScorer, reference: Reference, encoder: Encoder, budget: TokenBudget) -> None:
+        self.policy = policy
+        self.reference = reference
+        self.encoder = encoder
+        self.budget = budget
+
+    def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
+        """Log-ratios, pack by pack."""
+        groups, places = [], []
+        for place, one in enumerate(answered):
+            group = _group(self.encoder, one)
+            if group is None:
+                yield place, Score(None, failure="prompt or answer has no tokens")
+            else:
+                groups.append(group)
+                places.append(place)
+        at = 0
+        for part in self.budget.split(groups, self.policy.shares):
+            tuned = self.policy.completion_logps(part)
+            with self.reference.active():
+                base = self.reference.scorer.completion_logps(part)
+            for value in (tuned - base).tolist():
+                yield places[at], Score(value)
+                at += 1

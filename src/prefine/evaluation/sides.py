@@ -1,0 +1,104 @@
+"""A finished run's two models, base and tuned, in one set of weights where the tuned one is an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prefine.errors import ModelError
+from prefine.evaluation.answers import Answered
+from prefine.evaluation.generate import TransformersEngine
+from prefine.packing.budget import TokenBudget
+from prefine.packing.encoding import Encoder
+from prefine.packing.group import PromptGroup, as_ids
+from prefine.runs import RunDirectory
+from prefine.scoring.loading import load_model, load_tokenizer, pick_dtype
+from prefine.scoring.proof import prove_layout
+from prefine.scoring.reference import Reference
+from prefine.scoring.scorer import Scorer
+
+
+@dataclass
+class Sides:
+    """Base and tuned.
+
+    Attributes:
+        policy: the tuned model; reference: the base.
+        names: what to call base and tuned.
+    """
+
+    tokenizer: Any
+    policy: Scorer
+    reference: Reference
+    names: tuple[str, str]
+
+    @classmethod
+    def of(cls, tokenizer: Any, base: Any, tuned: Any, names: tuple[str, str] = ("base", "tuned")) -> Sides:
+        """Two whole models in memory."""
+        policy = Scorer(tuned, prove_layout(tuned).layout)
+        return cls(tokenizer, policy, Reference(policy, base), names)
+
+    @classmethod
+    def load(cls, run: RunDirectory, dtype: str = "auto") -> Sides:
+        """Those of a run.
+
+        Raises:
+            ModelError: the run has no model yet, or its config names no base.
+        """
+        base = run.config().get("model")
+        if not base:
+            raise ModelError(f"{run.path}: its config.yaml names no model that training started from")
+        if not run.model.exists():
+            raise ModelError(f"{run.path}: no model there yet; let training finish, or go on with --resume")
+        precision, _ = pick_dtype(dtype)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        tokenizer = load_tokenizer(str(run.model))
+        tuned = load_model(str(run.model), precision).to(device)
+        policy = Scorer(tuned, prove_layout(tuned).layout)
+        names = (str(base), str(run.path))
+        if hasattr(tuned, "peft_config") and not (Path(base) / "adapter_config.json").exists():
+            return cls(tokenizer, policy, Reference.adapter_off(policy), names)
+        return cls(tokenizer, policy, Reference(policy, load_model(str(base), precision).to(device)), names)
+
+    @property
+    def budget(self) -> TokenBudget:
+        """How many tokens a forward pass holds."""
+        return TokenBudget.of("auto", next(self.policy.unwrapped.parameters()).device.type)
+
+    @contextmanager
+    def model(self, tuned: bool) -> Iterator[Any]:
+        """One side's model, while the block lasts."""
+        if tuned:
+            yield self.policy.unwrapped
+        else:
+            with self.reference.active():
+                yield self.reference.scorer.unwrapped
+
+    @contextmanager
+    def engine(self, tuned: bool, batch_size: int = 32) -> Iterator[TransformersEngine]:
+        """One side as an engine, while the block lasts."""
+        with self.model(tuned) as model:
+            yield TransformersEngine(model, self.tokenizer, batch_size)
+
+    def groups(self, answered: Sequence[Answered]) -> list[PromptGroup]:
+        """Each answer's last turn as it was sampled: without an end token where it was cut.
+
+        The text is tokenised again, so that answers from a file can be scored; where a tokenizer would have
+        split a sampled text otherwise, it is that split which is scored.
+        """
+        encoder = Encoder(self.tokenizer)
+        out = []
+        for a in answered:
+            group = encoder.encode(a.question.asked(a.answers[:-1]), [a.answers[-1]], tools=a.question.tools)
+            if group is None:
+                continue
+            ids = group.completion_ids[0]
+            if a.ended and not a.ended[-1] and len(ids) > 1 and int(ids[-1]) == self.tokenizer.eos_token_id:
+                group = PromptGroup(group.prompt_ids, (as_ids(ids[:-1]),), group.index)
+            out.append(group)
+        return out

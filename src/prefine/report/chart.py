@@ -1,0 +1,112 @@
+"""Charts as inline SVG: win rates with their intervals, and curves over steps. Each says in words what it shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from prefine.errors import printable
+
+CLASSES = {"better": "better", "worse": "worse", "better, but": "worse", "not shown": "unsure"}
+
+
+def interval_chart(rows: Sequence[tuple[str, Mapping[str, float], str]], even: float = 0.5, works: float = 0.55) -> str:
+    """Rates with their intervals on a line from 0 to 100 %, the thresholds marked.
+
+    Args:
+        rows: a label, an interval (``estimate``, ``low``, ``high``) and an outcome each.
+    """
+    width, left, step = 400, 6, 22
+    height = 22 + step * len(rows)
+
+    def x(rate: float) -> float:
+        return left + (width - 2 * left) * rate
+
+    parts = [f'<line class="axis" x1="{x(0)}" x2="{x(1)}" y1="{height - 16}" y2="{height - 16}"></line>']
+    for rate, anchor in ((0.0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1.0, "end")):
+        parts.append(f'<text x="{x(rate):.0f}" y="{height - 4}" text-anchor="{anchor}">{100 * rate:.0f} %</text>')
+    for rate in (even, works):
+        parts.append(f'<line class="mark" x1="{x(rate):.1f}" x2="{x(rate):.1f}" y1="2" y2="{height - 16}"></line>')
+    told = []
+    for i, (label, found, outcome) in enumerate(rows):
+        y, kind = 12 + step * i, CLASSES.get(outcome, "unsure")
+        told.append(f"{label}: {100 * found['estimate']:.1f} % [{100 * found['low']:.1f}, {100 * found['high']:.1f}], {outcome}")
+        parts.append(
+            f'<line class="{kind}" stroke-width="3" x1="{x(found["low"]):.1f}" x2="{x(found["high"]):.1f}" y1="{y}" y2="{y}"></line>'
+        )
+        parts.append(f'<circle class="{kind}" cx="{x(found["estimate"]):.1f}" cy="{y}" r="4"></circle>')
+    shown = "".join(f"<li>{escape(printable(line))}</li>" for line in told)
+    about = escape(printable("; ".join(told)))
+    caption = f"From above; 95 % intervals. Dashed: {100 * even:g} %, even, and {100 * works:g} %, from where training works."
+    return (
+        f'<figure><ol class="plain">{shown}</ol>'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{about}">{"".join(parts)}</svg>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """One or two curves over steps, with the ends of both axes; values that are not finite leave gaps.
+
+    Args:
+        series: a name and its (step, value) points.
+    """
+    kept = {name: [(s, v) for s, v in points if math.isfinite(v)] for name, points in series.items()}
+    kept = {name: points for name, points in kept.items() if points}
+    if not kept:
+        return ""
+    width, height, foot, left = 320, 150, 18, 52
+    steps = [s for points in kept.values() for s, _ in points]
+    values = [v for points in kept.values() for _, v in points]
+    (first, last), (low, high) = (min(steps), max(steps)), (min(values), max(values))
+
+    def place(step: float, value: float) -> str:
+        across = (step - first) / (last - first) if last > first else 0.5
+        up = (value - low) / (high - low) if high > low else 0.5
+        return f"{left + across * (width - left):.1f},{(height - foot - 6) * (1 - up) + 3:.1f}"
+
+    lines = []
+    for i, points in enumerate(kept.values()):
+        kind = "line second" if i else "line"
+        if len(points) == 1:
+            cx, cy = place(*points[0]).split(",")
+            lines.append(f'<circle class="unsure" cx="{cx}" cy="{cy}" r="3"></circle>')
+        lines.append(f'<polyline class="{kind}" points="{" ".join(place(s, v) for s, v in points)}"></polyline>')
+    texts = (
+        f'<text x="0" y="12">{high:.3g}</text><text x="0" y="{height - foot - 4}">{low:.3g}</text>'
+        f'<text x="{left}" y="{height - 4}">step {first:g}</text><text x="{width}" y="{height - 4}" text-anchor="end">{last:g}</text>'
+    )
+    ends = "; ".join(f"{name} from {points[0][1]:.4g} to {points[-1][1]:.4g}" for name, points in kept.items())
+    legend = "" if len(kept) == 1 else f' <span class="soft">(solid {escape(next(iter(kept)))}, dashed {escape(list(kept)[1])})</span>'
+    return (
+        f'<figure><figcaption>{escape(title)}{legend}</figcaption><svg viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(title)}: {escape(ends)}">{"".join(lines)}{texts}</svg></figure>'
+    )
+
+
+CURVES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("loss", ("loss", "eval_loss")),
+    ("reward margin", ("rewards/margins", "eval_rewards/margins")),
+    ("log-probs, nats an answer", ("logps/chosen", "logps/rejected")),
+    ("rewards", ("rewards/chosen", "rewards/rejected")),
+    ("share of pairs with the chosen ahead", ("rewards/accuracies", "eval_rewards/accuracies")),
+    ("KL to the reference, nats", ("kl", "retention/kl")),
+    ("retention loss", ("retention/loss",)),
+    ("entropy, nats a token", ("entropy",)),
+    ("gradient norm", ("grad_norm",)),
+    ("learning rate", ("learning_rate",)),
+    ("tokens a second", ("tokens_per_second",)),
+)
+
+
+def training_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """All curves that the logged steps have."""
+    logged = [m for m in metrics if "step" in m and ("loss" in m or any(str(k).startswith("eval_") for k in m))]
+    charts = []
+    for title, names in CURVES:
+        series = {n: [(float(m["step"]), float(m[n])) for m in logged if isinstance(m.get(n), int | float)] for n in names}
+        charts.append(line_chart(title, {n: points for n, points in series.items() if points}))
+    drawn = [c for c in charts if c]
+    return f'<section><h2>Training</h2><div class="curves">{"".join(drawn)}</div></section>' if drawn else ""

@@ -1,0 +1,79 @@
+"""The saved model's card: data, settings, verdict with its interval, in the Hub's metadata form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefine.errors import printable
+from prefine.runs import RunDirectory, write_text
+
+SETTINGS = (
+    *("loss_type", "beta", "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "max_length"),
+    *("lora_r", "lora_alpha", "load_in_4bit", "retain", "retain_weight", "seed"),
+)
+
+
+def model_card(run: RunDirectory, whole: bool = False) -> str:
+    """The card's text, metadata first; ``whole``: of the merged model, not of the adapter."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    from prefine.report.run_page import evaluations, rate
+
+    config = run.config()
+    found = evaluations(run.path / "eval")
+    base = str(config.get("model") or "")
+    sources = config.get("data") or []
+    sources = sources if isinstance(sources, list) else [sources]
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type="held-out-prompts",
+            dataset_name="held-out prompts of the training data",
+            metric_type="win_rate",
+            metric_name=f"win rate over the base, judge {e.summary.get('judge', e.name)}, 95 % interval "
+            f"[{100 * e.summary['win_rate']['low']:.1f}, {100 * e.summary['win_rate']['high']:.1f}] %",
+            metric_value=round(100 * e.summary["win_rate"]["estimate"], 2),
+        )
+        for e in found
+    ]
+    method = str(config.get("command") or "dpo")
+    data = ModelCardData(
+        base_model=base if base.count("/") == 1 and not Path(base).exists() else None,
+        datasets=[s for s in sources if isinstance(s, str) and s.count("/") == 1 and not Path(s).exists()] or None,
+        library_name="peft" if not whole and (run.model / "adapter_config.json").exists() else "transformers",
+        tags=["prefine", method],
+        model_name=run.path.name,
+        eval_results=results or None,
+    )
+    verdict = found[0].summary["sentence"] if found else "Not judged yet."
+    rows = "".join(f"| {name} | {_cell(config[name])} |\n" for name in SETTINGS if config.get(name) is not None)
+    skills = [
+        f"- {s['name']}: {100 * s['before']:.1f} % before, {100 * s['after']:.1f} % after ({s['state']})"
+        for s in (found[0].summary["skills"] if found else ())
+    ]
+    evals = [f"- {e.name}: {rate(e.summary['win_rate'])}, {e.summary['outcome']}" for e in found]
+    counted = run.data()
+    pairs = f"{counted['pairs']:,} pairs of {counted['rows']:,} rows from " if {"pairs", "rows"} <= counted.keys() else ""
+    parts = [
+        f"---\n{data.to_yaml()}\n---\n",
+        f"# {_cell(run.path.name)}\n",
+        f"{_cell(base) or 'A model'} aligned with preferences by Prefine.\n",
+        f"## Verdict\n\n{_cell(verdict)}\n",
+        "\n".join([*evals, *skills]) + "\n" if evals or skills else "",
+        f"## Data\n\n{pairs}{', '.join(_cell(s) for s in sources) or 'the offline laboratory'}\n",
+        f"## Settings\n\n| setting | value |\n| --- | --- |\n{rows}" if rows else "",
+    ]
+    return "\n".join(p for p in parts if p)
+
+
+def write_model_card(run: RunDirectory) -> None:
+    """Write ``model/README.md``; nothing where there is no model yet."""
+    if run.model.is_dir():
+        write_text(run.model / "README.md", model_card(run))
+
+
+def _cell(value: Any) -> str:
+    """Text that cannot leave its place in Markdown."""
+    text = printable(str(value)).replace("\n", " ")
+    return "".join("\\" + c if c in "\\`*_[]<>|" else c for c in text)

@@ -1,0 +1,233 @@
+"""A run directory to one HTML file: verdict first, then why, then everything behind it. Reads files only; no torch."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from prefine.audit.check import CHECKS
+from prefine.report.answers_section import SCRIPT, Shown, answers_section, join
+from prefine.report.audit_section import audit_section
+from prefine.report.chart import interval_chart, training_curves
+from prefine.report.page import histogram, page
+from prefine.runs import RunDirectory, read_jsonl, write_json, write_text
+
+Summary = Mapping[str, Any]
+
+
+@dataclass
+class EvaluationFiles:
+    """One evaluation of a run as it lies on disk."""
+
+    name: str
+    summary: Summary
+    answers: list[Shown] = field(default_factory=list)
+
+
+def evaluations(folder: Path) -> list[EvaluationFiles]:
+    """Evaluations under ``eval/``, the headline first: an asked judge before DPO's own reward, the newest before older."""
+    found = []
+    for path in sorted(folder.glob("*/summary.json"), key=lambda p: -p.stat().st_mtime):
+        summary = json.loads(path.read_text())
+        if "win_rate" in summary:
+            rows = [
+                list(read_jsonl(path.with_name(n))) if path.with_name(n).exists() else [] for n in ("generations.jsonl", "verdicts.jsonl")
+            ]
+            found.append(EvaluationFiles(path.parent.name, summary, join(rows[0], rows[1])))
+    return sorted(found, key=lambda e: e.summary.get("judge") == "implicit")
+
+
+def run_page(run: RunDirectory) -> str:
+    """The page."""
+    found = evaluations(run.path / "eval")
+    data = run.data()
+    parts = [
+        f"<header><h1>{escape(run.path.name)}</h1>{headline(found)}</header>",
+        *(evaluation_section(e) for e in found),
+        training_curves(run.metrics()),
+        _events(run),
+        audit_section(data["audit"], {c.name: (c.why, c.fix) for c in CHECKS.values()}) if "audit" in data else "",
+        _repeat(run),
+        *(answers_section(e.name, e.answers, _models(e.summary)) for e in found[:1]),
+    ]
+    return page(f"Prefine: {run.path.name}", "\n".join(filter(None, parts)), SCRIPT)
+
+
+def write_report(run: RunDirectory) -> Path:
+    """Write ``report.html``, ``summary.json`` and the model card; returns the page's path."""
+    from prefine.report.model_card import write_model_card
+
+    path = run.path / "report.html"
+    write_text(path, run_page(run))
+    found = evaluations(run.path / "eval")
+    first = found[0].summary if found else {}
+    kept = {k: first.get(k) for k in ("outcome", "sentence", "win_rate", "judge", "skills", "harms")}
+    write_json(run.path / "summary.json", kept | {"evaluations": {e.name: e.summary["sentence"] for e in found}})
+    write_model_card(run)
+    return path
+
+
+def headline(found: Sequence[EvaluationFiles]) -> str:
+    """The verdict's sentence, and all win rates as a picture."""
+    if not found:
+        return '<p class="verdict">Not judged yet: prefine eval judges a finished run.</p>'
+    first = found[0].summary
+    outcome = str(first["outcome"])
+    kind = {"better": "better", "worse": "worse", "better, but": "but"}.get(outcome, "unsure")
+    rows = [(f"{e.name} ({e.summary.get('judge', e.name)})", e.summary["win_rate"], str(e.summary["outcome"])) for e in found]
+    return f'<p class="verdict {kind}">{escape(str(first["sentence"]))}</p>{interval_chart(rows)}'
+
+
+def evaluation_section(e: EvaluationFiles) -> str:
+    """One evaluation's numbers."""
+    s = e.summary
+    tables = [_counts(s), _skills(s), _degeneration(s), _drift(s), _categories(s), _ratings(s)]
+    lengths = _length_rows(e.answers)
+    return f"<section><h2>Evaluation: {escape(e.name)}</h2>{''.join(filter(None, tables))}{lengths}</section>"
+
+
+def _models(summary: Summary) -> tuple[str, str]:
+    base, tuned = summary.get("models") or ("base", "tuned")
+    return str(base), str(tuned)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is words and whose others are numbers; cells are text and get escaped."""
+    if not rows:
+        return ""
+    top = "".join(f'<th scope="col"{"" if i == 0 else " class=number"}>{escape(h)}</th>' for i, h in enumerate(head))
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{"" if i == 0 else "number"}">{escape(c)}</td>' for i, c in enumerate(row)) + "</tr>" for row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def rate(interval: Mapping[str, float] | None) -> str:
+    """``62.5 % [57.1, 68.0]``."""
+    return "" if not interval else f"{100 * interval['estimate']:.1f} % [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]"
+
+
+def _plain(interval: Mapping[str, float]) -> str:
+    return f"{interval['estimate']:+.3g} [{interval['low']:+.3g}, {interval['high']:+.3g}]"
+
+
+QUALITY = {
+    "flips": "verdicts that flip with the order",
+    "first_wins": "verdicts won by the answer shown first",
+    "longer_wins": "verdicts won by the longer answer",
+}
+
+
+def _counts(s: Summary) -> str:
+    rows = [
+        ["win rate", rate(s["win_rate"])],
+        ["wins, losses, draws", f"{s.get('wins', '')}, {s.get('losses', '')}, {s.get('draws', '')}"],
+        ["judge's failures", str(s.get("failures", 0))],
+        ["sign test", f"p = {s['p_value']:.2g}" if "p_value" in s else ""],
+        ["win rate at equal length (length alone)", rate(s.get("length_only_win_rate"))],
+        *([words, rate((s.get("judge_quality") or {}).get(key))] for key, words in QUALITY.items()),
+    ]
+    agreed = s.get("agreement")
+    if agreed:
+        rows += [["judge agrees with people", rate(agreed["same"])], ["Cohen's kappa with people", _plain(agreed["kappa"])]]
+    return table(["", f"judge: {s.get('judge', '')}"], [r for r in rows if r[1]])
+
+
+def _skills(s: Summary) -> str:
+    rows = [
+        [k["name"], f"{100 * k['before']:.1f} %", f"{100 * k['after']:.1f} %", rate(k["change"]).replace(" %", ""), k.get("state", "")]
+        for k in s.get("skills") or ()
+    ]
+    rows += [
+        [f"perplexity of {p['source']}", f"{p['before']:.4g}", f"{p['after']:.4g}", f"log {_plain(p['change'])}", ""]
+        for p in s.get("perplexity") or ()
+    ]
+    return table(["skill", "base", "tuned", "change, points", "no worse?"], rows)
+
+
+def _degeneration(s: Summary) -> str:
+    rows = [
+        [f["name"], f"{f['base']:.3g}", f"{f['tuned']:.3g}", _plain(f["change"]), "broken" if f["broken"] else ""]
+        for f in s.get("degeneration") or ()
+    ]
+    about = "".join(f"<li>{escape(f['name'])}: {escape(f['about'])}</li>" for f in s.get("degeneration") or ())
+    more = f"<details><summary>what these are</summary><ul>{about}</ul></details>" if about else ""
+    return table(["degeneration", "base", "tuned", "change", ""], rows) + more
+
+
+def _drift(s: Summary) -> str:
+    rows = []
+    if s.get("drift"):
+        rows += [
+            ["KL to the base, nats a token", _plain(s["drift"]["per_token"])],
+            ["KL to the base, nats an answer", _plain(s["drift"]["per_answer"])],
+        ]
+    pairs = s.get("held_out_pairs") or {}
+    for name in ("chosen", "rejected"):
+        if name in pairs:
+            p = pairs[name]
+            rows.append([f"log-prob of held-out {name}, nats", f"{p['before']:.1f} to {p['after']:.1f}; {_plain(p['change'])}"])
+    return table(["drift", "estimate with interval"], rows)
+
+
+def _categories(s: Summary) -> str:
+    return table(["category", "win rate"], [[name, rate(i)] for name, i in (s.get("categories") or {}).items()])
+
+
+def _ratings(s: Summary) -> str:
+    ratings = s.get("ratings") or {}
+    if not ratings:
+        return ""
+    names = list(next(iter(ratings.values())))
+    cells = [
+        [name, *(f"{side[name]['estimate']:.2f} [{side[name]['low']:.2f}, {side[name]['high']:.2f}]" for side in ratings.values())]
+        for name in names
+    ]
+    return table(["mean score", *ratings], cells)
+
+
+def _length_rows(answers: Sequence[Shown]) -> str:
+    """Lengths of both sides' answers, as pictures."""
+    if not answers:
+        return ""
+    sides = [[len(str(a.row[side]).split()) for a in answers] for side in ("base", "tuned")]
+    edges = [1]
+    while edges[-1] <= max(1, *map(max, sides)):
+        edges.append(max(edges[-1] + 1, round(edges[-1] * 1.3)))
+    charts = []
+    for name, lengths in zip(("base: words an answer", "tuned: words an answer"), sides, strict=True):
+        counts = [sum(lo <= max(1, n) < hi for n in lengths) for lo, hi in itertools.pairwise(edges)]
+        charts.append(histogram(name, edges, counts))
+    return f'<div class="curves">{"".join(charts)}</div>'
+
+
+def _events(run: RunDirectory) -> str:
+    path = run.path / "events.jsonl"
+    events = list(read_jsonl(path)) if path.exists() else []
+    if not events:
+        return ""
+    counted: dict[str, int] = {}
+    for e in events:
+        counted[str(e.get("event"))] = counted.get(str(e.get("event")), 0) + 1
+    lines = "".join(f"<li>{escape(json.dumps(e, ensure_ascii=False, default=str))}</li>" for e in events[:50])
+    told = ", ".join(f"{count} {name}" for name, count in counted.items())
+    more = f"<details><summary>events</summary><ul>{lines}</ul></details>"
+    return f"<section><h2>What happened on the way</h2><p>{escape(told)}</p>{more}</section>"
+
+
+def _repeat(run: RunDirectory) -> str:
+    config = run.path / "config.yaml"
+    text = config.read_text() if config.exists() else ""
+    first, _, rest = text.partition("\n")
+    environment = run.path / "environment.json"
+    versions = json.loads(environment.read_text()).get("versions", {}) if environment.exists() else {}
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"<section><h2>How to repeat it</h2><pre>{escape(first.removeprefix('# repeat: '))}</pre>"
+        f"<p class=soft>{escape(shown)}</p><details><summary>all settings</summary><pre>{escape(rest)}</pre></details></section>"
+    )
