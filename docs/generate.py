@@ -23,6 +23,8 @@ def table(options: dict[str, Option]) -> str:
 def cli() -> str:
     """The command line's reference."""
     from prefine.cli import usage
+    from prefine.cli.chat import ChatOptions
+    from prefine.cli.compare import CompareOptions
     from prefine.cli.data import usage as data_usage
     from prefine.cli.data.audit import AuditOptions
     from prefine.cli.data.convert import ConvertOptions
@@ -31,8 +33,6 @@ def cli() -> str:
     from prefine.cli.data.sample import SampleOptions
     from prefine.cli.data.show import ShowOptions
     from prefine.cli.data.split import SplitOptions
-    from prefine.cli.chat import ChatOptions
-    from prefine.cli.compare import CompareOptions
     from prefine.cli.demo import DemoOptions
     from prefine.cli.eval import EvalOptions
     from prefine.cli.generate import GenerateOptions

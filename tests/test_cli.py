@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from judge_server import serving
 from prefine.cli import main
 
 
@@ -141,20 +144,39 @@ if __name__ == "__main__":
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_readme_commands_run(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+def test_the_readme_commands_run(lab_model: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     commands = re.findall(r"^    \.venv/bin/prefine (.*)$", readme, re.MULTILINE)
-    stand_ins = {"pairs.jsonl": str(pairs_file), "Qwen/Qwen2.5-0.5B-Instruct": str(lab_model), "runs/first": str(tmp_path / "first")}
-    stand_ins |= {name: str(tmp_path / name) for name in ("clean.jsonl", "parts", "audit.html")}
+    stand_ins = {"pairs.jsonl": str(pairs_file), "Qwen/Qwen2.5-0.5B-Instruct": str(lab_model)}
+    for name in ("runs/first", "runs/second", "clean.jsonl", "parts", "audit.html", "other.txt", "sums.yaml", "prompts.txt"):
+        stand_ins[name] = str(tmp_path / Path(name).name)
+    stand_ins |= {name: str(tmp_path / name) for name in ("base.jsonl", "tuned.jsonl")}
     for name in ("annotations.json", "others.json"):
         stand_ins[name] = str(tmp_path / name)
         rows = [{"instruction": f"q{i}", "generator_1": "base", "generator_2": name, "preference": 1 + i % 2} for i in range(20)]
         (tmp_path / name).write_text(json.dumps(rows))
-    assert len(commands) >= 7
-    for command in commands:
-        words = [stand_ins.get(word, word) for word in command.split()]
-        words += {"dpo": ["--max-steps", "2", "--eval-fraction", "0.2"], "eval": ["--max-new-tokens", "4"]}.get(words[0], [])
-        assert main(words) == 0, command
+    (tmp_path / "other.txt").write_text("sorry about that . restart it on the mouse . " * 120)
+    (tmp_path / "prompts.txt").write_text("my mouse drops calls\nhelp the mouse\n")
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps({"q": f"is {i} even", "label": i % 2}) + "\n" for i in range(6)))
+    (tmp_path / "sums.yaml").write_text(
+        f"task: sums\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/sums.jsonl}}}}\ntest_split: test\n"
+        'output_type: multiple_choice\ndoc_to_text: "{{q}}"\ndoc_to_choice: ["yes", "no"]\ndoc_to_target: label\n'
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO("my mouse drops calls\n"))
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    more = {
+        "dpo": ["--max-steps", "2", "--eval-fraction", "0.2"],
+        **{name: ["--max-new-tokens", "4"] for name in ("eval", "chat", "generate")},
+    }
+    with serving(lambda body: "[[A]]") as server:
+        assert len(commands) >= 16
+        for command in commands:
+            words = [stand_ins.get(word, word) for word in command.split()]
+            if words[0] == "compare":
+                shutil.copytree(tmp_path / "first", tmp_path / "second")
+            served = ["--server", server.url] if "openai" in words else []
+            # a judge that always names the first shown finds no difference, which "--require better" says by its exit code
+            assert main([*words, *more.get(words[0], []), *served]) == int("--require" in words), command
 
 
 @pytest.mark.filterwarnings("ignore")

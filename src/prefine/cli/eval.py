@@ -61,6 +61,8 @@ def main(argv: list[str]) -> int:
         raise ConfigError("eval needs a RUN: the --output-dir of a training run")
     run = RunDirectory.open(given.run)
     thresholds = gates.thresholds()
+    if choice.judge == "implicit" and choice.reward_run is None:
+        choice.judge = None  # what is judged by without one: the held-out pairs
     judge = build_judge(choice)
     if "model" not in run.config():
         raise ConfigError(f"{given.run} is not a run of prefine dpo; its config.yaml names no model")

@@ -28,7 +28,10 @@ class JudgeChoice:
 
     judge: str | None = field(
         default=None,
-        metadata={"help": "openai (any compatible server), reward-model, python, exact (reference answers), human, or fake (for tests)."},
+        metadata={
+            "help": "openai (any compatible server), reward-model, implicit (DPO's own reward), python, exact (reference answers), "
+            "human, or fake (for tests)."
+        },
     )
     judge_model: str | None = field(default=None, metadata={"help": "openai: the judging model's name on the server."})
     server: str | None = field(default=None, metadata={"help": "openai: the server, as http://127.0.0.1:8000/v1. Unset: OpenAI's own."})
@@ -44,6 +47,7 @@ class JudgeChoice:
     reward_model: list[str] | None = field(
         default=None, metadata={"help": "reward-model: folder or Hub id of a one-label classifier; several make an ensemble."}
     )
+    reward_run: str | None = field(default=None, metadata={"help": "implicit: the run whose reward judges."})
     aggregate: str = field(default="mean", metadata={"help": "reward-model: several as mean, min, or mean-std."})
     function: str | None = field(default=None, metadata={"help": "python: module:name of a function (prompt, answer) -> number."})
     human: str | None = field(
@@ -113,6 +117,18 @@ def _reward_model(choice: JudgeChoice) -> Judge:
     return ByScore(models[0] if len(models) == 1 else Ensemble(models, choice.aggregate))
 
 
+def _implicit(choice: JudgeChoice) -> Judge:
+    from prefine.evaluation.reward_scorer import ImplicitReward
+    from prefine.evaluation.sides import Sides
+    from prefine.packing.encoding import Encoder
+    from prefine.runs import RunDirectory
+
+    if not choice.reward_run:
+        raise ConfigError("--judge implicit needs --reward-run: the run whose reward judges")
+    sides = Sides.load(RunDirectory.open(choice.reward_run))
+    return ByScore(ImplicitReward(sides.policy, sides.reference, Encoder(sides.tokenizer), sides.budget))
+
+
 def _python(choice: JudgeChoice) -> Judge:
     function = load_function(choice.function)
     return ByScore(FunctionScorer(choice.function or "", lambda a: function(plain_text(a.question.asked(a.answers[:-1])), a.answers[-1])))
@@ -154,6 +170,7 @@ def _exact(choice: JudgeChoice) -> Judge:
 JUDGES: Mapping[str, Callable[[JudgeChoice], Judge]] = {
     "openai": _openai,
     "reward-model": _reward_model,
+    "implicit": _implicit,
     "python": _python,
     "exact": _exact,
     "human": _human,
@@ -168,7 +185,9 @@ def build_judge(choice: JudgeChoice) -> Judge | None:
         ConfigError: an unknown name, or something it needs is missing.
     """
     if choice.judge is None:
-        given = next((n for n in ("judge_model", "server", "reward_model", "function") if getattr(choice, n) is not None), None)
+        given = next(
+            (n for n in ("judge_model", "server", "reward_model", "reward_run", "function") if getattr(choice, n) is not None), None
+        )
         if given:
             raise ConfigError(f"--{given.replace('_', '-')} would be ignored without --judge")
         return None

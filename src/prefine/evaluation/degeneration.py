@@ -50,7 +50,7 @@ def ends_in_loop(text: str) -> bool:
         last = tokens[-period:]
         while tokens[-(count + 1) * period : -count * period] == last:
             count += 1
-        if count >= 3 and count * period >= min(12, max(3, math.ceil(len(tokens) / 2))):
+        if count >= 3 and count * period >= min(12, max(6, math.ceil(len(tokens) / 2))):
             return True
     return False
 

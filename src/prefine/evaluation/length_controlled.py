@@ -13,7 +13,6 @@ redone in the bootstrap.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,11 +115,9 @@ def _fit(features: Floats, wins: Floats, weights: Floats, strength: float) -> Fl
     """Coefficients; a win of 0.7 is a row of weight 0.7 that won and one of 0.3 that lost."""
     from sklearn.linear_model import LogisticRegression
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # scikit-learn renames its penalties between versions we support
-        model = LogisticRegression(penalty="l1", C=strength, solver="liblinear", fit_intercept=False, random_state=123)
-        outcome = np.repeat([1, 0], len(wins))
-        model.fit(np.concatenate((features, features)), outcome, np.concatenate((weights * wins, weights * (1 - wins))))
+    model = LogisticRegression(l1_ratio=1, C=strength, solver="liblinear", fit_intercept=False, random_state=123)
+    outcome = np.repeat([1, 0], len(wins))
+    model.fit(np.concatenate((features, features)), outcome, np.concatenate((weights * wins, weights * (1 - wins))))
     found: Floats = model.coef_[0]
     return found
 

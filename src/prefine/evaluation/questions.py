@@ -66,12 +66,14 @@ def _mt_bench(rows: Iterable[tuple[int, Row]], source: str) -> Iterator[Question
         turns = row.get("turns")
         if not isinstance(turns, list | tuple) or not turns or not all(isinstance(t, str) and t for t in turns):
             raise DataError(f"{source}, row {number}: 'turns' should be a list of the user's turns, as text")
-        references = row.get("reference")
+        category = str(row.get("category") or "")
+        # MT-Bench's questions carry hints for other categories too, which its judge is not shown.
+        references = row.get("reference") if not category or category in REFERENCED else None
         yield Question(
             str(row.get("question_id", number)),
             user_turn(turns[0]),
             tuple(turns[1:]),
-            str(row.get("category") or ""),
+            category,
             references=tuple(map(str, references)) if isinstance(references, list | tuple) else (),
         )
 
@@ -163,9 +165,6 @@ def _preferences(source: str, reading: Reading) -> Iterator[Question]:
 def with_references(questions: Sequence[Question], source: str) -> list[Question]:
     """Questions with the reference answers of MT-Bench's file, by question id; most questions have none.
 
-    As MT-Bench does, a question of a named category takes its reference only in :data:`REFERENCED`: the
-    file has some for extraction too, which its judge is not shown.
-
     Raises:
         DataError: a row that is not such an answer, or no question has one.
     """
@@ -179,5 +178,4 @@ def with_references(questions: Sequence[Question], source: str) -> list[Question
             ) from error
     if not any(q.key in answers for q in questions):
         raise DataError(f"{source}: none of its question ids is among the questions")
-    wanted = {q.key for q in questions if not q.category or q.category in REFERENCED}
-    return [replace(q, references=answers.get(q.key, q.references)) if q.key in wanted else q for q in questions]
+    return [replace(q, references=answers.get(q.key, q.references)) for q in questions]

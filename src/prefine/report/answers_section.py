@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 Row = Mapping[str, Any]
-WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+WORDS = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
 DIFF_WORK = 60_000
-"""Differences are sought where the product of two answers' words is at most this: a page of 5,000 must not take minutes."""
+"""Differences are sought where the product of two answers' words is at most this."""
+PAGE_WORK = 30_000_000
+"""And so long as a page's sum of these products is at most this, surest verdicts first: about three seconds."""
 
 SCRIPT = """
 (() => {
@@ -83,8 +85,6 @@ def join(generations: Sequence[Row], verdicts: Sequence[Row]) -> list[Shown]:
 def marked(first: str, second: str) -> tuple[str, str]:
     """Both texts as HTML, with what only one of them has in ``<mark>``."""
     a, b = WORDS.findall(first), WORDS.findall(second)
-    if len(a) * len(b) > DIFF_WORK:
-        return escape(first), escape(second)
     left: list[str] = []
     right: list[str] = []
     for kind, a0, a1, b0, b1 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
@@ -94,13 +94,23 @@ def marked(first: str, second: str) -> tuple[str, str]:
     return "".join(left), "".join(right)
 
 
+def _both(shown: Sequence[Shown]) -> Iterator[tuple[str, str]]:
+    """Each comparison's answers as HTML, differences marked while there is time."""
+    left = PAGE_WORK
+    for s in shown:
+        base, tuned = str(s.row["base"]), str(s.row["tuned"])
+        work = len(WORDS.findall(base)) * len(WORDS.findall(tuned))
+        left -= work if work <= DIFF_WORK else 0
+        yield marked(base, tuned) if work <= DIFF_WORK and left >= 0 else (escape(base), escape(tuned))
+
+
 def answers_section(title: str, shown: Sequence[Shown], models: tuple[str, str]) -> str:
     """The section; every text of a model, a prompt or a judge is escaped."""
     if not shown:
         return ""
     categories = list(dict.fromkeys(str(s.row["category"]) for s in shown if s.row.get("category")))
     present = [v for v in VERDICTS if any(s.verdict == v for s in shown)]
-    rows = "\n".join(_answer(s, models) for s in shown)
+    rows = "\n".join(_answer(s, both, models) for s, both in zip(shown, _both(shown), strict=True))
     return (
         f"<section><h2>Answers: {escape(title)}</h2>"
         '<form class="filter" hidden role="search" aria-label="filter answers">'
@@ -125,8 +135,8 @@ def _prompt(prompt: Any) -> str:
     )
 
 
-def _answer(s: Shown, models: tuple[str, str]) -> str:
-    base, tuned = marked(str(s.row["base"]), str(s.row["tuned"]))
+def _answer(s: Shown, both: tuple[str, str], models: tuple[str, str]) -> str:
+    base, tuned = both
     ended = s.row.get("ended") or (None, None)
     cut = [' <span class="look">cut</span>' if e is False else "" for e in ended]
     category = escape(str(s.row.get("category") or ""))

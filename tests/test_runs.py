@@ -1,0 +1,387 @@
+"""What is done with a finished run: eval, report, compare, chat, merge; in a browser where there is one."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+from judge_server import serving
+from prefine.cli import main
+from prefine.evaluation.answers import Answered
+from prefine.evaluation.questions import Question, user_turn
+from prefine.evaluation.reward_scorer import Ensemble, RewardModel
+from prefine.evaluation.sides import Sides
+from prefine.report.answers_section import answers_section, join, marked
+from prefine.report.chart import line_chart
+from prefine.report.run_page import run_page
+from prefine.runs import RunDirectory, write_json, write_jsonl
+
+EVIL = "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'>\x1b[31m"
+
+
+@pytest.fixture(scope="module")
+def adapter_run(lab_model: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "adapter"
+    words = ["dpo", "--model", str(lab_model), "--data", str(pairs_file), "--output-dir", str(run), "--eval-fraction", "0.3"]
+    assert main([*words, "--lora-r", "4", "--max-steps", "6", "--learning-rate", "5e-3", "--logging-steps", "1"]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole_run(lab_model: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    words = ["dpo", "--model", str(lab_model), "--data", str(pairs_file), "--output-dir", str(run), "--eval-fraction", "0.3"]
+    assert main([*words, "--max-steps", "2", "--logging-steps", "1"]) == 0
+    return run
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_is_judged_from_every_side(adapter_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("sorry about that . restart it on the mouse . " * 200)
+    words = ["eval", str(adapter_run), "--max-new-tokens", "6", "--perplexity", str(text), "--samples", "1"]
+    assert main(words) == 0
+    implicit = json.loads((adapter_run / "eval/implicit/summary.json").read_text())
+    assert implicit["judge"] == "implicit"
+    assert implicit["held_out_pairs"]["pairs"] == implicit["win_rate"]["count"]
+    assert implicit["drift"]["per_token"]["count"] > 0
+    assert implicit["perplexity"][0]["before"] > 1
+    told = capsys.readouterr().out
+    for part in ("KL to the base", "log-probs of held-out answers", "perplexity of", "prompt:", "report.html"):
+        assert part in told
+    with serving(lambda body: "[[A]]") as server:  # always the first: no difference in the end, every verdict flips
+        more = ["--judge", "openai", "--judge-model", "j", "--server", server.url]
+        assert main([*words, *more]) == 0
+        assert main([*words, *more, "--require", "better"]) == 1
+    judged = json.loads((adapter_run / "eval/j/summary.json").read_text())
+    assert judged["win_rate"]["estimate"] == 0.5
+    assert judged["outcome"] == "not shown"
+    page = (adapter_run / "report.html").read_text()
+    assert page.index("NOT SHOWN") < page.index("Evaluation: j") < page.index("Evaluation: implicit") < page.index("Training")
+    card = (adapter_run / "model" / "README.md").read_text()
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["library_name"] == "peft"
+    assert metadata["model-index"][0]["results"][0]["metrics"][0]["value"] == 50.0
+    assert "NOT SHOWN" in card
+    assert json.loads((adapter_run / "summary.json").read_text())["judge"] == "j"
+
+
+def test_base_and_tuned_share_one_set_of_weights(adapter_run: Path, whole_run: Path, lab_model: Path) -> None:
+    sides = Sides.load(RunDirectory.open(adapter_run))
+    assert sides.reference.scorer is sides.policy
+    ids = torch.tensor([[2, 10, 11, 3, 20]])
+    plain = AutoModelForCausalLM.from_pretrained(lab_model)
+    with torch.no_grad():
+        with sides.model(False) as model:
+            assert torch.allclose(model(ids).logits, plain(ids).logits, atol=1e-6)
+        with sides.model(True) as model:
+            assert not torch.allclose(model(ids).logits, plain(ids).logits, atol=1e-3)
+    other = Sides.load(RunDirectory.open(whole_run))
+    assert other.reference.scorer is not other.policy
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_merged_equals_base_and_adapter(adapter_run: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["merge", str(adapter_run), "--output", str(tmp_path / "merged")]) == 0
+    sides = Sides.load(RunDirectory.open(adapter_run))
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    ids = torch.randint(0, merged.config.vocab_size, (4, 24), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), sides.model(True) as tuned:
+        assert float((merged(ids).logits - tuned(ids).logits).abs().max()) < 1e-4
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+    assert (tmp_path / "merged" / "tokenizer.json").exists()
+    assert "library_name: transformers" in (tmp_path / "merged" / "README.md").read_text()
+    assert (
+        main(["generate", "--model", str(tmp_path / "merged"), "--prompts", _prompt(tmp_path), "--output", str(tmp_path / "a.jsonl")]) == 0
+    )
+    assert main(["merge", str(adapter_run), "--output", str(tmp_path / "merged")]) == 2
+    assert "already there" in capsys.readouterr().err
+    assert main(["merge", str(whole_run)]) == 0
+    assert "no adapter" in capsys.readouterr().out
+    assert main(["merge", str(adapter_run), "--output", str(tmp_path / "x"), "--push-to-hub", "name"]) == 2
+    assert "owner/name" in capsys.readouterr().err
+    # what a 4-bit run says: its base here is loaded in full precision
+    copied = tmp_path / "four-bit"
+    shutil.copytree(adapter_run, copied)
+    config = yaml.safe_load((copied / "config.yaml").read_text()) | {"load_in_4bit": True}
+    (copied / "config.yaml").write_text("# repeat\n" + yaml.safe_dump(config))
+    assert main(["merge", str(copied)]) == 0
+    assert "full precision" in capsys.readouterr().out
+
+
+def test_a_merged_model_is_uploaded_with_its_card(adapter_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from huggingface_hub import HfApi
+
+    calls: list[Any] = []
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, name, **k: calls.append((name, k)))
+    monkeypatch.setattr(HfApi, "upload_folder", lambda self, **k: calls.append(k) or "the address")
+    assert main(["merge", str(adapter_run), "--output", str(tmp_path / "m"), "--push-to-hub", "owner/name"]) == 0
+    assert calls == [("owner/name", {"private": True, "exist_ok": True}), {"repo_id": "owner/name", "folder_path": str(tmp_path / "m")}]
+    assert "uploaded: the address" in capsys.readouterr().out
+
+    def offline(self: Any, name: str, **k: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(HfApi, "create_repo", offline)
+    assert main(["merge", str(adapter_run), "--output", str(tmp_path / "n"), "--push-to-hub", "owner/name"]) == 2
+    assert "The model is kept in" in capsys.readouterr().err
+
+
+def _prompt(folder: Path) -> str:
+    (folder / "p.txt").write_text("my mouse drops calls\n")
+    return str(folder / "p.txt")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_chat_keeps_two_conversations(adapter_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from prefine.evaluation.generate import TransformersEngine
+
+    seen: list[Any] = []
+    plain = TransformersEngine.answers
+
+    def spy(self: Any, requests: Any, sampling: Any) -> Iterator[Any]:
+        seen.append(requests[0])
+        return plain(self, requests, sampling)
+
+    monkeypatch.setattr(TransformersEngine, "answers", spy)
+    monkeypatch.setattr(
+        "sys.stdin", io.StringIO("my mouse drops calls\nand my vacuum\n/seed 3\n/nonsense\n/reset\nhelp the mouse\n/quit\n")
+    )
+    assert main(["chat", str(adapter_run), "--max-new-tokens", "4", "--system", "be kind"]) == 0
+    assert [len(r.prompt) for r in seen] == [2, 2, 4, 4, 2, 2]
+    assert all(a.seed == b.seed for a, b in zip(seen[::2], seen[1::2], strict=True))
+    assert len({r.seed for r in seen}) == 3
+    assert seen[0].prompt[0] == {"role": "system", "content": "be kind"}
+    told = capsys.readouterr().out
+    assert "(a new conversation)" in told
+    assert "commands:" in told
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compare_tells_what_differs(adapter_run: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "c.json"
+    assert main(["compare", str(adapter_run), str(whole_run), "--output", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "settings that differ" in told
+    assert "lora_r" in told
+    numbers = json.loads(out.read_text())
+    rates = [s["win_rate"]["estimate"] for s in numbers["runs"].values()]
+    assert numbers["differences"][0]["estimate"] == pytest.approx(rates[1] - rates[0])
+    assert main(["compare", str(adapter_run)]) == 2
+    assert main(["compare", str(adapter_run), str(whole_run), "--evaluation", "x"]) == 2
+    assert "all have: implicit" in capsys.readouterr().err
+
+
+def reward_model(folder: Path, seed: int, labels: int = 1) -> str:
+    from transformers import Qwen2Config, Qwen2ForSequenceClassification
+
+    from prefine.lab.model import build_tokenizer
+
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    config = Qwen2Config(vocab_size=len(tokenizer), num_labels=labels, pad_token_id=tokenizer.eos_token_id, **sizes)
+    Qwen2ForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_reward_model_scores_as_one_by_one(tmp_path: Path) -> None:
+    """The pad token is the end token here, which every answer ends in: batches must not move what is read."""
+    model = RewardModel(reward_model(tmp_path / "r", 0), batch_size=3)
+    asked = [
+        Answered(Question(str(i), user_turn("my mouse drops calls")), (t,))
+        for i, t in enumerate(("sorry about that .", "restart it on the mouse . have a great day .", "swap the card ."))
+    ]
+    together = {i: s.value for i, s in model.score(asked)}
+    for i, one in enumerate(asked):
+        group = model.encoder.encode(one.question.prompt, [one.answers[0]])
+        assert group is not None
+        ids = torch.tensor([[*group.prompt_ids.tolist(), *group.completion_ids[0].tolist()]])
+        with torch.no_grad():
+            hidden = model.model.model(input_ids=ids).last_hidden_state[0, -1]
+            assert together[i] == pytest.approx(float(model.model.score(hidden)[0]), abs=1e-5)
+
+
+def test_an_ensemble_standardises_its_members(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from prefine.evaluation.judge import FunctionScorer
+
+    asked = [Answered(Question(str(i), user_turn("q")), (t,)) for i, t in enumerate(("a", "bb", "cccc", "!"))]
+    length = FunctionScorer("length", lambda a: float(len(a.answers[0])))
+    fails = FunctionScorer("fails", lambda a: 1 / 0 if a.answers[0] == "!" else -10.0 * len(a.answers[0]))
+    found = dict(Ensemble([length, fails], "mean").score(asked))
+    assert [found[i].value for i in range(3)] == pytest.approx([0.0, 0.0, 0.0])  # one is the other turned round
+    assert found[3].value is None
+    worst = dict(Ensemble([length, fails], "min").score(asked))
+    z = (1 - 7 / 3) / (14 / 9) ** 0.5  # lengths 1, 2, 4: mean 7/3, variance 14/9
+    assert worst[0].value == pytest.approx(z)
+    two = reward_model(tmp_path / "two", 1, labels=2)
+    files = []
+    for name, text in (("base", "a"), ("tuned", "b")):
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"instruction": "q", "output": text, "generator": name}]))
+        files.append(str(tmp_path / f"{name}.json"))
+    assert main(["judge", *files, "--judge", "reward-model", "--reward-model", two, "--output-dir", str(tmp_path / "o")]) == 2
+    assert "2 labels" in capsys.readouterr().err
+    one = [reward_model(tmp_path / str(i), i) for i in range(2)]
+    words = [
+        "judge",
+        *files,
+        "--judge",
+        "reward-model",
+        "--reward-model",
+        *one,
+        "--aggregate",
+        "mean-std",
+        "--output-dir",
+        str(tmp_path / "o"),
+    ]
+    assert main(words) == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dpos_own_reward_as_a_judge_of_any_answers(adapter_run: Path, tmp_path: Path) -> None:
+    files = []
+    for name, text in (("base", "sorry about that ."), ("tuned", "swap the card on the mouse .")):
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"instruction": "my mouse drops calls", "output": text, "generator": name}]))
+        files.append(str(tmp_path / f"{name}.json"))
+    assert main(["judge", *files, "--judge", "implicit", "--reward-run", str(adapter_run), "--output-dir", str(tmp_path / "o")]) == 0
+    [row] = [json.loads(line) for line in (tmp_path / "o" / "verdicts.jsonl").read_text().splitlines()]
+    assert row["tuned_wins"] == float(row["scores"][1] > row["scores"][0])
+
+
+def fake_run(folder: Path, count: int, evil: str = "") -> RunDirectory:
+    """A run directory with an evaluation, and nothing trained."""
+    run = RunDirectory.create(folder)
+    run.write_config({"model": "base/model", "data": ["x.jsonl"], "beta": 0.1}, ["dpo", evil])
+    for step in range(1, 30):
+        run.append_metrics({"step": step, "loss": 1 / step, "logps/chosen": -step, "logps/rejected": -2 * step, "grad_norm": float("nan")})
+    run.append_event("resume", step=3, note=evil)
+    answers = {"base": f"the base says {evil} number", "tuned": f"the tuned says {evil} figure"}
+    rows = [
+        {"key": str(i), "cluster": str(i), "category": f"kind {i % 3}", "prompt": [{"role": "user", "content": f"question {i} {evil}"}]}
+        | {side: f"{text} {i} " * 20 for side, text in answers.items()}
+        for i in range(count)
+    ]
+    wins = [(1.0, 0.0, 0.5, None)[i % 4] for i in range(count)]
+    folder = run.evaluation("judge")
+    write_jsonl(folder / "generations.jsonl", rows)
+    verdicts = [{"key": str(i), "item": str(i), "tuned_wins": w, "raw": [f"I say {evil}"]} for i, w in enumerate(wins)]
+    write_jsonl(folder / "verdicts.jsonl", verdicts)
+    interval = {"estimate": 0.5, "low": 0.45, "high": 0.55, "count": count, "clusters": count}
+    summary = {"outcome": "not shown", "sentence": f"NOT SHOWN {evil}", "win_rate": interval, "judge": evil, "models": [evil, "tuned"]}
+    write_json(folder / "summary.json", summary)
+    return run
+
+
+def test_the_page_is_whole_without_network_or_script(tmp_path: Path) -> None:
+    from test_report import Seen
+
+    run = fake_run(tmp_path / "run", 12, EVIL)
+    page = run_page(run)
+    seen = Seen()
+    seen.feed(page)
+    assert seen.tags.count("script") == 1  # its own
+    assert not {"img", "link", "iframe", "object"} & set(seen.tags)
+    assert not [a for a in seen.attributes if a[0].startswith("on") or (a[1] or "").startswith("http")]
+    assert "default-src 'none'" in page
+    assert page.count("<article") == 12
+    assert "window.ran = 1" in seen.text
+
+
+def test_differences_are_marked_and_escaped() -> None:
+    assert marked("a <b> c", "a <b> d") == ("a &lt;b&gt; <mark>c</mark>", "a &lt;b&gt; <mark>d</mark>")
+    row = {"key": "0", "prompt": "p", "base": "word " * 400, "tuned": "word " * 400 + "<b>"}
+    assert "<mark>" not in answers_section("t", join([row], []), ("a", "b"))  # too long to look for differences
+
+
+def test_a_chart_says_in_words_what_it_shows() -> None:
+    drawn = line_chart("loss", {"loss": [(1, 0.5), (2, 0.25)], "eval_loss": [(2, float("nan"))]})
+    assert 'aria-label="loss: loss from 0.5 to 0.25"' in drawn
+    assert line_chart("loss", {"loss": [(1, float("nan"))]}) == ""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    flags = (
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    )
+    with sync_playwright() as tool:
+        found = tool.chromium.launch(executable_path=path, args=list(flags))
+        yield found
+        found.close()
+
+
+def test_in_a_browser_the_filter_works_and_no_words_of_a_model_run(browser: Any, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    run = fake_run(tmp_path / "run", 40, EVIL)
+    path = tmp_path / "report.html"
+    path.write_text(run_page(run))
+    page = browser.new_page()
+    wrong: list[str] = []
+    fetched: list[str] = []
+    page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+    page.on("request", lambda r: fetched.append(r.url))
+    page.goto(f"file://{path}")
+    assert page.evaluate("window.ran") is None
+    assert (wrong, fetched) == ([], [f"file://{path}"])
+    shown = page.locator("article.answer:visible")
+    assert shown.count() == 40
+    page.select_option("select[name=verdict]", "tie")
+    expect(page.locator("article.answer:not([hidden])")).to_have_count(10)
+    assert page.locator("output").inner_text() == "10 of 40 answers"
+    page.select_option("select[name=category]", "kind 1")  # ties are 2, 6, 10, ...; of kind 1 are 10, 22, 34
+    expect(page.locator("article.answer:not([hidden])")).to_have_count(3)
+    page.fill("input[name=text]", "QUESTION 22 ")
+    expect(page.locator("article.answer:not([hidden])")).to_have_count(1)
+    assert "question 22" in shown.first.inner_text()
+    page.keyboard.press("Enter")  # must not submit and leave the page
+    assert page.url == f"file://{path}"
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
+    quiet = browser.new_context(java_script_enabled=False)
+    page = quiet.new_page()
+    page.goto(f"file://{path}")
+    assert page.locator("article.answer").count() == 40
+    assert not page.locator("form.filter").is_visible()
+    quiet.close()
+
+
+def test_a_page_of_many_answers_is_drawn_and_filtered(browser: Any, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    run = fake_run(tmp_path / "run", 5000)
+    path = tmp_path / "report.html"
+    start = time.perf_counter()
+    path.write_text(run_page(run))
+    print(f"drawn in {time.perf_counter() - start:.1f} s, {path.stat().st_size / 1e6:.1f} MB")
+    page = browser.new_page()
+    start = time.perf_counter()
+    page.goto(f"file://{path}")
+    print(f"opened in {time.perf_counter() - start:.1f} s")
+    start = time.perf_counter()
+    page.fill("input[name=text]", "question 4321")
+    expect(page.locator("article.answer:not([hidden])")).to_have_count(1)
+    print(f"filtered in {time.perf_counter() - start:.1f} s")
+    page.close()
