@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prefine.evaluation.engine import Answer, Sampling
 from prefine.evaluation.generate import SeededSampling, generate
-from prefine.evaluation.interval import Interval, mean_interval
+from prefine.evaluation.interval import Interval, jackknife, mean_interval
 from prefine.evaluation.judge import ByScore, Comparison, FunctionScorer
 from prefine.evaluation.questions import Question
 from prefine.evaluation.verdict import Skill, decide
@@ -36,6 +36,29 @@ def test_clusters_widen_the_interval() -> None:
     # sqrt(10) for the clusters; Student's 2.262 for the normal's 1.96, and sqrt(10/9), for there being only ten
     expected = np.sqrt(10) * 2.262 / 1.96 * np.sqrt(10 / 9)
     assert clustered.high - clustered.low == pytest.approx(expected * (alone.high - alone.low), rel=0.1)
+
+
+def test_unanimous_verdicts_leave_room_for_doubt() -> None:
+    from scipy.stats import beta
+
+    for n in (1, 5, 6, 50):
+        found = mean_interval([1.0] * n, bounds=(0, 1))
+        assert found.low == pytest.approx(beta.ppf(0.025, n, 1))  # Clopper and Pearson for n of n
+        assert found.high == 1.0
+    assert decide(mean_interval([1.0] * 5, bounds=(0, 1))).outcome == "not shown"
+    assert decide(mean_interval([1.0] * 6, bounds=(0, 1))).outcome == "better"
+    unchanged = mean_interval([0.0] * 20, bounds=(-1, 1))
+    assert Skill("sums", 0.5, 0.5, unchanged).state == "not shown"  # twenty items cannot show that a point is not lost
+    assert Skill("sums", 0.5, 0.5, mean_interval([0.0] * 400, bounds=(-1, 1))).state == "kept"
+
+
+def test_the_jackknife_of_a_mean_is_students_interval() -> None:
+    from scipy.stats import t
+
+    values = np.random.default_rng(0).normal(size=40)
+    low, high = jackknife(lambda places: float(values[places].mean()), [np.array([i]) for i in range(40)])
+    half = t.ppf(0.975, 39) * values.std(ddof=1) / np.sqrt(40)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half))
 
 
 def interval(estimate: float, half: float) -> Interval:

@@ -49,6 +49,7 @@ def main(argv: list[str]) -> int:
     from prefine.packing.encoded import encode_source, remembered
     from prefine.packing.store import hold_out
     from prefine.preferences.convert import PairSource, Reading
+    from prefine.report.run_page import write_report
     from prefine.training.config import DPOConfig
     from prefine.training.dpo import DPOTrainer
     from prefine.training.record import RecordRun
@@ -105,4 +106,5 @@ def main(argv: list[str]) -> int:
         announce(["", verdict.sentence])
     else:
         announce(["no pairs were held out, so there is no verdict; give --eval-data or --eval-fraction"])
+    announce([f"report: {write_report(started.run)}"])
     return 0

@@ -115,7 +115,9 @@ def _contest(base: AnswerFile, tuned: AnswerFile, judge: Judge, own: JudgeOption
     write_json(folder / "summary.json", summary)
     if own.output:
         write_json(Path(own.output), summary)
-    print(printable(f"verdicts, answers and summary: {folder}"))
+    from prefine.report.run_page import write_judged
+
+    print(printable(f"verdicts, answers and summary: {folder}; report: {write_judged(folder)}"))
     return {found.verdict.outcome}
 
 
@@ -231,6 +233,9 @@ def print_count(found: Count) -> None:
             lines.append(f"  {more:,} more prompts would tell {100 * found.verdict.win_rate.estimate:.1f} % from 50 % (power 80 %)")
     if found.at_equal_length is not None:
         lines.append(f"  at equal length {found.at_equal_length.percent()} (length alone, not AlpacaEval's length-controlled rate)")
+    if found.mean_lengths is not None:
+        rates = ", ".join(f"{name} {100 * interval.estimate:.0f} % of {interval.count}" for name, interval in found.by_length.items())
+        lines.append(f"  mean length {found.mean_lengths[0]:.0f} to {found.mean_lengths[1]:.0f} characters; wins by length: {rates}")
     quality = found.quality
     for interval, text in (
         (quality.longer_wins, "the longer answer wins"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prefine.evaluation.interval import Interval, bootstrap, mean_interval
+from prefine.evaluation.interval import RATE, Interval, bootstrap, mean_interval
 
 
 @dataclass(frozen=True)
@@ -55,4 +55,6 @@ def agreement(first: Sequence[float], second: Sequence[float], clusters: Sequenc
     kappa = Interval(cohens_kappa(cells.sum(0).reshape(3, 3)), low, high, len(a), len(names))
     untied = (a != 1) & (b != 1)
     kept = [c for c, keep in zip(owners, untied, strict=True) if keep]
-    return Agreement(mean_interval(a == b, owners), mean_interval((a == b)[untied], kept) if kept else None, kappa)
+    return Agreement(
+        mean_interval(a == b, owners, bounds=RATE), mean_interval((a == b)[untied], kept, bounds=RATE) if kept else None, kappa
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from prefine.evaluation.interval import Interval, bootstrap, mean_interval, needed_prompts, sign_test, standard_error
+from prefine.evaluation.interval import RATE, Interval, bootstrap, mean_interval, needed_prompts, sign_test, standard_error
 from prefine.evaluation.length import length_only_win_rate
 from prefine.evaluation.verdict import THRESHOLDS, Skill, Thresholds, Verdict, decide
 from prefine.evaluation.verdict_files import Judged, VerdictFile
@@ -37,6 +38,8 @@ class Count:
         standard_error: of the win rate, over verdicts, not over clusters.
         p_value: exact sign test over clusters.
         needed: prompts that would tell this win rate from 50 % with 80 % power.
+        mean_lengths: characters of the base's and the tuned model's answers; None where the file does not tell.
+        by_length: win rate where the tuned answer is shorter, about as long, longer.
         at_equal_length: length-only win rate with its interval; see :func:`length_only_win_rate`.
     """
 
@@ -53,6 +56,8 @@ class Count:
     at_equal_length: Interval | None
     quality: Quality
     categories: dict[str, Interval]
+    mean_lengths: tuple[float, float] | None
+    by_length: dict[str, Interval]
 
     @property
     def discrete(self) -> float:
@@ -65,11 +70,13 @@ class Count:
             "source": self.source,
             "models": list(self.models),
             **self.verdict.summary(),
-            "standard_error": self.standard_error,
+            "standard_error": self.standard_error if math.isfinite(self.standard_error) else None,
             "discrete_win_rate": self.discrete,
             **{"wins": self.wins, "losses": self.losses, "draws": self.draws, "failures": self.failures},
             **{"p_value": self.p_value, "needed_prompts": self.needed},
             "length_only_win_rate": asdict(self.at_equal_length) if self.at_equal_length else None,
+            "mean_lengths": self.mean_lengths,
+            "win_rate_by_length": {name: asdict(interval) for name, interval in self.by_length.items()},
             "judge_quality": {k: asdict(v) if v else None for k, v in vars(self.quality).items()},
             "categories": {name: asdict(interval) for name, interval in self.categories.items()},
         }
@@ -91,7 +98,7 @@ def count(
     wins = np.array([j.win for j in file.judged])
     clusters = [j.cluster for j in file.judged]
     what = what or f"win rate of {file.models[1]} over {file.models[0]}"
-    verdict = decide(mean_interval(wins, clusters), skills, what, harms, thresholds)
+    verdict = decide(mean_interval(wins, clusters, bounds=RATE), skills, what, harms, thresholds)
     won, drawn = int((wins > 0.5).sum()), int((wins == 0.5).sum())
     return Count(
         file.source,
@@ -107,7 +114,33 @@ def count(
         _at_equal_length(file.judged, wins),
         judge_quality(file.judged),
         _by_category(file.judged),
+        _mean_lengths(file.judged),
+        _by_length(file.judged),
     )
+
+
+LENGTH_BINS = (
+    ("tuned shorter by a quarter or more", 0.0, 0.75),
+    ("tuned shorter", 0.75, 0.95),
+    ("about as long (5 %)", 0.95, 1.05),
+    ("tuned longer", 1.05, 1.25),
+    ("tuned longer by a quarter or more", 1.25, float("inf")),
+)
+"""Ratios of the tuned answer's length to the base's, from and below."""
+
+
+def _mean_lengths(judged: list[Judged]) -> tuple[float, float] | None:
+    sized = [j.lengths for j in judged if j.lengths]
+    return (sum(b for b, _ in sized) / len(sized), sum(t for _, t in sized) / len(sized)) if sized else None
+
+
+def _by_length(judged: list[Judged]) -> dict[str, Interval]:
+    out = {}
+    for name, low, high in LENGTH_BINS:
+        part = [j for j in judged if j.lengths and low <= (j.lengths[1] + 1e-9) / max(1, j.lengths[0]) < high]
+        if part:
+            out[name] = mean_interval([j.win for j in part], [j.cluster for j in part], bounds=RATE)
+    return out
 
 
 def _by_category(judged: list[Judged]) -> dict[str, Interval]:
@@ -115,7 +148,7 @@ def _by_category(judged: list[Judged]) -> dict[str, Interval]:
     if len(names) < 2:
         return {}
     of = {name: [j for j in judged if j.category == name] for name in names}
-    return {name: mean_interval([j.win for j in part], [j.cluster for j in part]) for name, part in of.items()}
+    return {name: mean_interval([j.win for j in part], [j.cluster for j in part], bounds=RATE) for name, part in of.items()}
 
 
 def _at_equal_length(judged: list[Judged], wins: np.ndarray) -> Interval | None:
@@ -150,7 +183,7 @@ def judge_quality(judged: list[Judged]) -> Quality:
     sized = [j for j in judged if j.lengths and j.lengths[0] != j.lengths[1]]
     longer = [j.win if j.lengths and j.lengths[1] > j.lengths[0] else 1 - j.win for j in sized]
     return Quality(
-        mean_interval(flips) if flips else None,
-        mean_interval(first, [j.cluster for j in ordered]) if first else None,
-        mean_interval(longer, [j.cluster for j in sized]) if longer else None,
+        mean_interval(flips, bounds=RATE) if flips else None,
+        mean_interval(first, [j.cluster for j in ordered], bounds=RATE) if first else None,
+        mean_interval(longer, [j.cluster for j in sized], bounds=RATE) if longer else None,
     )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prefine.evaluation.interval import Interval, bootstrap, mean_interval
+from prefine.evaluation.interval import CHANGE, Interval, jackknife, mean_interval
 
 WORD = re.compile(r"\w+|[^\w\s]")
 NGRAM = 4
@@ -77,6 +77,7 @@ class Sign:
 
     Attributes:
         bad: +1 where more of it is worse, 0 where neither way is.
+        is_share: whether it lies between 0 and 1.
         alarm: how much more of it is called broken, when surely more.
     """
 
@@ -85,6 +86,7 @@ class Sign:
     measure: Callable[[Text], float | None]
     bad: int
     alarm: float
+    is_share: bool = True
 
 
 SIGNS = (
@@ -99,7 +101,7 @@ SIGNS = (
     Sign("loop", "share of answers that end in a loop", lambda t: float(ends_in_loop(t.answer)), 1, 0.02),
     Sign("repetition", "share of an answer's 4-grams that are repeats", lambda t: repeated_ngrams(t.answer), 1, 0.05),
     Sign("other language", "share of long answers in another language than their prompt", lambda t: _drifted(t), 1, 0.02),
-    Sign("words", "mean length of an answer in words", lambda t: float(len(words(t.answer))), 0, math.inf),
+    Sign("words", "mean length of an answer in words", lambda t: float(len(words(t.answer))), 0, math.inf, is_share=False),
 )
 LEAST_LETTERS = 80
 """A guess of the language of less text than this is not to be relied on."""
@@ -141,7 +143,7 @@ def compare_texts(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequenc
         if not known:
             continue
         b, t, c = zip(*known, strict=True)
-        change = mean_interval(np.subtract(t, b), c)
+        change = mean_interval(np.subtract(t, b), c, bounds=CHANGE if sign.is_share else None)
         broken = bool(sign.bad) and change.low > 0 and change.estimate > sign.alarm
         out.append(Finding(sign.name, sign.about, float(np.mean(b)), float(np.mean(t)), change, broken))
     return [*out, *_sets(base, tuned, clusters)]
@@ -149,6 +151,8 @@ def compare_texts(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequenc
 
 def _sets(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequence[str]) -> list[Finding]:
     names = {c: i for i, c in enumerate(dict.fromkeys(clusters))}
+    if len(names) < 2:
+        return []
     owner = np.array([names[c] for c in clusters])
     members = [np.flatnonzero(owner == i) for i in range(len(names))]
     tokens = [[words(t.answer) for t in side] for side in (base, tuned)]
@@ -156,13 +160,12 @@ def _sets(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequence[str]) 
     for kind in SETS:
         of_base, of_tuned = (kind.prepare(side) for side in tokens)
 
-        def change(picks: NDArray[np.int64], a: Any = of_base, b: Any = of_tuned, kind: SetSign = kind) -> NDArray[np.float64]:
-            rows = [np.concatenate([members[i] for i in row]) for row in picks[:10]]  # a count of all words each: 200 in all
-            return np.array([kind.value(b, r) - kind.value(a, r) for r in rows])
+        def change(places: NDArray[np.int64], a: Any = of_base, b: Any = of_tuned, kind: SetSign = kind) -> float:
+            return kind.value(b, places) - kind.value(a, places)
 
         everything = np.arange(len(base))
         before, after = kind.value(of_base, everything), kind.value(of_tuned, everything)
-        low, high = bootstrap(change, len(names))
+        low, high = jackknife(change, members)
         broken = (after - before) * kind.bad > kind.alarm and (low > 0 if kind.bad > 0 else high < 0)
         out.append(Finding(kind.name, kind.about, before, after, Interval(after - before, low, high, len(base), len(names)), broken))
     return out
@@ -206,8 +209,8 @@ def _entropy(table: list[NDArray[np.int64]], places: NDArray[np.int64]) -> float
     return float(-(shares * np.log2(shares)).sum()) if len(shares) else 0.0
 
 
-def _bags(side: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """Each answer's words as a unit vector of 1,024 hashed dimensions."""
+def _bags(side: Sequence[Sequence[str]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Each answer's words as a unit vector of 1,024 hashed dimensions; and its square, 0 for an answer without words."""
     import zlib
 
     out = np.zeros((len(side), 1024))
@@ -215,18 +218,18 @@ def _bags(side: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         for word, count in Counter(tokens).items():
             row[zlib.crc32(word.encode("utf-8", "surrogatepass")) % 1024] += 1 + math.log(count)
     norms = np.linalg.norm(out, axis=1, keepdims=True)
-    unit: NDArray[np.float64] = out / np.where(norms > 0, norms, 1)
-    return unit
+    return out / np.where(norms > 0, norms, 1), (norms[:, 0] > 0).astype(float)
 
 
-def _similarity(bags: NDArray[np.float64], places: NDArray[np.int64]) -> float:
+def _similarity(prepared: tuple[NDArray[np.float64], NDArray[np.float64]], places: NDArray[np.int64]) -> float:
     """Mean cosine of two different answers: |sum|^2 is the sum over all pairs, an answer's own included."""
+    bags, squares = prepared
     here = np.zeros(len(bags))
     here[places] = 1
     count = here.sum()
     if count < 2:
         return 0.0
-    total, own = float(((here @ bags) ** 2).sum()), float(here @ (bags**2).sum(1))
+    total, own = float(((here @ bags) ** 2).sum()), float(here @ squares)
     return float((total - own) / (count * (count - 1)))
 
 

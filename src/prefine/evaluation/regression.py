@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prefine.errors import ConfigError, nearest
-from prefine.evaluation.interval import mean_interval
+from prefine.evaluation.interval import CHANGE, mean_interval
 from prefine.evaluation.verdict import Skill
 
 METRICS = ("acc_norm", "acc", "exact_match", "em", "pass@1", "f1")
@@ -30,7 +30,7 @@ def paired_skill(name: str, before: Mapping[Any, float], after: Mapping[Any, flo
     """A skill from scores of the same items, 0 to 1."""
     items = [i for i in before if i in after]
     b, a = [before[i] for i in items], [after[i] for i in items]
-    change = mean_interval([y - x for x, y in zip(b, a, strict=True)])
+    change = mean_interval([y - x for x, y in zip(b, a, strict=True)], bounds=CHANGE)
     return Skill(name, sum(b) / len(b), sum(a) / len(a), change, allowed, mcnemar(b, a))
 
 

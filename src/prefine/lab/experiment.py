@@ -21,7 +21,7 @@ from prefine.evaluation.engine import Answer, Sampling
 from prefine.evaluation.evaluate import Extras
 from prefine.evaluation.evaluate import evaluate as evaluate_sides
 from prefine.evaluation.generate import generate
-from prefine.evaluation.interval import Interval, mean_interval
+from prefine.evaluation.interval import CHANGE, Interval, mean_interval
 from prefine.evaluation.judge import ByScore, FunctionScorer
 from prefine.evaluation.questions import Question
 from prefine.evaluation.sides import Sides
@@ -293,7 +293,7 @@ def evaluate(settings: Settings, base: Any, tuned: Any, tokenizer: Any, run: Run
     right = [_facts_right(m, tokenizer, [*facts, *held_out], on_done) for m in (base, tuned)]
     changes = [float(after) - float(before) for before, after in zip(*(r[: len(facts)] for r in right), strict=True)]
     means = [sum(r[: len(facts)]) / len(facts) for r in right]
-    skill = Skill("arithmetic", means[0], means[1], mean_interval(changes))
+    skill = Skill("arithmetic", means[0], means[1], mean_interval(changes, bounds=CHANGE))
     sides = Sides.of(tokenizer, base, tuned, ("the base", "the tuned model"))
     gold_judge = ByScore(FunctionScorer("gold", lambda a: _gold(a).score))
     found = evaluate_sides(

@@ -47,6 +47,30 @@ def interval_chart(rows: Sequence[tuple[str, Mapping[str, float], str]], even: f
     )
 
 
+def share_chart(title: str, rows: Sequence[tuple[str, float, float]]) -> str:
+    """Shares of base and tuned as bars, one below the other.
+
+    Args:
+        rows: a label, the base's share and the tuned model's, each 0 to 1.
+    """
+    width, left, step = 400, 110, 30
+    most = max(0.05, *(max(b, t) for _, b, t in rows))
+    parts, told = [], []
+    for i, (label, base, tuned) in enumerate(rows):
+        y = step * i
+        parts.append(f'<text x="0" y="{y + 16}">{escape(label)}</text>')
+        for down, share, kind in ((4, base, "base"), (14, tuned, "tuned")):
+            long = max(1.0, (width - left - 70) * share / most)
+            parts.append(f'<rect class="{kind}" x="{left}" y="{y + down}" width="{long:.1f}" height="8"></rect>')
+        parts.append(f'<text x="{width}" y="{y + 16}" text-anchor="end">{100 * base:.1f} → {100 * tuned:.1f} %</text>')
+        told.append(f"{label} {100 * base:.1f} % to {100 * tuned:.1f} %")
+    about = escape(f"{title}: {'; '.join(told)}")
+    return (
+        f'<figure><svg viewBox="0 0 {width} {step * len(rows)}" role="img" aria-label="{about}">{"".join(parts)}</svg>'
+        f"<figcaption>{escape(title)}: above the base, below the tuned model</figcaption></figure>"
+    )
+
+
 def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """One or two curves over steps, with the ends of both axes; values that are not finite leave gaps.
 

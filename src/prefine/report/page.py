@@ -22,7 +22,7 @@ th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
 ol.plain { list-style: none; margin: 0; padding: 0; } section table { margin: .5rem 0 1rem; }
 .soft { color: var(--soft); } .wide { overflow-x: auto; }
 figure { margin: 1rem 0; } figcaption { color: var(--soft); } svg { width: 100%; height: auto; max-width: 40rem; }
-svg rect { fill: var(--bar); } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+svg rect { fill: var(--bar); } svg rect.base { fill: var(--soft); } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 svg .axis { stroke: var(--line); } svg .mark { stroke: var(--soft); stroke-dasharray: 3 3; }
 svg .line { fill: none; stroke: var(--bar); stroke-width: 1.8; } svg .second { stroke: var(--look); stroke-dasharray: 6 3; }
 svg .better { fill: var(--fine); stroke: var(--fine); } svg .worse { fill: var(--fix); stroke: var(--fix); }

@@ -13,11 +13,13 @@ from typing import Any
 from prefine.audit.check import CHECKS
 from prefine.report.answers_section import SCRIPT, Shown, answers_section, join
 from prefine.report.audit_section import audit_section
-from prefine.report.chart import interval_chart, training_curves
+from prefine.report.chart import interval_chart, share_chart, training_curves
 from prefine.report.page import histogram, page
 from prefine.runs import RunDirectory, read_jsonl, write_json, write_text
 
 Summary = Mapping[str, Any]
+SHARES = ("empty", "not ended", "loop", "repetition", "other language")
+"""Signs of degeneration that are shares of answers, and are drawn."""
 
 
 @dataclass
@@ -58,6 +60,16 @@ def run_page(run: RunDirectory) -> str:
     return page(f"Prefine: {run.path.name}", "\n".join(filter(None, parts)), SCRIPT)
 
 
+def write_judged(folder: Path) -> Path:
+    """Write ``report.html`` beside one evaluation's files, for answers that belong to no run; returns its path."""
+    e = next(e for e in evaluations(folder.parent) if e.name == folder.name)
+    title = f"{' against '.join(reversed(_models(e.summary)))}"
+    answers = answers_section(e.name, e.answers, _models(e.summary))
+    body = f"<header><h1>{escape(title)}</h1>{headline([e])}</header>{evaluation_section(e)}{answers}"
+    write_text(folder / "report.html", page(f"Prefine: {title}", body, SCRIPT))
+    return folder / "report.html"
+
+
 def write_report(run: RunDirectory) -> Path:
     """Write ``report.html``, ``summary.json`` and the model card; returns the page's path."""
     from prefine.report.model_card import write_model_card
@@ -86,7 +98,7 @@ def headline(found: Sequence[EvaluationFiles]) -> str:
 def evaluation_section(e: EvaluationFiles) -> str:
     """One evaluation's numbers."""
     s = e.summary
-    tables = [_counts(s), _skills(s), _degeneration(s), _drift(s), _categories(s), _ratings(s)]
+    tables = [_counts(s), _skills(s), _degeneration(s), _drift(s), _categories(s), _by_length(s), _ratings(s)]
     lengths = _length_rows(e.answers)
     return f"<section><h2>Evaluation: {escape(e.name)}</h2>{''.join(filter(None, tables))}{lengths}</section>"
 
@@ -130,6 +142,7 @@ def _counts(s: Summary) -> str:
         ["judge's failures", str(s.get("failures", 0))],
         ["sign test", f"p = {s['p_value']:.2g}" if "p_value" in s else ""],
         ["win rate at equal length (length alone)", rate(s.get("length_only_win_rate"))],
+        ["mean length, characters", " to ".join(f"{n:.0f}" for n in s.get("mean_lengths") or ())],
         *([words, rate((s.get("judge_quality") or {}).get(key))] for key, words in QUALITY.items()),
     ]
     agreed = s.get("agreement")
@@ -157,7 +170,8 @@ def _degeneration(s: Summary) -> str:
     ]
     about = "".join(f"<li>{escape(f['name'])}: {escape(f['about'])}</li>" for f in s.get("degeneration") or ())
     more = f"<details><summary>what these are</summary><ul>{about}</ul></details>" if about else ""
-    return table(["degeneration", "base", "tuned", "change", ""], rows) + more
+    shares = [(f["name"], f["base"], f["tuned"]) for f in s.get("degeneration") or () if f["name"] in SHARES]
+    return table(["degeneration", "base", "tuned", "change", ""], rows) + (share_chart("degeneration", shares) if shares else "") + more
 
 
 def _drift(s: Summary) -> str:
@@ -177,6 +191,11 @@ def _drift(s: Summary) -> str:
 
 def _categories(s: Summary) -> str:
     return table(["category", "win rate"], [[name, rate(i)] for name, i in (s.get("categories") or {}).items()])
+
+
+def _by_length(s: Summary) -> str:
+    rows = [[name, rate(i), str(i["count"])] for name, i in (s.get("win_rate_by_length") or {}).items()]
+    return table(["length", "win rate", "comparisons"], rows)
 
 
 def _ratings(s: Summary) -> str:
