@@ -1,0 +1,159 @@
+"""PPO and its value-free kin: penalties, advantages, clipped losses. Pure functions; nothing of models.
+
+Legend: T tokens of one completion, N tokens of several end to end, K samples of one prompt, M completions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from prefine.errors import ConfigError, nearest
+
+
+def _k1(log_ratio_N: torch.Tensor) -> torch.Tensor:
+    return log_ratio_N
+
+
+def _k2(log_ratio_N: torch.Tensor) -> torch.Tensor:
+    return log_ratio_N.square() / 2
+
+
+def _k3(log_ratio_N: torch.Tensor) -> torch.Tensor:
+    return torch.expm1(-log_ratio_N) + log_ratio_N
+
+
+KL_ESTIMATORS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {"k1": _k1, "k2": _k2, "k3": _k3}
+"""Estimators of KL(policy || reference) a token, from log policy - log reference at the policy's own samples
+(Schulman 2020, "Approximating KL divergence"): k1 is unbiased, k2 has less variance, k3 is unbiased and never negative.
+"""
+
+
+def gae(rewards_T: torch.Tensor, values_T: torch.Tensor, gamma: float = 1.0, lam: float = 0.95) -> torch.Tensor:
+    """Generalised advantage estimation (arXiv 1506.02438, eq. 16) of one completion, shape (T,).
+
+    delta_t = r_t + gamma V_{t+1} - V_t, A_t = delta_t + gamma lam A_{t+1}; nothing follows the last token.
+    """
+    rewards, values = rewards_T.tolist(), values_T.tolist()
+    following = next_value = 0.0
+    out = []
+    for reward, value in zip(reversed(rewards), reversed(values), strict=True):
+        following = reward + gamma * next_value - value + gamma * lam * following
+        next_value = value
+        out.append(following)
+    return rewards_T.new_tensor(out[::-1])
+
+
+def leave_one_out(scores_K: torch.Tensor) -> torch.Tensor:
+    """RLOO (arXiv 2402.14740, eq. 9): a sample's score less the mean of its prompt's others, shape (K,).
+
+    Raises:
+        ConfigError: a single sample, which has no others.
+    """
+    if len(scores_K) < 2:
+        raise ConfigError("rloo compares samples of one prompt: num_samples must be at least 2")
+    return (scores_K - scores_K.mean()) * len(scores_K) / (len(scores_K) - 1)
+
+
+def group_relative(scores_K: torch.Tensor, epsilon: float = 1e-4) -> torch.Tensor:
+    """GRPO (arXiv 2402.03300, section 4.1.2): a sample's score, standardised among its prompt's, shape (K,)."""
+    if len(scores_K) < 2:
+        raise ConfigError("grpo compares samples of one prompt: num_samples must be at least 2")
+    return (scores_K - scores_K.mean()) / (scores_K.std() + epsilon)
+
+
+def reward_to_go(rewards_T: torch.Tensor, gamma: float = 1.0) -> torch.Tensor:
+    """What follows from each token on, shape (T,): REINFORCE's return (REINFORCE++ standardises it over the batch, arXiv 2501.03262)."""
+    following = 0.0
+    out = []
+    for reward in reversed(rewards_T.tolist()):
+        following = reward + gamma * following
+        out.append(following)
+    return rewards_T.new_tensor(out[::-1])
+
+
+def whiten(values_N: torch.Tensor, shift_mean: bool = True) -> torch.Tensor:
+    """Unit variance, and zero mean where asked, over all tokens, shape (N,)."""
+    mean, variance = values_N.mean(), values_N.var(unbiased=False)
+    out = (values_N - mean) * torch.rsqrt(variance + 1e-8)
+    return out if shift_mean else out + mean
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How scores become advantages.
+
+    Attributes:
+        uses_values: whether a value model is trained.
+        num_samples: samples a prompt that it needs at least.
+        about: in words.
+    """
+
+    uses_values: bool
+    num_samples: int
+    about: str
+
+
+ESTIMATORS: Mapping[str, Estimator] = {
+    "gae": Estimator(True, 1, "PPO: generalised advantages against a value model"),
+    "rloo": Estimator(False, 2, "leave-one-out among a prompt's samples"),
+    "grpo": Estimator(False, 2, "standardised among a prompt's samples"),
+    "reinforce++": Estimator(False, 1, "returns standardised over the batch"),
+}
+
+
+def check_estimator(name: str, num_samples: int) -> Estimator:
+    """An estimator by its name.
+
+    Raises:
+        ConfigError: unknown, or too few samples for it.
+    """
+    if name not in ESTIMATORS:
+        raise ConfigError(f"advantage_estimator is {name!r}; expected one of {', '.join(ESTIMATORS)}{nearest(name, ESTIMATORS)}")
+    found = ESTIMATORS[name]
+    if num_samples < found.num_samples:
+        raise ConfigError(f"advantage_estimator {name} needs num_samples of at least {found.num_samples}, not {num_samples}")
+    return found
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """A clipped loss of each token, shape (N,), and which tokens the clip held."""
+
+    losses_N: torch.Tensor
+    clipped_N: torch.Tensor
+
+
+def policy_loss(logps_N: torch.Tensor, old_logps_N: torch.Tensor, advantages_N: torch.Tensor, cliprange: float = 0.2) -> Clipped:
+    """PPO's clipped surrogate (arXiv 1707.06347, eq. 7), to be minimised: max(-A r, -A clip(r, 1 - c, 1 + c)) with r the ratio."""
+    ratio_N = (logps_N - old_logps_N).exp()
+    plain_N = -advantages_N * ratio_N
+    held_N = -advantages_N * ratio_N.clamp(1 - cliprange, 1 + cliprange)
+    return Clipped(torch.maximum(plain_N, held_N), held_N > plain_N)
+
+
+def value_loss(values_N: torch.Tensor, old_values_N: torch.Tensor, returns_N: torch.Tensor, cliprange: float = 0.2) -> Clipped:
+    """Half the squared error, of the worse of the value and the value held within ``cliprange`` of the old one (PPO's baselines code)."""
+    held_N = old_values_N + (values_N - old_values_N).clamp(-cliprange, cliprange)
+    plain_N, clipped_N = (values_N - returns_N).square(), (held_N - returns_N).square()
+    return Clipped(0.5 * torch.maximum(plain_N, clipped_N), clipped_N > plain_N)
+
+
+@dataclass
+class AdaptiveKL:
+    """The KL coefficient, fixed or steered to a target (arXiv 1909.08593, section 2.2).
+
+    coefficient *= 1 + clip(KL / target - 1, -0.2, 0.2) * samples / horizon.
+    """
+
+    coefficient: float
+    target: float | None = None
+    horizon: int = 10_000
+
+    def update(self, kl: float, num_samples: int) -> None:
+        """After a rollout whose mean KL an answer was ``kl`` nats."""
+        if self.target is not None:
+            error = min(0.2, max(-0.2, kl / self.target - 1))
+            self.coefficient *= 1 + error * num_samples / self.horizon
