@@ -123,7 +123,7 @@ def judge(
     out = folder / "out"
     words = ["judge", *files, "--judge", "openai", "--judge-model", "m", "--server", server.url, "--output-dir", str(out)]
     code = main([*words, "--timeout", "1", "--concurrency", "4", *more])
-    rows = [json.loads(line) for line in (out / "verdicts.jsonl").read_text().splitlines()] if (out / "verdicts.jsonl").exists() else []
+    rows = [json.loads(line) for line in (out / "verdicts.jsonl").read_text().split("\n")[:-1]] if (out / "verdicts.jsonl").exists() else []
     return code, rows, json.loads((out / "summary.json").read_text()) if (out / "summary.json").exists() else {}
 
 
@@ -316,3 +316,100 @@ def test_python_exact_and_human_judges(tmp_path: Path, capsys: pytest.CaptureFix
     assert "Cohen's kappa" in told
     assert main(["judge", *files, *out, "--judge", "exact"]) == 2
     assert "no reference answer" in capsys.readouterr().err
+
+
+def test_odd_characters_survive_and_a_kill_in_the_first_line_too(tmp_path: Path) -> None:
+    odd = "x\u2028y\x85z \ud800"
+    with serving(lambda body: "[[A]] \u2028 ok") as server:
+        for _ in range(2):  # the second time from the cache
+            code, rows, _summary = judge(server, tmp_path, [odd, "a"], ["b", "c"])
+            assert code == 0
+            assert len(rows) == 4
+    from prefine.runs import read_jsonl
+
+    kept = list(read_jsonl(tmp_path / "out" / "generations.jsonl"))
+    assert kept[0]["base"] == odd
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_refusal_that_is_not_about_the_form_leaves_the_form_on(tmp_path: Path) -> None:
+    with serving(honest) as server:
+        server.faults = {"question 000": 400}
+        code, _rows, _ = judge(server, tmp_path, ["bad"] * 4, ["good"] * 4, "--concurrency", "1")
+        assert code == 0
+        without = [b for b in server.bodies if "response_format" not in b]
+        assert len(without) == 2  # the refused question, in both orders, was tried without; nothing was learnt from it
+        assert all("question 000" in b["messages"][-1]["content"] for b in without)
+
+
+def test_people_who_judged_the_other_way_round_are_turned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [answers_file(tmp_path / f"{n}.json", n, ["x", "y"]) for n in ("base", "tuned")]
+    people = tmp_path / "people.json"
+    rows = [{"instruction": f"question {i:03d}", "generator_1": "tuned", "generator_2": "base", "preference": 1.0} for i in range(2)]
+    people.write_text(json.dumps(rows))
+    words = ["judge", *files, "--judge", "human", "--human", str(people), "--output-dir", str(tmp_path / "o")]
+    assert main(words) == 0
+    assert "2 wins, 0 losses" in capsys.readouterr().out
+    people.write_text(json.dumps([r | {"generator_1": "another"} for r in rows]))
+    assert main(words) == 2
+    assert "people judged base against another" in capsys.readouterr().err
+
+
+def test_mt_benchs_judgments_are_found_by_their_ids(tmp_path: Path) -> None:
+    asked = tmp_path / "q.jsonl"
+    asked.write_text(json.dumps({"question_id": 81, "category": "writing", "turns": ["one?", "two?"]}) + "\n")
+    files = []
+    for name in ("base", "tuned"):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text(json.dumps({"question_id": 81, "model_id": name, "choices": [{"turns": [f"{name} 1", f"{name} 2"]}]}) + "\n")
+        files.append(str(path))
+    people = tmp_path / "people.jsonl"
+    row = {"question_id": 81, "model_1": "base", "model_2": "tuned"}
+    turns = [row | {"turn": t, "g1_winner": w, "g2_winner": w} for t, w in ((1, "model_2"), (2, "model_1"))]
+    people.write_text("".join(json.dumps(t) + "\n" for t in turns))
+    words = ["judge", *files, "--judge", "human", "--human", str(people), "--output-dir", str(tmp_path / "o")]
+    assert main(words) == 2  # nothing says what was asked
+    assert main([*words, "--questions", str(asked)]) == 0
+    found = [json.loads(line) for line in (tmp_path / "o" / "verdicts.jsonl").read_text().splitlines()]
+    assert [(r["turn"], r["tuned_wins"]) for r in found] == [(1, 1.0), (1, 1.0), (2, 0.0), (2, 0.0)]
+
+
+def test_folders_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = answers_file(tmp_path / "base.json", "b", ["x"])
+    for name in ("llama-3.1", "llama-3.2"):
+        assert main(["judge", base, answers_file(tmp_path / f"{name}.json", name, ["yy"]), "--judge", "fake"]) == 0
+    assert {p.name for p in (tmp_path / "verdicts").iterdir()} == {"base-vs-llama-3.1", "base-vs-llama-3.2"}
+    (tmp_path / "verdicts" / "base-vs-llama-3.1" / "generations.jsonl").write_text("broken\nbroken\n")
+    words = ["judge", base, str(tmp_path / "llama-3.2.json"), "--judge", "fake", "--output", "deep/er/x.json"]
+    assert main(words) == 0  # a neighbour's broken files are no concern
+    for folder in ("d1", "d2"):
+        (tmp_path / folder).mkdir()
+        answers_file(tmp_path / folder / "a.json", "same", [folder])
+    assert main(["judge", "d1/a.json", "d2/a.json", "--judge", "fake", "--output-dir", "."]) == 0
+    assert json.loads((tmp_path / "summary.json").read_text())["models"] == ["d1/a", "d2/a"]
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"prompt": "p", "tuned_wins": 7}, "expected 0 to 1"),
+        ({"prompt": "p", "tuned_wins": float("nan")}, "expected 0 to 1"),
+        ({"prompt": "p", "tuned_wins": 1, "lengths": [1]}, "two numbers"),
+        ({"tuned_wins": 1, "cluster": None}, "nothing names its prompt"),
+    ],
+)
+def test_verdicts_that_are_none(row: dict[str, Any], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "v.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert main(["judge", "--verdicts", str(path)]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_infinite_scores_are_failures_and_not_losses() -> None:
+    from prefine.evaluation.judge import ByScore, Comparison, FunctionScorer
+
+    judged = ByScore(FunctionScorer("f", lambda a: float("-inf"))).judge([Comparison(Question("1", "p"), ("a",), ("b",))])
+    [(_, vote)] = judged
+    assert vote.win is None
+    assert "-inf" in vote.failure

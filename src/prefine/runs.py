@@ -126,7 +126,8 @@ class RunDirectory:
 def write_text(path: Path, text: str) -> None:
     """Replace a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
+    # A lone surrogate, which a tokenizer can make, becomes its escape: JSON reads it back, a page shows it.
+    temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
     temporary.replace(path)
 
 
@@ -148,7 +149,8 @@ def append_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Read JSON lines; a broken last line (a killed writer) is left out."""
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: texts hold U+2028 and the like
+    lines = lines[:-1] if not lines[-1] else lines
     for number, line in enumerate(lines, 1):
         try:
             yield json.loads(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,6 +125,11 @@ def _difference(first: RunDirectory, second: RunDirectory, name: str) -> dict[st
     files = [read_verdicts(str(run.path / "eval" / name / "verdicts.jsonl")) for run in (first, second)]
     before, after, clusters, unmatched = match(files[0].judged, files[1].judged)
     who = f"{second.path} against {first.path}"
+    judges = [json.loads((run.path / "eval" / name / "summary.json").read_text(encoding="utf-8")).get("judge") for run in (first, second)]
+    for what, values in (("base", [f.models[0] for f in files]), ("judge", judges)):
+        if values[0] != values[1]:
+            sentence = f"{who}: no difference to give, another {what} ({values[1]} and {values[0]})"
+            return {"runs": [str(first.path), str(second.path)], "sentence": sentence}
     if not before:
         return {"runs": [str(first.path), str(second.path)], "sentence": f"{who}: judged on no prompt in common"}
     change = paired_difference(after, before, clusters)

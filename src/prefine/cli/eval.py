@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prefine.cli.judging import Gates, JudgeChoice, build_judge, pick, stages
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, DataError
+from prefine.evaluation.verdict_files import read_verdicts
 from prefine.runs import RunDirectory, write_json, write_jsonl
 
 if TYPE_CHECKING:
@@ -63,9 +64,12 @@ def main(argv: list[str]) -> int:
     thresholds = gates.thresholds()
     if choice.judge == "implicit" and choice.reward_run is None:
         choice.judge = None  # what is judged by without one: the held-out pairs
-    judge = build_judge(choice)
     if "model" not in run.config():
         raise ConfigError(f"{given.run} is not a run of prefine dpo; its config.yaml names no model")
+    if choice.human and choice.judge is None:
+        raise ConfigError("--human holds a judge against people: give --judge too (or --judge human)")
+    judge = build_judge(choice, (str(run.config()["model"]), str(run.path)))
+    people = read_verdicts(choice.human) if choice.human and choice.judge != "human" else None
     from prefine.evaluation.engine import Sampling
     from prefine.evaluation.evaluate import Extras, evaluate
     from prefine.evaluation.sides import Sides
@@ -77,7 +81,7 @@ def main(argv: list[str]) -> int:
     if judge is None and not chosen:
         raise DataError(f"{given.run} held out no pairs; give some with --data, or a --judge and --prompts")
     questions = _questions(given, [p for p, _ in chosen])
-    extras = Extras([g for _, g in chosen], given.perplexity or (), given.tasks or (), given.include_path, given.task_limit)
+    extras = Extras([g for _, g in chosen], given.perplexity or (), given.tasks or (), given.include_path, given.task_limit, people=people)
     name = given.name or re.sub(r"[^\w.-]+", "-", judge.name if judge else "implicit").strip("-")[:60]
     with stages() as advance:
         folder = run.evaluation(name)
@@ -133,7 +137,7 @@ def _questions(given: EvalOptions, pairs: Sequence[Pair]) -> list[Question]:
 
 def _print(given: EvalOptions, found: Evaluation) -> None:
     from prefine.cli.data.reading import shown_text
-    from prefine.cli.judge import print_count
+    from prefine.cli.judge import print_agreement, print_count
     from prefine.errors import printable
 
     for c in found.comparisons[: given.samples]:
@@ -158,9 +162,12 @@ def _print(given: EvalOptions, found: Evaluation) -> None:
         print(
             printable(
                 f"  {skill['name']}: {100 * skill['before']:.1f} % to {100 * skill['after']:.1f} % "
-                f"[{low:+.1f}, {high:+.1f}] points, {skill['state']}; McNemar p = {skill['p_value'] or 1:.2g}"
+                f"[{low:+.1f}, {high:+.1f}] points, {skill['state']}"
+                + ("" if skill["p_value"] is None else f"; McNemar p = {skill['p_value']:.2g}")
             )
         )
+    if s["agreement"]:
+        print_agreement(s["agreement"])
     for reason in list(dict.fromkeys(s["failed_answers"]))[:3]:
         print(printable(f"  unanswered: {reason}"))
 

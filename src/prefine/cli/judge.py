@@ -12,7 +12,7 @@ from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, printable
 from prefine.evaluation.answers import AnswerFile, is_answers, read_answers
 from prefine.evaluation.bradley_terry import Game, ratings
-from prefine.evaluation.contest import findings_of, harms_of, hold, mean_ratings
+from prefine.evaluation.contest import hold, judge_files, mean_ratings
 from prefine.evaluation.count import Count, count
 from prefine.evaluation.interval import Interval, paired_difference
 from prefine.evaluation.judge import ByScore, Comparison, Judge, compare
@@ -67,53 +67,76 @@ def main(argv: list[str]) -> int:
             raise ConfigError("--references belong to questions by their ids: give --questions too")
         questions = with_references(questions, own.references)
     files = [read_answers(source, questions) for source in rest]
-    judge = build_judge(choice)
+    if any(not a.match_key.strip() or (a.question.later_turns and not a.question.prompt) for f in files for a in f.answered):
+        raise ConfigError("these answers do not say what was asked: give the prompts with --questions")
+    models = _names(files)
+    judge = build_judge(choice, models)
     if judge is None:
         raise ConfigError("judging answers needs --judge; see --help for the judges there are")
+    if own.dry_run:
+        _plan(judge, compare(files[0], files[-1])[0], own)
+        return 0
     if len(files) == 1:
         return _rate(files[0], judge, own)
-    return gates.exit_code(_contest(files[0], files[1], judge, own, choice, thresholds))
+    return gates.exit_code(_contest(files[0], files[1], judge, models, own, choice, thresholds))
 
 
 def _are_answers(sources: list[str]) -> bool:
     return all(is_answers(row) for source in sources for _, row in itertools.islice(read_rows(source), 1))
 
 
-def _contest(base: AnswerFile, tuned: AnswerFile, judge: Judge, own: JudgeOptions, choice: JudgeChoice, thresholds: Thresholds) -> set[str]:
-    comparisons, unmatched = compare(base, tuned)
-    if own.dry_run:
-        _plan(judge, comparisons, own)
-        return {"better"}
-    models = (base.model, tuned.model)
-    if models[0] == models[1]:
-        models = (Path(base.source).stem, Path(tuned.source).stem)
-    folder = Path(own.output_dir or f"verdicts/{Path(base.source).name.split('.')[0]}-vs-{Path(tuned.source).name.split('.')[0]}")
+def _stem(source: str) -> str:
+    """A file's name without the endings of data files: a dot within it stays."""
+    name = Path(source).name
+    for suffix in (".gz", ".jsonl", ".json", ".parquet", ".csv"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _names(files: list[AnswerFile]) -> tuple[str, str]:
+    """What to call the two models: as their files do, else by the files' names, else by their folders'."""
+    first, last = files[0], files[-1]
+    for name in (lambda f: f.model, lambda f: _stem(f.source), lambda f: f"{Path(f.source).resolve().parent.name}/{_stem(f.source)}"):
+        if name(first) != name(last) or len(files) == 1:
+            return name(first), name(last)
+    raise ConfigError(f"{first.source} against itself: give the answers of two models")
+
+
+def _folder(own: JudgeOptions, files: list[AnswerFile]) -> Path:
+    """Where verdicts go; refused where another contest's lie."""
+    if own.output_dir:
+        return Path(own.output_dir)
+    stems = dict.fromkeys(_stem(f.source) for f in files)
+    if len(stems) < len(files):
+        stems = dict.fromkeys(f"{Path(f.source).resolve().parent.name}-{_stem(f.source)}" for f in files)
+    return Path("verdicts") / "-vs-".join(stems)
+
+
+def _contest(
+    base: AnswerFile,
+    tuned: AnswerFile,
+    judge: Judge,
+    models: tuple[str, str],
+    own: JudgeOptions,
+    choice: JudgeChoice,
+    thresholds: Thresholds,
+) -> set[str]:
+    folder = _folder(own, [base, tuned])
+    people = read_verdicts(choice.human) if choice.human and choice.judge != "human" else None
     with stages() as advance:
-        votes = len(comparisons) * (2 if hasattr(judge, "asks") else 1)
-        file = hold(comparisons, judge, models, folder, lambda n: advance("verdicts", n, votes))
-    findings = findings_of(comparisons)
-    found = count(file, harms=harms_of(findings), thresholds=thresholds)
-    rows = list(read_jsonl(folder / "verdicts.jsonl"))
-    table = mean_ratings(rows, models)
-    people = read_verdicts(choice.human).judged if choice.human and choice.judge != "human" else []
-    summary = found.summary() | {
-        "judge": judge.name,
-        "degeneration": [f.summary() for f in findings],
-        "ratings": table,
-        "unmatched": unmatched,
-        "failed_answers": [*base.failures, *tuned.failures],
-    }
+        votes = len(compare(base, tuned)[0]) * (2 if hasattr(judge, "asks") else 1)
+        found, summary = judge_files(base, tuned, judge, models, folder, people, thresholds, lambda n: advance("verdicts", n, votes))
     print_count(found)
-    if unmatched:
-        print(f"  {unmatched} questions are answered in one file only and were left out")
-    for f in findings:
-        if f.broken:
-            print(f"  {f.name} ({f.about}): {f.base:.3g} to {f.tuned:.3g}")
-    _print_ratings(table)
-    if people:
-        summary["agreement"] = _agreement(file, people)
-    write_json(folder / "summary.json", summary)
+    if summary["unmatched"]:
+        print(f"  {summary['unmatched']} questions are answered in one file only and were left out")
+    for f in summary["degeneration"]:
+        if f["broken"]:
+            print(f"  {f['name']} ({f['about']}): {f['base']:.3g} to {f['tuned']:.3g}")
+    _print_ratings(summary["ratings"])
+    if people is not None:
+        print_agreement(summary["agreement"])
     if own.output:
+        Path(own.output).parent.mkdir(parents=True, exist_ok=True)
         write_json(Path(own.output), summary)
     from prefine.report.run_page import write_judged
 
@@ -143,13 +166,10 @@ def _rate(file: AnswerFile, judge: Judge, own: JudgeOptions) -> int:
     if not isinstance(judge, ByScore):
         raise ConfigError("one file of answers can be rated (--mode single, reward-model, python, exact), not compared; give two")
     comparisons, _ = compare(file, file)
-    if own.dry_run:
-        _plan(judge, comparisons, own)
-        return 0
-    folder = Path(own.output_dir or f"verdicts/{Path(file.source).name.split('.')[0]}")
+    folder = _folder(own, [file])
     with stages() as advance:
         hold(comparisons, judge, (file.model, file.model), folder, lambda n: advance("ratings", n, len(comparisons)))
-    table = mean_ratings(list(read_jsonl(folder / "verdicts.jsonl")), (file.model, file.model))
+    table = {file.model: mean_ratings(list(read_jsonl(folder / "verdicts.jsonl")), ("base", "tuned"))["tuned"]}
     failures = sum(r["tuned_wins"] is None for r in read_jsonl(folder / "verdicts.jsonl"))
     write_json(folder / "summary.json", {"judge": judge.name, "ratings": table, "failures": failures})
     _print_ratings(table)
@@ -174,21 +194,16 @@ def _print_ratings(table: dict[str, dict[str, Any]]) -> None:
     Console().print(shown)
 
 
-def _agreement(file: VerdictFile, people: list[Any]) -> dict[str, Any] | None:
-    from prefine.evaluation.agreement import agreement
-
-    judge, human, clusters, _ = match(file.judged, people)
-    if not judge:
+def print_agreement(found: dict[str, Any] | None) -> None:
+    """How far judge and people agree."""
+    if found is None:
         print("  the people's verdicts are on none of these prompts: no agreement to show")
-        return None
-    found = agreement(judge, human, clusters)
-    untied = f", without ties {found.same_untied.percent()}" if found.same_untied else ""
-    kappa = found.kappa
-    print(
-        f"  judge and people agree on {found.same.percent()}{untied} of {found.same.count} prompts; "
-        f"Cohen's kappa {kappa.estimate:.2f} [{kappa.low:.2f}, {kappa.high:.2f}]"
-    )
-    return {"same": vars(found.same), "same_untied": vars(found.same_untied) if found.same_untied else None, "kappa": vars(kappa)}
+        return
+    same, untied, kappa = found["same"], found["same_untied"], found["kappa"]
+    parts = [f"judge and people agree on {Interval(**same).percent()} of {same['count']} prompts"]
+    if untied:
+        parts.append(f"without ties {Interval(**untied).percent()}")
+    print(f"  {', '.join(parts)}; Cohen's kappa {kappa['estimate']:.2f} [{kappa['low']:.2f}, {kappa['high']:.2f}]")
 
 
 def count_files(sources: list[str], own: JudgeOptions, thresholds: Thresholds) -> list[Count]:

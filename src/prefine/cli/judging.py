@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from prefine.errors import ConfigError, MissingFile, nearest
+from prefine.evaluation.contest import people_on
 from prefine.evaluation.judge import ByScore, FakeJudge, FunctionScorer, HumanJudge, Judge, matches_reference
 from prefine.evaluation.verdict import THRESHOLDS, Thresholds
 from prefine.evaluation.verdict_files import read_verdicts
@@ -84,7 +85,7 @@ class Gates:
         return int(failed[self.require])
 
 
-def _openai(choice: JudgeChoice) -> Judge:
+def _openai(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
     from prefine.evaluation.chat_client import ChatClient, ReplyCache
     from prefine.evaluation.server_judge import Asker, LogprobJudge, PairJudge, RatingScorer
     from prefine.packing.encoded import cache_folder
@@ -108,16 +109,16 @@ def _openai(choice: JudgeChoice) -> Judge:
     return LogprobJudge(asker, template) if choice.mode == "logprob" else PairJudge(asker, choice.structured, template)
 
 
-def _reward_model(choice: JudgeChoice) -> Judge:
+def _reward_model(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
     from prefine.evaluation.reward_scorer import Ensemble, RewardModel
 
     if not choice.reward_model:
         raise ConfigError("--judge reward-model needs --reward-model: a folder or Hub id")
-    models = [RewardModel(m) for m in choice.reward_model]
-    return ByScore(models[0] if len(models) == 1 else Ensemble(models, choice.aggregate))
+    scorers = [RewardModel(m) for m in choice.reward_model]
+    return ByScore(scorers[0] if len(scorers) == 1 else Ensemble(scorers, choice.aggregate))
 
 
-def _implicit(choice: JudgeChoice) -> Judge:
+def _implicit(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
     from prefine.evaluation.reward_scorer import ImplicitReward
     from prefine.evaluation.sides import Sides
     from prefine.packing.encoding import Encoder
@@ -129,7 +130,7 @@ def _implicit(choice: JudgeChoice) -> Judge:
     return ByScore(ImplicitReward(sides.policy, sides.reference, Encoder(sides.tokenizer), sides.budget))
 
 
-def _python(choice: JudgeChoice) -> Judge:
+def _python(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
     function = load_function(choice.function)
     return ByScore(FunctionScorer(choice.function or "", lambda a: function(plain_text(a.question.asked(a.answers[:-1])), a.answers[-1])))
 
@@ -154,32 +155,32 @@ def load_function(name: str | None) -> Callable[[str, str], float]:
     return found  # type: ignore[no-any-return]
 
 
-def _human(choice: JudgeChoice) -> Judge:
+def _human(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
     if not choice.human:
         raise ConfigError("--judge human needs --human: a file of verdicts that people gave")
-    given: dict[str, list[float]] = {}
-    for j in read_verdicts(choice.human).judged:
-        given.setdefault(j.item, []).append(j.win)
-    return HumanJudge(given)
+    return HumanJudge(people_on(read_verdicts(choice.human), models))
 
 
-def _exact(choice: JudgeChoice) -> Judge:
+def _exact(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
     return ByScore(FunctionScorer("exact", matches_reference))
 
 
-JUDGES: Mapping[str, Callable[[JudgeChoice], Judge]] = {
+JUDGES: Mapping[str, Callable[[JudgeChoice, tuple[str, str]], Judge]] = {
     "openai": _openai,
     "reward-model": _reward_model,
     "implicit": _implicit,
     "python": _python,
     "exact": _exact,
     "human": _human,
-    "fake": lambda choice: FakeJudge(),
+    "fake": lambda choice, models: FakeJudge(),
 }
 
 
-def build_judge(choice: JudgeChoice) -> Judge | None:
+def build_judge(choice: JudgeChoice, models: tuple[str, str]) -> Judge | None:
     """The judge that was chosen; None where none was.
+
+    Args:
+        models: base and tuned, as people's verdicts name them.
 
     Raises:
         ConfigError: an unknown name, or something it needs is missing.
@@ -193,7 +194,7 @@ def build_judge(choice: JudgeChoice) -> Judge | None:
         return None
     if choice.judge not in JUDGES:
         raise ConfigError(f"--judge is {choice.judge!r}; expected one of {', '.join(JUDGES)}{nearest(choice.judge, JUDGES)}")
-    return JUDGES[choice.judge](choice)
+    return JUDGES[choice.judge](choice, models)
 
 
 @contextmanager

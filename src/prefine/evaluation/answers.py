@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,7 +55,7 @@ def _own(row: Row) -> Answered:
     prompt = row["prompt"]
     question = Question(
         str(row["key"]),
-        prompt if isinstance(prompt, str) else tuple(prompt),
+        prompt if isinstance(prompt, str) else _messages(prompt),
         tuple(row.get("later_turns") or ()),
         str(row.get("category") or ""),
         str(row.get("cluster") or row["key"]),
@@ -62,7 +63,20 @@ def _own(row: Row) -> Answered:
     )
     if row.get("failure"):
         return Answered(question, ())
-    return Answered(question, tuple(map(str, row["answers"])), tuple(row.get("ended") or ()), tuple(row.get("num_tokens") or ()))
+    return Answered(question, _texts(row["answers"]), tuple(row.get("ended") or ()), tuple(row.get("num_tokens") or ()))
+
+
+def _texts(answers: Any) -> tuple[str, ...]:
+    """Answers up to the first that is missing."""
+    if not isinstance(answers, list | tuple):
+        raise TypeError("its answers are not a list")
+    return tuple(map(str, itertools.takewhile(lambda text: text is not None, answers)))
+
+
+def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
+    if not isinstance(prompt, list | tuple) or not prompt or not all(isinstance(m, dict) for m in prompt):
+        raise TypeError("its prompt is neither text nor messages")
+    return tuple(prompt)
 
 
 def _alpaca(row: Row) -> Answered:
@@ -73,10 +87,8 @@ def _alpaca(row: Row) -> Answered:
 
 def _mt_bench(row: Row) -> Answered:
     turns = row["choices"][0]["turns"]
-    if not isinstance(turns, list):
-        raise TypeError("choices[0].turns is not a list")
-    key = str(row["question_id"])
-    return Answered(Question(key, "", ("",) * (len(turns) - 1), cluster=key), tuple(map(str, turns)))
+    key, texts = str(row["question_id"]), _texts(turns)
+    return Answered(Question(key, "", ("",) * (len(turns) - 1), cluster=key), texts)
 
 
 FORMS: dict[str, tuple[set[str], str, Callable[[Row], Answered]]] = {
@@ -198,7 +210,7 @@ class _Part:
         kept = list(self._rows(self.path))
         for row in kept:
             self.turns[row["key"]][row["turn"]] = row
-        if kept:
+        if self.path.exists():
             write_jsonl(self.path, kept)  # without the broken line a killed writer left, which the next one would join
 
     def _rows(self, path: Path) -> Iterator[dict[str, Any]]:
@@ -227,6 +239,6 @@ class _Part:
 
 
 def _settings_key(engine: Engine, questions: Sequence[Question], sampling: Sampling, seed: int, model: str) -> str:
-    asked = [(q.key, plain_text(q.prompt), q.later_turns) for q in questions]
-    whole = json.dumps([engine.name, model, vars(sampling), seed, asked], sort_keys=True)
+    asked = [(q.key, plain_text(q.prompt), q.later_turns, q.tools) for q in questions]
+    whole = json.dumps([engine.name, model, vars(sampling), seed, asked], sort_keys=True, default=str)
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -121,15 +121,20 @@ class ChatClient:
         import openai
 
         broken = 0
+        left_out: set[str] = set()
+        named: set[str] = set()
         while True:
-            refused = set(self._refused)
+            refused = self._refused | left_out
             try:
-                return self._once(ask, refused)
+                reply = self._once(ask, refused)
+                self._refused |= left_out & named  # known to be it only now that the request went through without
+                return reply
             except openai.BadRequestError as error:
-                named = self._named(str(error), ask.parameters.keys() - refused)
-                if named is None:
+                blamed = _blamed(str(error), ask.parameters.keys() - refused)
+                if blamed is None:
                     return Failure(f"refused: {_brief(error)}")
-                self._refused.add(named)
+                left_out.add(blamed)
+                named |= {blamed} if blamed in str(error) else set()
             except openai.AuthenticationError as error:
                 raise ConfigError(f"{self.server}: the key is not accepted ({_brief(error)})") from error
             except openai.NotFoundError as error:
@@ -146,12 +151,6 @@ class ChatClient:
                     return Failure(f"a reply that cannot be read ({type(error).__name__}: {_brief(error)})")
             except openai.OpenAIError as error:
                 return Failure(f"{type(error).__name__}: {_brief(error)}")
-
-    def _named(self, message: str, sent: set[str]) -> str | None:
-        """Which parameter a refusal is about: the one it names, else a structured form, which few servers know."""
-        known = sent & {*RENAMED, *OPTIONAL}
-        found = next((name for name in sorted(known) if name in message), None)
-        return found or next((name for name in ("response_format",) if name in known), None)
 
     def _once(self, ask: Ask, refused: set[str]) -> Reply:
         parameters = {RENAMED.get(k, k) if k in refused else k: v for k, v in ask.parameters.items() if k not in refused or k in RENAMED}
@@ -223,6 +222,13 @@ class ServerEngine:
                 yield place, Answer(reply.text.strip(), [], reply.ended, reply.completion_tokens)
             else:
                 yield place, reply
+
+
+def _blamed(message: str, sent: set[str]) -> str | None:
+    """Which parameter a refusal is about: the one it names, else a structured form, which not all servers know."""
+    known = sent & {*RENAMED, *OPTIONAL}
+    found = next((name for name in sorted(known) if name in message), None)
+    return found or next((name for name in ("response_format",) if name in known), None)
 
 
 def _brief(error: BaseException) -> str:

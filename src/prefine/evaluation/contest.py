@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from prefine.errors import DataError
+from prefine.errors import ConfigError, DataError
+from prefine.evaluation.agreement import Agreement, agreement
+from prefine.evaluation.answers import AnswerFile
+from prefine.evaluation.count import Count, count
 from prefine.evaluation.degeneration import Finding, Text, compare_texts
 from prefine.evaluation.interval import mean_interval
-from prefine.evaluation.judge import Comparison, Judge, Vote, verdict_row
-from prefine.evaluation.verdict_files import VerdictFile, verdicts_of
+from prefine.evaluation.judge import Comparison, Judge, Vote, compare, item_of, items_of, verdict_row
+from prefine.evaluation.verdict import THRESHOLDS, Thresholds
+from prefine.evaluation.verdict_files import Judged, VerdictFile, match, verdicts_of
 from prefine.preferences.records import plain_text
-from prefine.runs import write_jsonl
+from prefine.runs import read_jsonl, write_json, write_jsonl
 
 Models = tuple[str, str]
+UNNAMED = {"base", "baseline", "model", "tuned"}
+"""What a file of verdicts calls its models where it names none."""
 
 
 def hold(
@@ -50,6 +56,35 @@ def hold(
     return verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl"))
 
 
+def judge_files(
+    base: AnswerFile,
+    tuned: AnswerFile,
+    judge: Judge,
+    models: Models,
+    folder: Path,
+    people: VerdictFile | None = None,
+    thresholds: Thresholds = THRESHOLDS,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[Count, dict[str, Any]]:
+    """Judge two files of answers into a folder; the count, and what ``summary.json`` holds."""
+    comparisons, unmatched = compare(base, tuned)
+    told = people_on(people, models) if people else []
+    file = hold(comparisons, judge, models, folder, progress)
+    findings = findings_of(comparisons)
+    found = count(file, harms=harms_of(findings), thresholds=thresholds)
+    agreed = agree(file, told, comparisons) if told else None
+    summary = found.summary() | {
+        "judge": judge.name,
+        "degeneration": [f.summary() for f in findings],
+        "ratings": mean_ratings(list(read_jsonl(folder / "verdicts.jsonl")), models),
+        "unmatched": unmatched,
+        "failed_answers": [*base.failures, *tuned.failures],
+        "agreement": asdict(agreed) if agreed else None,
+    }
+    write_json(folder / "summary.json", summary)
+    return found, summary
+
+
 def generation_row(c: Comparison) -> dict[str, Any]:
     """A line of ``generations.jsonl``: both answers to what was asked."""
     prompt = c.prompt
@@ -82,11 +117,33 @@ def harms_of(findings: Sequence[Finding]) -> list[str]:
     return [f"{f.name} went from {f.base:.3g} to {f.tuned:.3g}" for f in findings if f.broken]
 
 
+def people_on(file: VerdictFile, models: Models) -> list[Judged]:
+    """People's verdicts as ones on these models, turned round where the file has them the other way.
+
+    Raises:
+        ConfigError: the file judges other models.
+    """
+    if file.models == models[::-1] != models:
+        return [replace(j, win=1 - j.win, lengths=j.lengths and j.lengths[::-1]) for j in file.judged]
+    if file.models == models or set(file.models) <= UNNAMED:
+        return file.judged
+    raise ConfigError(f"{file.source}: people judged {file.models[1]} against {file.models[0]}, not {models[1]} against {models[0]}")
+
+
+def agree(file: VerdictFile, people: Sequence[Judged], comparisons: Sequence[Comparison]) -> Agreement | None:
+    """How far a judge and people say the same on the comparisons that both judged; None where there are none."""
+    names = {name: item_of(c) for c in comparisons for name in reversed(items_of(c))}
+    known = [replace(j, item=names.get(j.item, j.item)) for j in people]
+    judge, human, clusters, _ = match(file.judged, known)
+    return agreement(judge, human, clusters) if judge else None
+
+
 def mean_ratings(rows: Sequence[Mapping[str, Any]], models: Models) -> dict[str, dict[str, Any]]:
     """Mean scores with intervals from verdict rows that have them: model -> (``all``, each category, each turn) -> interval."""
     scored = [r for r in rows if r.get("scores")]
     out: dict[str, dict[str, Any]] = {}
-    for side, model in enumerate(models) if scored else ():
+    names = models if models[0] != models[1] else ("base", "tuned")
+    for side, model in enumerate(names) if scored else ():
         parts: dict[str, list[Mapping[str, Any]]] = {"all": scored}
         for row in scored:
             for name in (row.get("category"), f"turn {row['turn']}" if "turn" in row else None):

@@ -178,12 +178,13 @@ def judge_quality(judged: list[Judged]) -> Quality:
             by_item.setdefault(j.item, {})[j.order] = j.win
     both = {item: orders for item, orders in by_item.items() if len(orders) == 2}
     flips = [float((min(o.values()) < 0.5) & (max(o.values()) > 0.5)) for o in both.values()]
+    owners = {j.item: j.cluster for j in judged}
     ordered = [j for j in judged if j.order]
     first = [1 - j.win if j.order == "base first" else j.win for j in ordered]
     sized = [j for j in judged if j.lengths and j.lengths[0] != j.lengths[1]]
     longer = [j.win if j.lengths and j.lengths[1] > j.lengths[0] else 1 - j.win for j in sized]
     return Quality(
-        mean_interval(flips, bounds=RATE) if flips else None,
+        mean_interval(flips, [owners[item] for item in both], bounds=RATE) if flips else None,
         mean_interval(first, [j.cluster for j in ordered], bounds=RATE) if first else None,
         mean_interval(longer, [j.cluster for j in sized], bounds=RATE) if longer else None,
     )

@@ -103,6 +103,8 @@ SIGNS = (
     Sign("other language", "share of long answers in another language than their prompt", lambda t: _drifted(t), 1, 0.02),
     Sign("words", "mean length of an answer in words", lambda t: float(len(words(t.answer))), 0, math.inf, is_share=False),
 )
+LEAST_PROMPTS = 10
+"""A sign of all answers together says nothing of fewer."""
 LEAST_LETTERS = 80
 """A guess of the language of less text than this is not to be relied on."""
 
@@ -166,7 +168,8 @@ def _sets(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequence[str]) 
         everything = np.arange(len(base))
         before, after = kind.value(of_base, everything), kind.value(of_tuned, everything)
         low, high = jackknife(change, members)
-        broken = (after - before) * kind.bad > kind.alarm and (low > 0 if kind.bad > 0 else high < 0)
+        sure = len(names) >= LEAST_PROMPTS and (low > 0 if kind.bad > 0 else high < 0)
+        broken = sure and (after - before) * kind.bad > kind.alarm
         out.append(Finding(kind.name, kind.about, before, after, Interval(after - before, low, high, len(base), len(names)), broken))
     return out
 
@@ -213,7 +216,7 @@ def _bags(side: Sequence[Sequence[str]]) -> tuple[NDArray[np.float64], NDArray[n
     """Each answer's words as a unit vector of 1,024 hashed dimensions; and its square, 0 for an answer without words."""
     import zlib
 
-    out = np.zeros((len(side), 1024))
+    out = np.zeros((len(side), 1024), np.float32)
     for row, tokens in zip(out, side, strict=True):
         for word, count in Counter(tokens).items():
             row[zlib.crc32(word.encode("utf-8", "surrogatepass")) % 1024] += 1 + math.log(count)

@@ -11,7 +11,7 @@ import numpy as np
 
 from prefine.errors import DataError
 from prefine.evaluation.answers import AnswerFile, answer_questions
-from prefine.evaluation.contest import findings_of, harms_of, hold, mean_ratings
+from prefine.evaluation.contest import agree, findings_of, harms_of, hold, mean_ratings, people_on
 from prefine.evaluation.count import Count, count
 from prefine.evaluation.drift import Perplexity, completion_logps, implicit_wins, kl_to_base, perplexity, text_windows
 from prefine.evaluation.engine import Sampling
@@ -25,6 +25,7 @@ from prefine.evaluation.verdict_files import VerdictFile, verdicts_of
 from prefine.packing.group import PromptGroup
 from prefine.packing.store import prompt_key
 from prefine.runs import read_jsonl, write_json, write_jsonl
+from prefine.scoring.reference import groups_fingerprint
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage, how much more of it is done, and how much there is in all."""
@@ -43,6 +44,7 @@ class Extras:
         texts: files whose perplexity is compared.
         tasks, include_path, limit: of lm-eval.
         skills: those measured elsewhere.
+        people: verdicts that people gave on the same questions, to hold the judge against.
     """
 
     pairs: Sequence[PromptGroup] = ()
@@ -51,6 +53,7 @@ class Extras:
     include_path: str | None = None
     limit: int | None = None
     skills: Sequence[Skill] = ()
+    people: VerdictFile | None = None
 
 
 @dataclass
@@ -99,15 +102,17 @@ def evaluate(
     if judge is None and not extras.pairs:
         raise DataError("no judge, and no held-out pairs for DPO's own reward: give --judge, or pairs with --data")
     base, tuned, failed = answer_both(sides, questions, sampling, seed, folder, progress, batch_size)
-    comparisons, _ = compare(base, tuned)
+    comparisons, _ = compare(base, tuned, lambda a: a.question.key)
     findings = findings_of(comparisons) if comparisons else []
     measured, texts = measure_skills(sides, extras, thresholds, progress)
     skills = [*extras.skills, *measured]
     harms = [*harms_of(findings), *(f"perplexity of {p.source} rose from {p.before:.3g} to {p.after:.3g}" for p in texts if _worse(p))]
     verdicts = _verdicts(sides, judge, comparisons, extras.pairs, folder, progress)
+    agreed = agree(verdicts, people_on(extras.people, sides.names), comparisons) if extras.people else None
     found = count(verdicts, skills, harms, thresholds, None if judge else IMPLICIT)
     summary = found.summary() | {
         "judge": judge.name if judge else "implicit",
+        "agreement": asdict(agreed) if agreed else None,
         "repeat": {"sampling": vars(sampling), "seed": seed, "questions": len(questions)},
         "failed_answers": failed,
         "degeneration": [f.summary() for f in findings],
@@ -135,7 +140,14 @@ def implicit_rows(sides: Sides, pairs: Sequence[PromptGroup]) -> list[dict[str, 
     tuned, base = completion_logps(sides.policy, sides.reference, pairs, sides.budget)
     names = dict(zip(("base", "tuned"), sides.names, strict=True))
     return [
-        {"item": f"row {g.index}", "row": g.index, "cluster": f"{prompt_key(g):016x}", **names, "judge": "implicit", "tuned_wins": win}
+        {
+            "item": groups_fingerprint([g])[:16],
+            "row": g.index,
+            "cluster": f"{prompt_key(g):016x}",
+            **names,
+            "judge": "implicit",
+            "tuned_wins": win,
+        }
         for g, win in zip(pairs, implicit_wins(tuned, base), strict=True)
     ]
 

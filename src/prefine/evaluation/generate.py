@@ -8,6 +8,7 @@ batching, which on a processor is some forty times slower than ``generate`` for 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from prefine.errors import DataError
+from prefine.errors import DataError, ModelError
 from prefine.evaluation.engine import Answer, Failure, Request, Sampling
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import Ids
@@ -42,6 +43,8 @@ class SeededSampling(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores of shape (rows, vocabulary) to zero for the drawn token, minus infinity elsewhere."""
         probs = torch.softmax(scores.double() / self.sampling.temperature, -1)
+        if bool(probs.isnan().any()):
+            raise ModelError("the model's next-token probabilities are not numbers: it diverged, or its dtype overflows")
         if self.sampling.top_p < 1:
             ordered, places = probs.sort(-1, descending=True)
             # A token stays while those before it hold less than top_p: the first always does.
@@ -137,14 +140,25 @@ def _settings(model: Any, config: GenerationConfig) -> Iterator[None]:
             holder.generation_config = was
 
 
+@torch.no_grad()
+def weights_key(model: Any) -> str:
+    """A hash of the weights' names, shapes and some values of each: training moves them all, and hashing whole models takes long."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        flat = tensor.detach().flatten()
+        some = flat[:: max(1, len(flat) // 64)].contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+        digest.update(some.view(torch.uint8).cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 class TransformersEngine:
     """A model in memory. A prompt that leaves no room for an answer in the model's positions is a failure, never cut."""
-
-    name = "transformers"
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int = 32) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.name = f"transformers {weights_key(model)}"
         self.encoder = Encoder(tokenizer)
         self.batch_size = batch_size
         self.max_length = getattr(model.config, "max_position_embeddings", None)

@@ -5,12 +5,14 @@ Most judges score an answer by itself (:class:`Scorer`); :class:`ByScore` makes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from prefine.evaluation.answers import Answered, AnswerFile
 from prefine.evaluation.questions import Question
+from prefine.evaluation.verdict_files import Judged
 from prefine.preferences.records import PromptText
 
 TIE = 1e-9
@@ -117,8 +119,8 @@ def vote_by_score(base: Score, tuned: Score) -> Vote:
     raw = (*base.raw, *tuned.raw)
     if base.value is None or tuned.value is None:
         return Vote(None, raw=raw, failure=base.failure or tuned.failure)
-    difference = tuned.value - base.value
-    return Vote(0.5 if abs(difference) < TIE else float(difference > 0), raw=raw, scores=(base.value, tuned.value))
+    is_tie = abs(tuned.value - base.value) < TIE
+    return Vote(0.5 if is_tie else float(tuned.value > base.value), raw=raw, scores=(base.value, tuned.value))
 
 
 class FunctionScorer:
@@ -136,7 +138,7 @@ class FunctionScorer:
             except Exception as error:  # the user's code: whatever it raises is a failure of this answer alone
                 yield place, Score(None, failure=f"{type(error).__name__}: {error}")
                 continue
-            yield place, Score(value) if value == value else Score(None, failure="the score is not a number")
+            yield place, Score(value) if math.isfinite(value) else Score(None, failure=f"the score is {value}")
 
 
 def matches_reference(answered: Answered) -> float:
@@ -185,21 +187,23 @@ class FakeJudge:
 
 
 class HumanJudge:
-    """Verdicts that people gave, read from a file; a comparison nobody judged is a failure.
+    """Verdicts that people gave; a comparison nobody judged is a failure.
 
     Args:
-        verdicts: by the question's words (and turn), how far the tuned answer wins.
+        verdicts: how far the tuned answer wins, by :func:`item_of` or another of a comparison's names.
     """
 
     name = "human"
 
-    def __init__(self, verdicts: Mapping[str, list[float]]) -> None:
-        self.verdicts = verdicts
+    def __init__(self, verdicts: Sequence[Judged]) -> None:
+        self.verdicts: dict[str, list[float]] = {}
+        for j in verdicts:
+            self.verdicts.setdefault(j.item, []).append(j.win)
 
     def judge(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, Vote]]:
         """One vote a person."""
         for place, c in enumerate(comparisons):
-            given = self.verdicts.get(item_of(c), [])
+            given = next((self.verdicts[name] for name in items_of(c) if name in self.verdicts), [])
             yield from ((place, Vote(win)) for win in given)
             if not given:
                 yield place, Vote(None, failure="nobody judged it")
@@ -211,13 +215,24 @@ def item_of(comparison: Comparison) -> str:
     return f"{words}\nturn {comparison.turn}" if comparison.question.later_turns else words
 
 
-def compare(base: AnswerFile, tuned: AnswerFile) -> tuple[list[Comparison], int]:
-    """Comparisons of two files' answers, matched by question, a comparison a turn; and how many questions only one file has."""
-    ours = {a.match_key: a for a in tuned.answered}
+def items_of(comparison: Comparison) -> tuple[str, ...]:
+    """All names a comparison goes by in files of verdicts: its words, and the ids of MT-Bench's and Arena-Hard's judgments."""
+    key = comparison.question.key
+    return (item_of(comparison), f"{key} turn {comparison.turn}", key)
+
+
+def compare(base: AnswerFile, tuned: AnswerFile, name: Callable[[Answered], str] = lambda a: a.match_key) -> tuple[list[Comparison], int]:
+    """Comparisons of two files' answers, matched by question, a comparison a turn; and how many questions only one file has.
+
+    Args:
+        name: what names a question in both, each once.
+    """
+    ours = {name(a): a for a in tuned.answered}
+    assert len(ours) == len(tuned.answered), "a question is named twice"
     out = []
     both = 0
     for a in base.answered:
-        b = ours.get(a.match_key)
+        b = ours.get(name(a))
         if b is None:
             continue
         both += 1

@@ -98,10 +98,10 @@ SINGLE_MARK = re.compile(rf"\[\[\s*{NUMBER}\s*(?:/\s*10)?\s*\]\]|\"rating\"\s*:\
 
 def _said(text: str) -> str:
     """The reply after its reasoning; nothing where it was cut inside."""
-    head, mark, rest = text.rpartition("</think>")
+    _, mark, rest = text.rpartition("</think>")
     if mark:
         return rest
-    return "" if "<think>" in head + rest else text
+    return "" if text.lstrip().startswith("<think>") else text
 
 
 def parse_pair(text: str) -> float | None:

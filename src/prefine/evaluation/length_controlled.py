@@ -89,6 +89,8 @@ def length_controlled(rows: Sequence[Mapping[str, Any]], gamed: Gamed) -> Interv
         wins.append(preference - 1)
         lengths.append(len(str(row["output_1"])) - len(str(row["output_2"])))
         hard.append(found)
+    if len(wins) < FOLDS:
+        raise DataError(f"{len(wins)} rows with a preference; a length-controlled rate needs AlpacaEval's annotations, at least {FOLDS}")
     difference = np.array(lengths, float)
     spread = difference.std(ddof=1) if len(difference) > 1 else 0.0
     scaled = np.tanh(difference / spread) if spread > 0 else np.zeros_like(difference)

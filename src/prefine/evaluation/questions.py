@@ -116,7 +116,9 @@ def read_questions(source: str, reading: Reading | None = None, raw: bool = Fals
         if raw and not isinstance(question.prompt, str) and len(question.prompt) == 1 and not question.later_turns:
             question = replace(question, prompt=str(question.prompt[0]["content"]))
         key = question.key or f"{prompt_text_key(question.prompt):016x}"
-        out.setdefault(key, replace(question, key=key, cluster=question.cluster or key))
+        known = out.setdefault(key, replace(question, key=key, cluster=question.cluster or key))
+        if (known.prompt, known.later_turns) != (question.prompt, question.later_turns) and question.key:
+            raise DataError(f"{source}: two questions have the id {key!r}")
     if not out:
         raise DataError(f"{source}: no prompts in it")
     return list(out.values())

@@ -136,8 +136,8 @@ class PairJudge:
         return Ask([*system, user], {"temperature": 0.0, "max_tokens": REASON_TOKENS, **form})
 
     def parse(self, reply: Reply) -> float | None:
-        """How far the answer shown first wins."""
-        return parse_pair(reply.text)
+        """How far the answer shown first wins; a reply cut at the limit has not said it."""
+        return parse_pair(reply.text) if reply.ended else None
 
     def judge(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, Vote]]:
         """Two votes a comparison, one an order."""
@@ -188,5 +188,7 @@ class RatingScorer:
 
     def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
         """Ratings as they come."""
-        for place, value, raw, failure in self.asker.replies(self.asks(answered), lambda reply: parse_rating(reply.text)):
+        for place, value, raw, failure in self.asker.replies(
+            self.asks(answered), lambda reply: parse_rating(reply.text) if reply.ended else None
+        ):
             yield place, Score(value, raw, failure)

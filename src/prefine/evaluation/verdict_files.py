@@ -89,12 +89,18 @@ def _own(row: Row) -> list[Judged]:
     win = row["tuned_wins"]
     if win is None:
         return []
-    item = str(next((row[k] for k in ("item", "prompt", "row", "cluster") if k in row), ""))
+    if isinstance(win, bool) or not isinstance(win, int | float) or not 0 <= win <= 1:
+        raise ValueError(f"tuned_wins is {win!r}, expected 0 to 1")
+    item = next((str(row[k]) for k in ("item", "prompt", "row", "cluster") if row.get(k) is not None), None)
+    if item is None:
+        raise ValueError("nothing names its prompt: item, prompt, row or cluster")
     lengths = row.get("lengths")
+    if lengths is not None and (not isinstance(lengths, list | tuple) or len(lengths) != 2):
+        raise ValueError("lengths should be two numbers")
     category = ", ".join(str(part) for part in (row.get("category"), f"turn {row['turn']}" if "turn" in row else "") if part)
-    return [
-        Judged(item, float(win), str(row.get("cluster", item)), tuple(lengths) if lengths else None, str(row.get("order", "")), category)
-    ]
+    cluster = item if row.get("cluster") is None else str(row["cluster"])
+    sizes = None if lengths is None else (int(lengths[0]), int(lengths[1]))
+    return [Judged(item, float(win), cluster, sizes, str(row.get("order", "")), category)]
 
 
 FORMS: dict[str, tuple[Callable[[Row], bool], Callable[[Row], list[Judged]], Callable[[Row], tuple[str, str]]]] = {

@@ -16,7 +16,7 @@ def bradley_terry_loss(
     label_smoothing: float = 0.0,
     center_coefficient: float = 0.0,
 ) -> torch.Tensor:
-    """Loss of each pair, shape (P,): -log sigmoid(r_chosen - r_rejected - margin) (arXiv 2203.02155, eq. 1; margins: arXiv 2307.09288, eq. 2).
+    """Loss of each pair, shape (P,): -log sigmoid(r_chosen - r_rejected - margin) (arXiv 2203.02155, eq. 1; 2307.09288, eq. 2).
 
     Args:
         margins_P: by how much the chosen is better, where the data has scores.

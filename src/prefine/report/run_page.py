@@ -31,16 +31,20 @@ class EvaluationFiles:
     answers: list[Shown] = field(default_factory=list)
 
 
+def evaluation_of(folder: Path) -> EvaluationFiles | None:
+    """One evaluation's folder; None where it was not finished."""
+    path = folder / "summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if "win_rate" not in summary:
+        return None
+    rows = [list(read_jsonl(folder / n)) if (folder / n).exists() else [] for n in ("generations.jsonl", "verdicts.jsonl")]
+    return EvaluationFiles(folder.resolve().name, summary, join(rows[0], rows[1]))
+
+
 def evaluations(folder: Path) -> list[EvaluationFiles]:
     """Evaluations under ``eval/``, the headline first: an asked judge before DPO's own reward, the newest before older."""
-    found = []
-    for path in sorted(folder.glob("*/summary.json"), key=lambda p: -p.stat().st_mtime):
-        summary = json.loads(path.read_text())
-        if "win_rate" in summary:
-            rows = [
-                list(read_jsonl(path.with_name(n))) if path.with_name(n).exists() else [] for n in ("generations.jsonl", "verdicts.jsonl")
-            ]
-            found.append(EvaluationFiles(path.parent.name, summary, join(rows[0], rows[1])))
+    newest = sorted(folder.glob("*/summary.json"), key=lambda p: -p.stat().st_mtime)
+    found = [e for path in newest if (e := evaluation_of(path.parent)) is not None]
     return sorted(found, key=lambda e: e.summary.get("judge") == "implicit")
 
 
@@ -62,7 +66,8 @@ def run_page(run: RunDirectory) -> str:
 
 def write_judged(folder: Path) -> Path:
     """Write ``report.html`` beside one evaluation's files, for answers that belong to no run; returns its path."""
-    e = next(e for e in evaluations(folder.parent) if e.name == folder.name)
+    e = evaluation_of(folder)
+    assert e is not None
     title = f"{' against '.join(reversed(_models(e.summary)))}"
     answers = answers_section(e.name, e.answers, _models(e.summary))
     body = f"<header><h1>{escape(title)}</h1>{headline([e])}</header>{evaluation_section(e)}{answers}"
