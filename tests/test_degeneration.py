@@ -69,12 +69,16 @@ def test_signs_are_compared_prompt_by_prompt_and_alarm_when_surely_worse() -> No
 
 
 def test_sets_of_answers_by_hand() -> None:
-    base, tuned = texts(["a b", "c d", "e f"]), texts(["a b", "a b", "a b"])
-    found = {f.name: f for f in compare_texts(base, tuned, ["1", "2", "3"])}
-    assert (found["distinct-2"].base, found["distinct-2"].tuned) == (1.0, pytest.approx(1 / 3))
-    assert found["vocabulary entropy"].base == pytest.approx(np.log2(6))
+    base, tuned = texts([f"a{i} b{i}" for i in range(12)]), texts(["a b"] * 12)
+    found = {f.name: f for f in compare_texts(base, tuned, [str(i) for i in range(12)])}
+    assert (found["distinct-2"].base, found["distinct-2"].tuned) == (1.0, pytest.approx(1 / 12))
+    assert found["vocabulary entropy"].base == pytest.approx(np.log2(24))
     assert found["vocabulary entropy"].tuned == 1.0
     assert (found["self-similarity"].base, found["self-similarity"].tuned) == (pytest.approx(0.0, abs=1e-6), pytest.approx(1.0))
+    assert found["self-similarity"].broken
+    assert found["self-similarity"].change.low == pytest.approx(found["self-similarity"].change.high)  # leaving any out changes nothing
+    few = {f.name for f in compare_texts(base[:3], tuned[:3], ["1", "2", "3"])}
+    assert "distinct-2" not in few  # three prompts say nothing of variety
 
 
 def test_other_language_is_seen() -> None:

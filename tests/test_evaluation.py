@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prefine.evaluation.engine import Answer, Sampling
-from prefine.evaluation.generate import SeededSampling, generate
 from prefine.evaluation.interval import Interval, jackknife, mean_interval
 from prefine.evaluation.judge import ByScore, Comparison, FunctionScorer
 from prefine.evaluation.questions import Question
 from prefine.evaluation.verdict import Skill, decide
+from prefine.generation.engine import Answer, Sampling
+from prefine.generation.generate import SeededSampling, generate
 from prefine.packing.group import as_ids
 
 

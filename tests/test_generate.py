@@ -16,9 +16,9 @@ from judge_server import serving
 from prefine.cli import main
 from prefine.errors import ConfigError, DataError
 from prefine.evaluation.answers import answer_questions, read_answers
-from prefine.evaluation.engine import Answer, Failure, Request, Sampling
 from prefine.evaluation.judge import compare
 from prefine.evaluation.questions import Question, read_questions, user_turn, with_references
+from prefine.generation.engine import Answer, Failure, Request, Sampling
 
 
 def written(path: Path, rows: Sequence[Any] | str) -> str:
@@ -117,7 +117,7 @@ def test_a_cut_run_goes_on_and_failures_are_tried_again(tmp_path: Path) -> None:
     assert not part.exists()
     assert third.seeds["q0"] == whole.seeds["q0"]  # a prompt's seed is its own, wherever it is asked
     assert {k: v for k, v in json.loads(out.read_text().splitlines()[1]).items() if k == "answers"} == {"answers": list(done[1].answers)}
-    with pytest.raises(ConfigError, match="another model"):
+    with pytest.raises(ConfigError, match="temperature was 0.0 and is now 1"):
         answer_questions(third, QUESTIONS, Sampling(temperature=1), 0, out, "m")
 
 
@@ -153,7 +153,7 @@ def test_generate_by_the_command_is_the_same_in_any_batch(lab_model: Path, tmp_p
     assert texts[0] == texts[1]
     assert "3 of 3 prompts answered" in capsys.readouterr().out
     assert main([*words, "--temperature", "1", "--max-new-tokens", "9"]) == 2
-    assert "other settings" in capsys.readouterr().err
+    assert "max_new_tokens was 8 and is now 9" in capsys.readouterr().err
     for wrong, told in (
         (["--temprature", "1"], "did you mean"),
         (["--engine", "vlm"], "did you mean 'vllm'"),
@@ -188,7 +188,7 @@ def test_a_server_as_engine(tmp_path: Path) -> None:
 
 def test_vllm_is_asked_by_ids_with_a_seed_and_an_adapter(lab_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM is not installed here: a stand-in with its published call signatures."""
-    from prefine.evaluation.vllm_engine import VllmEngine
+    from prefine.generation.vllm_engine import VllmEngine
     from prefine.scoring.loading import load_tokenizer
 
     calls: list[Any] = []

@@ -241,7 +241,7 @@ def test_a_server_without_logprobs_is_an_error_and_not_a_tie(tmp_path: Path, cap
         server.refuses = {"logprobs"}
         code, _, _ = judge(server, tmp_path, ["x"], ["z"], "--mode", "logprob")
         assert code == 2
-        assert "gave no verdict at all: refused" in capsys.readouterr().err
+        assert "gave no verdict at all: 2 x refused" in capsys.readouterr().err
 
 
 def test_ones_own_prompt_and_a_parameter_with_a_new_name(tmp_path: Path) -> None:
@@ -281,9 +281,10 @@ def test_single_ratings_of_one_and_of_two_files(tmp_path: Path, capsys: pytest.C
         (["--judge", "reward-model"], "--reward-model"),
         (["--judge", "python", "--function", "nowhere:f"], "nowhere"),
         (["--judge", "human"], "--human"),
-        (["--server", "http://127.0.0.1:9/v1"], "ignored without --judge"),
+        (["--server", "http://127.0.0.1:9/v1"], "belongs to --judge openai"),
         ([], "needs --judge"),
         (["--judge", "fake", "--works", "0.4"], "even <= works"),
+        (["--judge", "fake", "--function", "a:b"], "belongs to --judge python"),
         (["--judge", "fake", "--require", "best"], "'better'"),
     ],
 )
@@ -379,8 +380,8 @@ def test_folders_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     base = answers_file(tmp_path / "base.json", "b", ["x"])
     for name in ("llama-3.1", "llama-3.2"):
         assert main(["judge", base, answers_file(tmp_path / f"{name}.json", name, ["yy"]), "--judge", "fake"]) == 0
-    assert {p.name for p in (tmp_path / "verdicts").iterdir()} == {"base-vs-llama-3.1", "base-vs-llama-3.2"}
-    (tmp_path / "verdicts" / "base-vs-llama-3.1" / "generations.jsonl").write_text("broken\nbroken\n")
+    assert {p.name for p in (tmp_path / "verdicts").iterdir()} == {"b-vs-llama-3.1", "b-vs-llama-3.2"}
+    (tmp_path / "verdicts" / "b-vs-llama-3.1" / "fake" / "generations.jsonl").write_text("broken\nbroken\n")
     words = ["judge", base, str(tmp_path / "llama-3.2.json"), "--judge", "fake", "--output", "deep/er/x.json"]
     assert main(words) == 0  # a neighbour's broken files are no concern
     for folder in ("d1", "d2"):
@@ -413,3 +414,31 @@ def test_infinite_scores_are_failures_and_not_losses() -> None:
     [(_, vote)] = judged
     assert vote.win is None
     assert "-inf" in vote.failure
+
+
+def test_a_judge_that_mostly_fails_shows_nothing_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(lambda body: honest(body) if int(sides(body)[0]) < 5 else "Hm.") as server:
+        code, _, summary = judge(server, tmp_path, ["bad"] * 10, ["good"] * 10)
+    assert code == 0
+    assert summary["outcome"] == "not shown"
+    told = capsys.readouterr().out
+    assert "gave no verdict on 50 % of what it was asked" in told
+    assert "10 x no verdict in the reply" in told
+
+
+def test_equal_answers_say_nothing_about_the_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(honest) as server:
+        code, rows, summary = judge(server, tmp_path, ["same"] * 4, ["same"] * 4)
+        assert not server.asked
+    assert code == 0
+    assert all(r["asked"] is False for r in rows)
+    assert summary["judge_quality"]["first_wins"] is None
+    assert "every comparison is a tie" in capsys.readouterr().out
+
+
+def test_what_is_not_answers_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = answers_file(tmp_path / "a.json", "a", ["x"])
+    other = tmp_path / "pairs.jsonl"
+    other.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
+    assert main(["judge", good, str(other), "--judge", "fake"]) == 2
+    assert "pairs.jsonl: holds neither answers nor verdicts" in capsys.readouterr().err

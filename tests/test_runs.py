@@ -144,7 +144,7 @@ def _prompt(folder: Path) -> str:
 
 @pytest.mark.filterwarnings("ignore")
 def test_chat_keeps_two_conversations(adapter_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from prefine.evaluation.generate import TransformersEngine
+    from prefine.generation.generate import TransformersEngine
 
     seen: list[Any] = []
     plain = TransformersEngine.answers

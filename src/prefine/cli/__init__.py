@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 from prefine.errors import ConfigError, PrefineError, nearest, printable
 
@@ -44,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"prefine {__version__}")
         return 0
+    # Libraries tell each other of what they will rename; nobody at a terminal can act on it.
+    warnings.simplefilter("ignore", FutureWarning)
     try:
         if args[0] not in COMMANDS:
             raise ConfigError(f"no command {args[0]!r}{nearest(args[0], COMMANDS)} Commands: {', '.join(COMMANDS)}")
@@ -62,5 +65,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"prefine: error: {printable(str(error.filename))}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("prefine: interrupted", file=sys.stderr)
+        kept = "; what is done is kept, and the same command goes on" if args[0] in ("generate", "judge", "eval") else ""
+        print(f"prefine: interrupted{kept}", file=sys.stderr)
         return 130

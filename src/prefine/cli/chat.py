@@ -62,8 +62,8 @@ def main(argv: list[str]) -> int:
     if not given.run:
         raise ConfigError("chat needs a RUN: the --output-dir of a training run")
     run = RunDirectory.open(given.run)
-    from prefine.evaluation.engine import Failure, Request, Sampling
     from prefine.evaluation.sides import Sides
+    from prefine.generation.engine import Failure, Request, Sampling
 
     sampling = Sampling(given.max_new_tokens, given.temperature)
     sides = Sides.load(run, given.dtype)

@@ -55,6 +55,7 @@ def main(argv: list[str]) -> int:
         print(printable(d["sentence"]))
     if given.output:
         write_json(Path(given.output), {"evaluation": chosen, "runs": dict(zip(names, summaries, strict=True)), "differences": differences})
+        print(f"numbers: {given.output}")
     return 0
 
 
@@ -126,7 +127,8 @@ def _difference(first: RunDirectory, second: RunDirectory, name: str) -> dict[st
     before, after, clusters, unmatched = match(files[0].judged, files[1].judged)
     who = f"{second.path} against {first.path}"
     judges = [json.loads((run.path / "eval" / name / "summary.json").read_text(encoding="utf-8")).get("judge") for run in (first, second)]
-    for what, values in (("base", [f.models[0] for f in files]), ("judge", judges)):
+    bases = [str(Path(f.models[0]).resolve()) if Path(f.models[0]).exists() else f.models[0] for f in files]
+    for what, values in (("base", bases), ("judge", judges)):
         if values[0] != values[1]:
             sentence = f"{who}: no difference to give, another {what} ({values[1]} and {values[0]})"
             return {"runs": [str(first.path), str(second.path)], "sentence": sentence}

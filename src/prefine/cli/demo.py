@@ -48,7 +48,8 @@ def main(argv: list[str]) -> int:
     if (folder / "lab").exists() or (folder / "config.yaml").exists():
         shutil.rmtree(folder)
     directory = RunDirectory.create(folder)
-    directory.write_config(vars(given) | {"command": "demo"}, ["demo", *argv])
+    own = {"command": "demo", "model": str(folder / "base"), "data": str(folder / "pairs.jsonl")}
+    directory.write_config(vars(given) | own, ["demo", *argv])
     directory.write_environment()
     settings = Settings(seed=given.seed, retain=given.retain, label_flips=given.label_flips)
     settings = settings.quick() if given.quick else settings

@@ -70,9 +70,9 @@ def main(argv: list[str]) -> int:
         raise ConfigError("--human holds a judge against people: give --judge too (or --judge human)")
     judge = build_judge(choice, (str(run.config()["model"]), str(run.path)))
     people = read_verdicts(choice.human) if choice.human and choice.judge != "human" else None
-    from prefine.evaluation.engine import Sampling
     from prefine.evaluation.evaluate import Extras, evaluate
     from prefine.evaluation.sides import Sides
+    from prefine.generation.engine import Sampling
     from prefine.report.run_page import write_report
 
     sampling = Sampling(given.max_new_tokens, given.temperature)
@@ -114,9 +114,37 @@ def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any) -> list[tup
     limits = (config.get("max_length", 1024), config.get("max_prompt_length"), config.get("truncation_mode", "keep_start"))
     encoder = Encoder(tokenizer, *limits)
     chosen = [(p, g) for p in pairs if (g := encoder.encode_pair(p)) is not None and (not held or f"{prompt_key(g):016x}" in held)]
+    if other and config.get("data"):
+        seen = _trained_on(run, encoder)
+        unseen = [(p, g) for p, g in chosen if prompt_key(g) not in seen]
+        if len(unseen) < len(chosen):
+            print(f"{len(chosen) - len(unseen)} of {len(chosen)} pairs have prompts that the run was trained on, and are left out")
+        chosen = unseen
+        if not chosen:
+            raise DataError(f"{other}: the run was trained on all of these prompts; give others")
     if not chosen:
         raise DataError("none of the pairs that the run held out is in its data any more; give some with --data")
     return chosen
+
+
+def _trained_on(run: RunDirectory, encoder: Any) -> set[int]:
+    """Keys of the prompts that a run was trained on."""
+    from prefine.cli.data.reading import column_map
+    from prefine.packing.store import prompt_key
+    from prefine.preferences.convert import PairSource, Reading
+
+    config = run.config()
+    reading = Reading(
+        column_map(config.get("map")),
+        config.get("format"),
+        config.get("pairing", "best-vs-worst"),
+        config.get("min_gap", 0.0),
+        config.get("seed", 42),
+    )
+    held = set(run.data().get("held_out_prompts", []))
+    groups = (encoder.encode_pair(p) for p in PairSource(config["data"], reading, config.get("data_weights")))
+    keys = {prompt_key(g) for g in groups if g is not None}
+    return {k for k in keys if f"{k:016x}" not in held}
 
 
 def _questions(given: EvalOptions, pairs: Sequence[Pair]) -> list[Question]:
@@ -144,10 +172,12 @@ def _print(given: EvalOptions, found: Evaluation) -> None:
         print(f"---\nprompt: {shown_text(c.prompt)}\nbase:   {shown_text(c.base[-1])}\ntuned:  {shown_text(c.tuned[-1])}\n")
     s = found.summary
     print_count(found.count)
+    if s["failure_reasons"]:
+        print(printable(f"  without a verdict: {s['failure_reasons']}"))
     for f in s["degeneration"]:
         change = f["change"]
         mark = "  broken" if f["broken"] else ""
-        print(f"  {f['name']}: {f['base']:.3g} to {f['tuned']:.3g} [{change['low']:+.3g}, {change['high']:+.3g}]{mark}")
+        print(f"  {f['name']}: {f['base']:.3g} to {f['tuned']:.3g}, change [{change['low']:+.3g}, {change['high']:+.3g}]{mark}")
     if s["drift"]:
         kl = s["drift"]["per_token"]
         print(f"  KL to the base {kl['estimate']:.4f} [{kl['low']:.4f}, {kl['high']:.4f}] nats a token, on the tuned model's own answers")

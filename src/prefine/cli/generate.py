@@ -48,7 +48,7 @@ class GenerateOptions:
 def _transformers(given: GenerateOptions) -> Any:
     import torch
 
-    from prefine.evaluation.generate import TransformersEngine
+    from prefine.generation.generate import TransformersEngine
     from prefine.scoring.loading import load_model, load_tokenizer, pick_dtype
 
     tokenizer = load_tokenizer(given.model, given.trust_remote_code)
@@ -62,7 +62,7 @@ def _transformers(given: GenerateOptions) -> Any:
 
 
 def _vllm(given: GenerateOptions) -> Any:
-    from prefine.evaluation.vllm_engine import VllmEngine
+    from prefine.generation.vllm_engine import VllmEngine
     from prefine.scoring.loading import load_tokenizer
 
     tokenizer = load_tokenizer(given.model, given.trust_remote_code)
@@ -93,9 +93,11 @@ def main(argv: list[str]) -> int:
     if not given.output.endswith(".jsonl"):
         raise ConfigError(f"--output {given.output}: expected a name that ends in .jsonl")
     from prefine.evaluation.answers import answer_questions
-    from prefine.evaluation.engine import Sampling
     from prefine.evaluation.questions import read_questions, with_references
+    from prefine.generation.engine import Sampling
 
+    if given.limit is not None and given.limit < 1:
+        raise ConfigError(f"--limit is {given.limit}; expected at least 1")
     sampling = Sampling(given.max_new_tokens, given.temperature, given.top_p)
     questions = read_questions(given.prompts, Reading(column_map(given.map), given.format), given.raw)[: given.limit]
     if given.references:

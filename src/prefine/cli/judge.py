@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from prefine.evaluation.interval import Interval, paired_difference
 from prefine.evaluation.judge import ByScore, Comparison, Judge, compare
 from prefine.evaluation.questions import read_questions, with_references
 from prefine.evaluation.verdict import Thresholds
-from prefine.evaluation.verdict_files import VerdictFile, match, read_verdicts
+from prefine.evaluation.verdict_files import VerdictFile, is_verdicts, match, read_verdicts
 from prefine.preferences.source import read_rows
 from prefine.runs import read_jsonl, write_json
 
@@ -56,9 +57,17 @@ def main(argv: list[str]) -> int:
     given = parse(argv, options, rest=rest)
     own, choice, gates = pick(JudgeOptions, given), pick(JudgeChoice, given), pick(Gates, given)
     thresholds = gates.thresholds()
-    if own.verdicts or (rest and not _are_answers(rest)):
+    kinds = [_kind(source) for source in rest]
+    if own.verdicts or set(kinds) == {"verdicts"}:
+        if choice.judge is not None:
+            raise ConfigError("--judge would be ignored: verdicts on disk are judged already; leave it out, or give files of answers")
         counted = count_files([*rest, *(own.verdicts or [])], own, thresholds)
         return gates.exit_code({c.verdict.outcome for c in counted})
+    for source, kind in zip(rest, kinds, strict=True):
+        if kind != "answers":
+            what = "holds verdicts" if kind == "verdicts" else "holds neither answers nor verdicts"
+            hint = "; it is a run: judge it with prefine eval" if (Path(source) / "config.yaml").exists() else ""
+            raise ConfigError(f"{source}: {what}, and answers are expected (prefine generate, AlpacaEval's or MT-Bench's){hint}")
     if len(rest) not in (1, 2):
         raise ConfigError("judge needs two files of answers (base, then tuned), one for --mode single, or --verdicts FILE ...")
     questions = read_questions(own.questions) if own.questions else []
@@ -81,8 +90,11 @@ def main(argv: list[str]) -> int:
     return gates.exit_code(_contest(files[0], files[1], judge, models, own, choice, thresholds))
 
 
-def _are_answers(sources: list[str]) -> bool:
-    return all(is_answers(row) for source in sources for _, row in itertools.islice(read_rows(source), 1))
+def _kind(source: str) -> str:
+    """``answers``, ``verdicts`` or neither, by the first row."""
+    for _, row in itertools.islice(read_rows(source), 1):
+        return "answers" if is_answers(row) else "verdicts" if is_verdicts(row) else ""
+    return ""
 
 
 def _stem(source: str) -> str:
@@ -102,14 +114,15 @@ def _names(files: list[AnswerFile]) -> tuple[str, str]:
     raise ConfigError(f"{first.source} against itself: give the answers of two models")
 
 
-def _folder(own: JudgeOptions, files: list[AnswerFile]) -> Path:
-    """Where verdicts go; refused where another contest's lie."""
+def _folder(own: JudgeOptions, models: tuple[str, str], judge: Judge) -> Path:
+    """Where verdicts go: a folder of its own for every two models and judge."""
     if own.output_dir:
         return Path(own.output_dir)
-    stems = dict.fromkeys(_stem(f.source) for f in files)
-    if len(stems) < len(files):
-        stems = dict.fromkeys(f"{Path(f.source).resolve().parent.name}-{_stem(f.source)}" for f in files)
-    return Path("verdicts") / "-vs-".join(stems)
+
+    def slug(words: str) -> str:
+        return re.sub(r"[^\w.-]+", "-", words).strip("-.")[-60:]
+
+    return Path("verdicts") / "-vs-".join(slug(m) for m in dict.fromkeys(models)) / slug(judge.name)
 
 
 def _contest(
@@ -121,12 +134,14 @@ def _contest(
     choice: JudgeChoice,
     thresholds: Thresholds,
 ) -> set[str]:
-    folder = _folder(own, [base, tuned])
+    folder = _folder(own, models, judge)
     people = read_verdicts(choice.human) if choice.human and choice.judge != "human" else None
     with stages() as advance:
         votes = len(compare(base, tuned)[0]) * (2 if hasattr(judge, "asks") else 1)
         found, summary = judge_files(base, tuned, judge, models, folder, people, thresholds, lambda n: advance("verdicts", n, votes))
     print_count(found)
+    if summary["failure_reasons"]:
+        print(printable(f"  without a verdict: {summary['failure_reasons']}"))
     if summary["unmatched"]:
         print(f"  {summary['unmatched']} questions are answered in one file only and were left out")
     for f in summary["degeneration"]:
@@ -138,6 +153,7 @@ def _contest(
     if own.output:
         Path(own.output).parent.mkdir(parents=True, exist_ok=True)
         write_json(Path(own.output), summary)
+        print(f"numbers: {own.output}")
     from prefine.report.run_page import write_judged
 
     print(printable(f"verdicts, answers and summary: {folder}; report: {write_judged(folder)}"))
@@ -166,7 +182,7 @@ def _rate(file: AnswerFile, judge: Judge, own: JudgeOptions) -> int:
     if not isinstance(judge, ByScore):
         raise ConfigError("one file of answers can be rated (--mode single, reward-model, python, exact), not compared; give two")
     comparisons, _ = compare(file, file)
-    folder = _folder(own, [file])
+    folder = _folder(own, (file.model, file.model), judge)
     with stages() as advance:
         hold(comparisons, judge, (file.model, file.model), folder, lambda n: advance("ratings", n, len(comparisons)))
     table = {file.model: mean_ratings(list(read_jsonl(folder / "verdicts.jsonl")), ("base", "tuned"))["tuned"]}
@@ -223,6 +239,7 @@ def count_files(sources: list[str], own: JudgeOptions, thresholds: Thresholds) -
         for summary, interval in zip(summaries, controlled, strict=False):
             summary["length_controlled_win_rate"] = vars(interval)
         write_json(Path(own.output), {"files": summaries, "differences": differences, "ratings": table})
+        print(f"numbers: {own.output}")
     return counts
 
 
@@ -242,7 +259,7 @@ def print_count(found: Count) -> None:
         f"standard error {100 * found.standard_error:.2f} points; "
         f"rounded to win or loss {100 * found.discrete:.2f} %; sign test p = {found.p_value:.2g}",
     ]
-    if found.verdict.outcome == "not shown" and found.needed is not None:
+    if found.verdict.outcome == "not shown" and found.needed is not None and found.draws < found.wins + found.losses + found.draws:
         more = found.needed - found.verdict.win_rate.clusters
         if more > 0:
             lines.append(f"  {more:,} more prompts would tell {100 * found.verdict.win_rate.estimate:.1f} % from 50 % (power 80 %)")

@@ -186,15 +186,20 @@ def build_judge(choice: JudgeChoice, models: tuple[str, str]) -> Judge | None:
         ConfigError: an unknown name, or something it needs is missing.
     """
     if choice.judge is None:
-        given = next(
-            (n for n in ("judge_model", "server", "reward_model", "reward_run", "function") if getattr(choice, n) is not None), None
-        )
-        if given:
-            raise ConfigError(f"--{given.replace('_', '-')} would be ignored without --judge")
+        _refuse_others(choice)
         return None
     if choice.judge not in JUDGES:
         raise ConfigError(f"--judge is {choice.judge!r}; expected one of {', '.join(JUDGES)}{nearest(choice.judge, JUDGES)}")
+    _refuse_others(choice)
     return JUDGES[choice.judge](choice, models)
+
+
+def _refuse_others(choice: JudgeChoice) -> None:
+    """Options that belong to another judge, as their help says, would be ignored."""
+    for f in fields(choice):
+        owner, colon, _ = str(f.metadata["help"]).partition(":")
+        if colon and owner in JUDGES and owner != choice.judge and getattr(choice, f.name) != f.default:
+            raise ConfigError(f"--{f.name.replace('_', '-')} would be ignored: it belongs to --judge {owner}")
 
 
 @contextmanager

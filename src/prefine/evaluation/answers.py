@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from prefine.errors import ConfigError, DataError
-from prefine.evaluation.engine import Answer, Engine, Failure, Request, Sampling
 from prefine.evaluation.questions import Question, user_turn
+from prefine.generation.engine import Answer, Engine, Failure, Request, Sampling
 from prefine.preferences.records import plain_text
 from prefine.preferences.source import read_rows
 from prefine.runs import append_json, read_jsonl, write_jsonl
@@ -175,7 +175,7 @@ def answer_questions(
     Raises:
         ConfigError: the file on disk was made with another model, other settings or other questions.
     """
-    settings = _settings_key(engine, questions, sampling, seed, model)
+    settings = _settings(engine, questions, sampling, seed, model)
     part = _Part(output, settings)
     progress(sum(len(t) for t in part.turns.values()))
     failures: dict[str, str] = {}
@@ -199,7 +199,7 @@ def answer_questions(
 class _Part:
     """Turns answered so far: from the finished file of an earlier run, and from the part of a killed one."""
 
-    def __init__(self, output: Path, settings: str) -> None:
+    def __init__(self, output: Path, settings: dict[str, Any]) -> None:
         self.path = output.with_name(output.name + ".part")
         self.settings = settings
         self.turns: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
@@ -215,10 +215,10 @@ class _Part:
 
     def _rows(self, path: Path) -> Iterator[dict[str, Any]]:
         for row in read_jsonl(path) if path.exists() else ():
-            if row.get("settings") != self.settings:
-                raise ConfigError(
-                    f"{path}: holds answers of another model, other settings or other questions; give another output, or delete it"
-                )
+            was = row.get("settings") or {}
+            if was != self.settings:
+                differing = [f"{k} was {was.get(k)!r} and is now {v!r}" for k, v in self.settings.items() if was.get(k) != v]
+                raise ConfigError(f"{path}: holds other answers ({'; '.join(differing)}); give another name for the output, or delete it")
             yield row
 
     def add(self, key: str, turn: int, answer: Answer) -> None:
@@ -238,7 +238,9 @@ class _Part:
         return Answered(question, texts, ended, tokens)
 
 
-def _settings_key(engine: Engine, questions: Sequence[Question], sampling: Sampling, seed: int, model: str) -> str:
+def _settings(engine: Engine, questions: Sequence[Question], sampling: Sampling, seed: int, model: str) -> dict[str, Any]:
+    """What decides the answers."""
     asked = [(q.key, plain_text(q.prompt), q.later_turns, q.tools) for q in questions]
-    whole = json.dumps([engine.name, model, vars(sampling), seed, asked], sort_keys=True, default=str)
-    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    whole = json.dumps(asked, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
+    prompts = f"{len(questions)} ({hashlib.sha256(whole).hexdigest()[:12]})"
+    return {"model": model, "engine": engine.name, **vars(sampling), "seed": seed, "prompts": prompts}

@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import sqlite3
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from prefine.errors import ConfigError
-from prefine.evaluation.engine import Answer, Failure, Request, Sampling
+from prefine.generation.engine import Answer, Failure, Request, Sampling
 
 RENAMED = {"max_tokens": "max_completion_tokens"}
 """What newer servers call a parameter."""
@@ -88,7 +91,7 @@ class ChatClient:
         concurrency: most requests under way at once.
 
     Raises:
-        ConfigError: a key is needed and not there, or the address is none.
+        ConfigError: the address is none. That the key is missing, or nobody answers, is said at the first request.
     """
 
     def __init__(
@@ -105,8 +108,6 @@ class ChatClient:
         if server is not None and not server.startswith(("http://", "https://")):
             raise ConfigError(f"--server {server}: expected an address as http://127.0.0.1:8000/v1")
         key = os.environ.get(key_variable)
-        if server is None and not key:
-            raise ConfigError(f"no server given, and no key in {key_variable}: set it, or give --server URL")
         if concurrency < 1:
             raise ConfigError(f"concurrency is {concurrency}; expected at least 1")
         self.model = model
@@ -115,6 +116,18 @@ class ChatClient:
         self._client: Any = openai.OpenAI(api_key=key or "none", base_url=server, timeout=timeout_seconds, max_retries=max_retries)
         self._refused: set[str] = set()
         self._has_answered = False
+        self._missing_key = key_variable if server is None and not key else None
+
+    def _check(self) -> None:
+        """Say at once that there is no key, or nobody at the address: the library would try for half a minute."""
+        if self._missing_key:
+            raise ConfigError(f"no server given, and no key in {self._missing_key}: set it, or give --server URL")
+        address = urlsplit(self.server)
+        if address.hostname and not self._has_answered and not urllib.request.getproxies():
+            try:
+                socket.create_connection((address.hostname, address.port or (443 if address.scheme == "https" else 80)), 10).close()
+            except OSError as error:
+                raise ConfigError(f"{self.server}: cannot be reached ({error.strerror or error})") from error
 
     def ask(self, ask: Ask) -> Reply | Failure:
         """One reply; parameters that the server refuses are left out from then on."""
@@ -180,6 +193,8 @@ class ChatClient:
         Args:
             handle: sees each reply first; an :class:`Ask` that it returns is asked in the place's stead.
         """
+        if asks:
+            self._check()
         with ThreadPoolExecutor(self.concurrency) as pool:
             waiting = list(enumerate(asks))[::-1]
             running: dict[Future[Reply | Failure], int] = {}
@@ -201,7 +216,7 @@ class ChatClient:
 
 
 class ServerEngine:
-    """A server as an :class:`~prefine.evaluation.engine.Engine`."""
+    """A server as an :class:`~prefine.generation.engine.Engine`."""
 
     def __init__(self, client: ChatClient) -> None:
         self.client = client

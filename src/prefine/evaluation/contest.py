@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -50,9 +51,9 @@ def hold(
         for v in sorted(given, key=lambda v: v.order)
     ]
     write_jsonl(folder / "verdicts.jsonl", rows)
-    if all(row["tuned_wins"] is None for row in rows):
-        reasons = dict.fromkeys(str(row.get("failure") or "no verdict") for row in rows)
-        raise DataError(f"judge {judge.name} gave no verdict at all: {'; '.join(list(reasons)[:3])}")
+    asked = [row for row in rows if row.get("asked", True)]
+    if asked and all(row["tuned_wins"] is None for row in asked):
+        raise DataError(f"judge {judge.name} gave no verdict at all: {told_reasons(rows)}")
     return verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl"))
 
 
@@ -73,16 +74,24 @@ def judge_files(
     findings = findings_of(comparisons)
     found = count(file, harms=harms_of(findings), thresholds=thresholds)
     agreed = agree(file, told, comparisons) if told else None
+    rows = list(read_jsonl(folder / "verdicts.jsonl"))
     summary = found.summary() | {
         "judge": judge.name,
         "degeneration": [f.summary() for f in findings],
-        "ratings": mean_ratings(list(read_jsonl(folder / "verdicts.jsonl")), models),
+        "ratings": mean_ratings(rows, models),
+        "failure_reasons": told_reasons(rows),
         "unmatched": unmatched,
         "failed_answers": [*base.failures, *tuned.failures],
         "agreement": asdict(agreed) if agreed else None,
     }
     write_json(folder / "summary.json", summary)
     return found, summary
+
+
+def told_reasons(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Why there is no verdict, the most frequent reasons with their counts."""
+    counted = Counter(str(row.get("failure") or "no verdict") for row in rows if row["tuned_wins"] is None)
+    return "; ".join(f"{count} x {reason}" for reason, count in counted.most_common(3))
 
 
 def generation_row(c: Comparison) -> dict[str, Any]:
@@ -145,10 +154,10 @@ def mean_ratings(rows: Sequence[Mapping[str, Any]], models: Models) -> dict[str,
     names = models if models[0] != models[1] else ("base", "tuned")
     for side, model in enumerate(names) if scored else ():
         parts: dict[str, list[Mapping[str, Any]]] = {"all": scored}
-        for row in scored:
-            for name in (row.get("category"), f"turn {row['turn']}" if "turn" in row else None):
-                if name:
-                    parts.setdefault(name, []).append(row)
+        for of in (lambda r: r.get("category"), lambda r: f"turn {r['turn']}" if "turn" in r else None):
+            for row in scored:
+                if of(row):
+                    parts.setdefault(str(of(row)), []).append(row)
         out[model] = {
             name: asdict(mean_interval([r["scores"][side] for r in part], [str(r["cluster"]) for r in part]))
             for name, part in parts.items()

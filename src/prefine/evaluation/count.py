@@ -98,7 +98,8 @@ def count(
     wins = np.array([j.win for j in file.judged])
     clusters = [j.cluster for j in file.judged]
     what = what or f"win rate of {file.models[1]} over {file.models[0]}"
-    verdict = decide(mean_interval(wins, clusters, bounds=RATE), skills, what, harms, thresholds)
+    failed = len(file.failures) / (len(file.failures) + sum(j.asked for j in file.judged)) if file.failures else 0.0
+    verdict = decide(mean_interval(wins, clusters, bounds=RATE), skills, what, harms, thresholds, failed, bool((wins == 0.5).all()))
     won, drawn = int((wins > 0.5).sum()), int((wins == 0.5).sum())
     return Count(
         file.source,
@@ -137,7 +138,7 @@ def _mean_lengths(judged: list[Judged]) -> tuple[float, float] | None:
 def _by_length(judged: list[Judged]) -> dict[str, Interval]:
     out = {}
     for name, low, high in LENGTH_BINS:
-        part = [j for j in judged if j.lengths and low <= (j.lengths[1] + 1e-9) / max(1, j.lengths[0]) < high]
+        part = [j for j in judged if j.lengths and low <= (j.lengths[1] + 1) / (j.lengths[0] + 1) < high]
         if part:
             out[name] = mean_interval([j.win for j in part], [j.cluster for j in part], bounds=RATE)
     return out
@@ -174,12 +175,12 @@ def judge_quality(judged: list[Judged]) -> Quality:
     """Position and length bias of the judge behind some verdicts."""
     by_item: dict[str, dict[str, float]] = {}
     for j in judged:
-        if j.order:
+        if j.order and j.asked:
             by_item.setdefault(j.item, {})[j.order] = j.win
     both = {item: orders for item, orders in by_item.items() if len(orders) == 2}
     flips = [float((min(o.values()) < 0.5) & (max(o.values()) > 0.5)) for o in both.values()]
     owners = {j.item: j.cluster for j in judged}
-    ordered = [j for j in judged if j.order]
+    ordered = [j for j in judged if j.order and j.asked]
     first = [1 - j.win if j.order == "base first" else j.win for j in ordered]
     sized = [j for j in judged if j.lengths and j.lengths[0] != j.lengths[1]]
     longer = [j.win if j.lengths and j.lengths[1] > j.lengths[0] else 1 - j.win for j in sized]

@@ -153,7 +153,7 @@ def compare_texts(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequenc
 
 def _sets(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequence[str]) -> list[Finding]:
     names = {c: i for i, c in enumerate(dict.fromkeys(clusters))}
-    if len(names) < 2:
+    if len(names) < LEAST_PROMPTS:
         return []
     owner = np.array([names[c] for c in clusters])
     members = [np.flatnonzero(owner == i) for i in range(len(names))]
@@ -168,8 +168,7 @@ def _sets(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequence[str]) 
         everything = np.arange(len(base))
         before, after = kind.value(of_base, everything), kind.value(of_tuned, everything)
         low, high = jackknife(change, members)
-        sure = len(names) >= LEAST_PROMPTS and (low > 0 if kind.bad > 0 else high < 0)
-        broken = sure and (after - before) * kind.bad > kind.alarm
+        broken = (low > 0 if kind.bad > 0 else high < 0) and (after - before) * kind.bad > kind.alarm
         out.append(Finding(kind.name, kind.about, before, after, Interval(after - before, low, high, len(base), len(names)), broken))
     return out
 

@@ -11,17 +11,17 @@ import numpy as np
 
 from prefine.errors import DataError
 from prefine.evaluation.answers import AnswerFile, answer_questions
-from prefine.evaluation.contest import agree, findings_of, harms_of, hold, mean_ratings, people_on
+from prefine.evaluation.contest import agree, findings_of, harms_of, hold, mean_ratings, people_on, told_reasons
 from prefine.evaluation.count import Count, count
 from prefine.evaluation.drift import Perplexity, completion_logps, implicit_wins, kl_to_base, perplexity, text_windows
-from prefine.evaluation.engine import Sampling
 from prefine.evaluation.interval import mean_interval
 from prefine.evaluation.judge import Comparison, Judge, compare
 from prefine.evaluation.questions import Question
-from prefine.evaluation.regression import evaluate_tasks, paired_skill, quiet
+from prefine.evaluation.regression import check_tasks, evaluate_tasks, paired_skill, quiet
 from prefine.evaluation.sides import Sides
 from prefine.evaluation.verdict import THRESHOLDS, Skill, Thresholds
 from prefine.evaluation.verdict_files import VerdictFile, verdicts_of
+from prefine.generation.engine import Sampling
 from prefine.packing.group import PromptGroup
 from prefine.packing.store import prompt_key
 from prefine.runs import read_jsonl, write_json, write_jsonl
@@ -99,6 +99,9 @@ def evaluate(
         DataError: no judge and no pairs, or nothing that could be compared.
     """
     extras = extras or Extras()
+    if extras.tasks:
+        with quiet():
+            check_tasks(extras.tasks, extras.include_path)
     if judge is None and not extras.pairs:
         raise DataError("no judge, and no held-out pairs for DPO's own reward: give --judge, or pairs with --data")
     base, tuned, failed = answer_both(sides, questions, sampling, seed, folder, progress, batch_size)
@@ -110,6 +113,7 @@ def evaluate(
     verdicts = _verdicts(sides, judge, comparisons, extras.pairs, folder, progress)
     agreed = agree(verdicts, people_on(extras.people, sides.names), comparisons) if extras.people else None
     found = count(verdicts, skills, harms, thresholds, None if judge else IMPLICIT)
+    rows = list(read_jsonl(folder / "verdicts.jsonl"))
     summary = found.summary() | {
         "judge": judge.name if judge else "implicit",
         "agreement": asdict(agreed) if agreed else None,
@@ -119,7 +123,8 @@ def evaluate(
         "drift": _drift(sides, tuned) if tuned.answered else None,
         "held_out_pairs": pair_summary(sides, extras.pairs) if extras.pairs else None,
         "perplexity": [asdict(p) for p in texts],
-        "ratings": mean_ratings(list(read_jsonl(folder / "verdicts.jsonl")), sides.names),
+        "ratings": mean_ratings(rows, sides.names),
+        "failure_reasons": told_reasons(rows),
     }
     write_json(folder / "summary.json", summary)
     return Evaluation(found, comparisons, summary)

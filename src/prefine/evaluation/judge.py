@@ -58,6 +58,7 @@ class Vote:
         raw: what the judge said, every attempt; the last counts.
         failure: why there is no verdict.
         scores: of base and tuned, where the judge scores them.
+        asked: whether the judge was asked at all: equal answers are a tie by themselves.
     """
 
     win: float | None
@@ -65,6 +66,7 @@ class Vote:
     raw: tuple[str, ...] = ()
     failure: str = ""
     scores: tuple[float, float] | None = None
+    asked: bool = True
 
 
 class Judge(Protocol):
@@ -149,7 +151,7 @@ def matches_reference(answered: Answered) -> float:
     """
     references, turn = answered.question.references, len(answered.answers)
     if len(references) < turn:
-        raise ValueError("the question has no reference answer")
+        raise ValueError("the question has no reference answer (--questions with answers, or --references)")
     return float(_plain(answered.answers[-1]) == _plain(references[turn - 1]))
 
 
@@ -264,4 +266,6 @@ def verdict_row(comparison: Comparison, vote: Vote, models: tuple[str, str], jud
     ):
         if value:
             row[name] = value
+    if not vote.asked:
+        row["asked"] = False
     return row | ({"turn": comparison.turn} if q.later_turns else {})

@@ -152,7 +152,7 @@ def _rows(source: str, reading: Reading) -> Iterator[Question]:
         find_converter([row for _, row in head], source, reading)
     except ColumnError:
         prompt = reading.columns.get("prompt")
-        if reading.format is not None or (prompt is not None and prompt not in first):
+        if reading.format is not None or set(reading.columns) - {"prompt"} or (prompt is not None and prompt not in first):
             raise
         return _examples(((n, {**row, "prompt": row.get(prompt)} if prompt else row) for n, row in whole), source)
     return _preferences(source, reading)

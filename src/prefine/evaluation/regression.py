@@ -12,6 +12,7 @@ from typing import Any
 from prefine.errors import ConfigError, nearest
 from prefine.evaluation.interval import CHANGE, mean_interval
 from prefine.evaluation.verdict import Skill
+from prefine.scoring.loading import first_line
 
 METRICS = ("acc_norm", "acc", "exact_match", "em", "pass@1", "f1")
 """What a task is judged by, where it reports several: the first of these, else its first number of 0 to 1."""
@@ -34,6 +35,26 @@ def paired_skill(name: str, before: Mapping[Any, float], after: Mapping[Any, flo
     return Skill(name, sum(b) / len(b), sum(a) / len(a), change, allowed, mcnemar(b, a))
 
 
+def check_tasks(tasks: Sequence[str], include_path: str | None) -> Any:
+    """lm-eval's manager of tasks, once all of ``tasks`` are known to it.
+
+    Raises:
+        ConfigError: lm-eval is not installed, or does not know a task.
+    """
+    try:
+        from lm_eval.tasks import TaskManager
+    except ImportError as error:
+        raise ConfigError("--tasks needs lm-eval: pip install 'prefine[lm-eval]'") from error
+    missing = [t for t in tasks if t.endswith((".yaml", ".yml")) and not Path(t).is_file()]
+    if missing:
+        raise ConfigError(f"--tasks {missing[0]}: no such file")
+    manager = TaskManager(include_path=include_path)
+    unknown = [t for t in tasks if not t.endswith((".yaml", ".yml")) and t not in manager.all_tasks]
+    if unknown:
+        raise ConfigError(f"--tasks {unknown[0]}: lm-eval knows no such task{nearest(unknown[0], manager.all_tasks)}")
+    return manager
+
+
 def evaluate_tasks(
     model: Any, tokenizer: Any, tasks: Sequence[str], include_path: str | None, limit: int | None = None, batch_size: int = 8
 ) -> dict[str, dict[Any, float]]:
@@ -47,29 +68,23 @@ def evaluate_tasks(
     Raises:
         ConfigError: lm-eval is not installed, a task is not known, or reports no score of 0 to 1.
     """
-    try:
-        from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
-        from lm_eval.tasks import TaskManager
-    except ImportError as error:
-        raise ConfigError("--tasks needs lm-eval: pip install 'prefine[lm-eval]'") from error
-    manager = TaskManager(include_path=include_path)
-    unknown = [t for t in tasks if not t.endswith((".yaml", ".yml")) and t not in manager.all_tasks]
-    if unknown:
-        raise ConfigError(f"--tasks {unknown[0]}: lm-eval knows no such task{nearest(unknown[0], manager.all_tasks)}")
-    missing = [t for t in tasks if t.endswith((".yaml", ".yml")) and not Path(t).is_file()]
-    if missing:
-        raise ConfigError(f"--tasks {missing[0]}: no such file")
+    manager = check_tasks(tasks, include_path)
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
     wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=str(next(model.parameters()).device))
-    found = simple_evaluate(
-        wrapped,
-        tasks=list(tasks),
-        limit=limit,
-        bootstrap_iters=0,
-        log_samples=True,
-        task_manager=manager,
-        apply_chat_template=getattr(tokenizer, "chat_template", None) is not None,
-    )
+    try:
+        found = simple_evaluate(
+            wrapped,
+            tasks=list(tasks),
+            limit=limit,
+            bootstrap_iters=0,
+            log_samples=True,
+            task_manager=manager,
+            apply_chat_template=getattr(tokenizer, "chat_template", None) is not None,
+        )
+    except Exception as error:  # a task's own code, its data set, the network: whatever goes wrong there is told in a line
+        raise ConfigError(f"--tasks {' '.join(tasks)}: lm-eval stopped with {type(error).__name__}: {first_line(error)}") from error
     assert found is not None
     return {name: _scores(name, samples) for name, samples in found["samples"].items()}
 

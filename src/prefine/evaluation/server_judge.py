@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from prefine.evaluation.answers import Answered
 from prefine.evaluation.chat_client import Ask, ChatClient, Reply, ReplyCache
-from prefine.evaluation.engine import Failure
 from prefine.evaluation.judge import Comparison, Score, Vote
 from prefine.evaluation.judge_replies import (
     LETTER_SYSTEM,
@@ -23,6 +22,7 @@ from prefine.evaluation.judge_replies import (
     response_format,
     single_text,
 )
+from prefine.generation.engine import Failure
 
 ATTEMPTS = 3
 """How often an unparsable reply is asked for again, the first time included."""
@@ -143,7 +143,7 @@ class PairJudge:
         """Two votes a comparison, one an order."""
         for place, c in enumerate(comparisons):
             if c.base == c.tuned:
-                yield from ((place, Vote(0.5, order, raw=("equal answers, not asked",))) for order in ORDERS)
+                yield from ((place, Vote(0.5, order, asked=False)) for order in ORDERS)
         asks, of = self.asks(comparisons)
         for at, first_wins, raw, failure in self.asker.replies(asks, self.parse):
             place, order = of[at]

@@ -12,7 +12,7 @@ import torch
 
 from prefine.errors import ModelError
 from prefine.evaluation.answers import Answered
-from prefine.evaluation.generate import TransformersEngine
+from prefine.generation.generate import TransformersEngine
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, as_ids

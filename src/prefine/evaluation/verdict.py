@@ -28,6 +28,7 @@ class Thresholds:
 
 
 THRESHOLDS = Thresholds()
+MOST_FAILED = 0.2
 
 
 @dataclass(frozen=True)
@@ -81,16 +82,24 @@ def decide(
     what: str = "win rate over the base",
     harms: Sequence[str] = (),
     thresholds: Thresholds = THRESHOLDS,
+    failed: float = 0.0,
+    all_ties: bool = False,
 ) -> Verdict:
     """Apply the thresholds: the interval must lie on one side of even, and a win must reach what works.
 
     Args:
         harms: what else surely got worse, each a phrase.
+        failed: share of what the judge was asked without a verdict; above :data:`MOST_FAILED` nothing is shown.
+        all_ties: whether every verdict is a tie.
     """
     even, works = thresholds.even, thresholds.works
-    numbers = f"{what} {win_rate.percent()} from {win_rate.count} comparisons on {win_rate.clusters} prompts"
+    numbers = f"{what} {win_rate.percent()} from {win_rate.count} verdicts on {win_rate.clusters} prompts"
     outcome: Outcome
-    if win_rate.high < even:
+    if failed > MOST_FAILED:
+        outcome, words = "not shown", f"NOT SHOWN: the judge gave no verdict on {100 * failed:.0f} % of what it was asked"
+    elif all_ties:
+        outcome, words = "not shown", "NOT SHOWN: every comparison is a tie, the two answer alike"
+    elif win_rate.high < even:
         outcome, words = "worse", "WORSE: the tuned model loses to its base"
     elif win_rate.low <= even:
         outcome, words = "not shown", f"NOT SHOWN: the interval covers {100 * even:g} %, more prompts or more training would tell"

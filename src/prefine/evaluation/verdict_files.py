@@ -21,6 +21,7 @@ class Judged:
     """One judged prompt: how far the second model wins over the first, 0 to 1.
 
     ``item`` names the prompt, by its text where there is one, so that two files are matched by it and not by place.
+    ``asked`` is False where the judge was not: two equal answers.
     """
 
     item: str
@@ -29,6 +30,7 @@ class Judged:
     lengths: tuple[int, int] | None = None
     order: str = ""
     category: str = ""
+    asked: bool = True
 
 
 @dataclass
@@ -100,7 +102,7 @@ def _own(row: Row) -> list[Judged]:
     category = ", ".join(str(part) for part in (row.get("category"), f"turn {row['turn']}" if "turn" in row else "") if part)
     cluster = item if row.get("cluster") is None else str(row["cluster"])
     sizes = None if lengths is None else (int(lengths[0]), int(lengths[1]))
-    return [Judged(item, float(win), cluster, sizes, str(row.get("order", "")), category)]
+    return [Judged(item, float(win), cluster, sizes, str(row.get("order", "")), category, row.get("asked", True) is not False)]
 
 
 FORMS: dict[str, tuple[Callable[[Row], bool], Callable[[Row], list[Judged]], Callable[[Row], tuple[str, str]]]] = {

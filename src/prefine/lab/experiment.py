@@ -17,15 +17,15 @@ from typing import Any
 
 from prefine.audit.audit import audit
 from prefine.evaluation.answers import Answered
-from prefine.evaluation.engine import Answer, Sampling
 from prefine.evaluation.evaluate import Extras
 from prefine.evaluation.evaluate import evaluate as evaluate_sides
-from prefine.evaluation.generate import generate
 from prefine.evaluation.interval import CHANGE, Interval, mean_interval
 from prefine.evaluation.judge import ByScore, FunctionScorer
 from prefine.evaluation.questions import Question
 from prefine.evaluation.sides import Sides
 from prefine.evaluation.verdict import Skill, Verdict
+from prefine.generation.engine import Answer, Sampling
+from prefine.generation.generate import generate
 from prefine.lab.language import MAX_REPLY_TOKENS, Fact, Gold, corpus_reply, gold, split_facts, split_tickets
 from prefine.lab.model import build_model, build_tokenizer
 from prefine.packing.encoding import Encoder

@@ -18,7 +18,7 @@ def interval_chart(rows: Sequence[tuple[str, Mapping[str, float], str]], even: f
     Args:
         rows: a label, an interval (``estimate``, ``low``, ``high``) and an outcome each.
     """
-    width, left, step = 400, 6, 22
+    width, left, step = 400, 6, 34
     height = 22 + step * len(rows)
 
     def x(rate: float) -> float:
@@ -31,15 +31,16 @@ def interval_chart(rows: Sequence[tuple[str, Mapping[str, float], str]], even: f
         parts.append(f'<line class="mark" x1="{x(rate):.1f}" x2="{x(rate):.1f}" y1="2" y2="{height - 16}"></line>')
     told = []
     for i, (label, found, outcome) in enumerate(rows):
-        y, kind = 12 + step * i, CLASSES.get(outcome, "unsure")
+        y, kind = 22 + step * i, CLASSES.get(outcome, "unsure")
         told.append(f"{label}: {100 * found['estimate']:.1f} % [{100 * found['low']:.1f}, {100 * found['high']:.1f}], {outcome}")
         parts.append(
             f'<line class="{kind}" stroke-width="3" x1="{x(found["low"]):.1f}" x2="{x(found["high"]):.1f}" y1="{y}" y2="{y}"></line>'
         )
         parts.append(f'<circle class="{kind}" cx="{x(found["estimate"]):.1f}" cy="{y}" r="4"></circle>')
+        parts.append(f'<text x="{left}" y="{y - 10}">{escape(printable(label))}</text>')
     shown = "".join(f"<li>{escape(printable(line))}</li>" for line in told)
     about = escape(printable("; ".join(told)))
-    caption = f"From above; 95 % intervals. Dashed: {100 * even:g} %, even, and {100 * works:g} %, from where training works."
+    caption = f"95 % intervals. Dashed: {100 * even:g} %, even, and {100 * works:g} %, from where training works."
     return (
         f'<figure><ol class="plain">{shown}</ol>'
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{about}">{"".join(parts)}</svg>'
@@ -60,7 +61,7 @@ def share_chart(title: str, rows: Sequence[tuple[str, float, float]]) -> str:
         y = step * i
         parts.append(f'<text x="0" y="{y + 16}">{escape(label)}</text>')
         for down, share, kind in ((4, base, "base"), (14, tuned, "tuned")):
-            long = max(1.0, (width - left - 70) * share / most)
+            long = max(1.0, (width - left - 100) * share / most)
             parts.append(f'<rect class="{kind}" x="{left}" y="{y + down}" width="{long:.1f}" height="8"></rect>')
         parts.append(f'<text x="{width}" y="{y + 16}" text-anchor="end">{100 * base:.1f} → {100 * tuned:.1f} %</text>')
         told.append(f"{label} {100 * base:.1f} % to {100 * tuned:.1f} %")

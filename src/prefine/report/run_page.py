@@ -96,8 +96,14 @@ def headline(found: Sequence[EvaluationFiles]) -> str:
     first = found[0].summary
     outcome = str(first["outcome"])
     kind = {"better": "better", "worse": "worse", "better, but": "but"}.get(outcome, "unsure")
-    rows = [(f"{e.name} ({e.summary.get('judge', e.name)})", e.summary["win_rate"], str(e.summary["outcome"])) for e in found]
-    return f'<p class="verdict {kind}">{escape(str(first["sentence"]))}</p>{interval_chart(rows)}'
+    rows = [(_label(e), e.summary["win_rate"], str(e.summary["outcome"])) for e in found]
+    by = f'<p class="soft">{escape(_label(found[0]))}</p>'
+    return f'<p class="verdict {kind}">{escape(str(first["sentence"]))}</p>{by}{interval_chart(rows)}'
+
+
+def _label(e: EvaluationFiles) -> str:
+    judge = str(e.summary.get("judge", e.name))
+    return f"judge {judge}" if judge == e.name else f"{e.name}, judge {judge}"
 
 
 def evaluation_section(e: EvaluationFiles) -> str:

@@ -134,8 +134,9 @@ def check_exists(model: str, needed: tuple[str, ...] = ("config.json", "adapter_
     if path.exists():
         if path.is_dir() and not any((path / n).exists() for n in needed):
             raise ModelError(f"{model}: a folder without config.json; give the folder that save_pretrained wrote")
-    elif model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise MissingFile(f"{model}: no such model folder")
+    elif model.startswith((".", "/", "~")) or model.count("/") != 1 or path.parent.is_dir():
+        siblings = [str(p) for p in path.parent.glob("*/")] if path.parent.is_dir() else []
+        raise MissingFile(f"{model}: no such model folder{nearest(model, siblings)}")
 
 
 def first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from prefine.errors import DataError, ModelError
-from prefine.evaluation.engine import Answer, Failure, Request, Sampling
+from prefine.generation.engine import Answer, Failure, Request, Sampling
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import Ids
 
@@ -26,7 +26,7 @@ BATCH_TOKENS = 65_536
 """Most tokens of a batch, prompts and room for answers; halved when memory runs out."""
 
 
-class SeededSampling(LogitsProcessor):  # type: ignore[misc]
+class SeededSampling(LogitsProcessor):
     """Leaves one token a row to choose from: the one its seed draws.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prefine.errors import ConfigError, DataError
-from prefine.evaluation.engine import Answer, Failure, Request, Sampling
+from prefine.generation.engine import Answer, Failure, Request, Sampling
 from prefine.packing.encoding import Encoder
 
 

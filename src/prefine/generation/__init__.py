@@ -1,0 +1,1 @@
+"""Answers of models: the protocol of engines, and the engines that hold a model."""
