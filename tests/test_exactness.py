@@ -11,8 +11,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from prefine.packing.group import PromptGroup, as_ids
-from prefine.scoring.proof import _unseen_window, plain_token_logps, prove_layout
-from prefine.scoring.scorer import Scorer
+from prefine.scoring.proof import _unseen_window, prove_layout
+from prefine.scoring.scorer import Scorer, plain_token_logps
 
 TINY: dict[str, Any] = {
     "vocab_size": 96,

@@ -3,17 +3,20 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["DPOConfig", "DPOTrainer", "SFTConfig", "SFTTrainer"]
+__all__ = ["DPOConfig", "DPOTrainer", "RewardConfig", "RewardTrainer", "SFTConfig", "SFTTrainer"]
 
 if TYPE_CHECKING:
-    from prefine.training.config import DPOConfig, SFTConfig
+    from prefine.training.config import DPOConfig, RewardConfig, SFTConfig
     from prefine.training.dpo import DPOTrainer
+    from prefine.training.reward import RewardTrainer
     from prefine.training.sft import SFTTrainer
 
 _HOMES = {
     "DPOConfig": "prefine.training.config",
+    "RewardConfig": "prefine.training.config",
     "SFTConfig": "prefine.training.config",
     "DPOTrainer": "prefine.training.dpo",
+    "RewardTrainer": "prefine.training.reward",
     "SFTTrainer": "prefine.training.sft",
 }
 

@@ -11,6 +11,7 @@ COMMANDS = {
     "demo": "the offline laboratory, from nothing to a verdict",
     "data": "show preference data: format, counts, what would be dropped",
     "dpo": "align a model on preference pairs, and say whether it worked",
+    "reward": "train a reward model on preference pairs, and measure it",
     "sft": "supervised fine-tuning on prompts with answers",
     "generate": "a model's answers to prompts, into a file",
     "eval": "judge a finished run: win rate, degeneration, drift, skills",

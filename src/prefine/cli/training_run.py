@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -58,13 +59,15 @@ class Planned:
     tokenizer: Any
     precision: str
     dtype: Any
+    load: Callable[..., Any]
 
     def start(self, data_key: str) -> Started:
         """Load the model, then make the run directory; ``data_key`` is what the training data is known by."""
-        from prefine.scoring.loading import load_model
+        from prefine.scoring.loading import four_bit_config
 
         own = self.options
-        model = load_model(own.model, self.dtype, own.load_in_4bit, self.args.trust_remote_code)
+        quantized = {"quantization_config": four_bit_config(self.dtype)} if own.load_in_4bit else {}
+        model = self.load(own.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **quantized)
         run = RunDirectory.create(self.output_dir, own.resume)
         self.args.output_dir = str(run.checkpoints)
         config = {**self.training, **{k: v for k, v in vars(own).items() if k != "resume"}, "output_dir": self.output_dir}
@@ -119,8 +122,12 @@ def all_options(config: Any) -> dict[str, Option]:
     return ours | options_of(config, "transformers.TrainingArguments", inherited)
 
 
-def plan(command: str, about: str, config: Any, argv: list[str]) -> Planned | None:
-    """Read options and check them; load the tokenizer. None after ``--help``."""
+def plan(command: str, about: str, config: Any, argv: list[str], load: Callable[..., Any] | None = None) -> Planned | None:
+    """Read options and check them; load the tokenizer. None after ``--help``.
+
+    Args:
+        load: takes the model's name, ``dtype``, ``trust_remote_code`` and what ``from_pretrained`` takes; unset: a causal language model.
+    """
     options = all_options(config)
     if "--help" in argv or "-h" in argv:
         print(help_text(command, about, options))
@@ -141,7 +148,7 @@ def plan(command: str, about: str, config: Any, argv: list[str]) -> Planned | No
         raise ConfigError(f"--eval-fraction is {own.eval_fraction}; expected 0 to below 1")
     training = {k: v for k, v in given.items() if k not in run_names}
     output_dir = str(training.pop("output_dir", f"runs/{command}"))
-    from prefine.scoring.loading import four_bit_config, load_tokenizer, pick_dtype
+    from prefine.scoring.loading import four_bit_config, load_model, load_tokenizer, pick_dtype
 
     dtype, precision = pick_dtype(own.dtype)
     if own.load_in_4bit:
@@ -155,7 +162,7 @@ def plan(command: str, about: str, config: Any, argv: list[str]) -> Planned | No
     tokenizer = load_tokenizer(own.model, args.trust_remote_code)
     # Adapters train in float32 over a base in the compute dtype; full fine-tuning keeps float32 master weights.
     load_dtype = dtype if own.lora_r is not None and name == "bfloat16" else _float32()
-    return Planned(own, args, training, [command, *argv], output_dir, tokenizer, precision, load_dtype)
+    return Planned(own, args, training, [command, *argv], output_dir, tokenizer, precision, load_dtype, load or load_model)
 
 
 def _make_args(config: Any, training: dict[str, Any], output_dir: str) -> Any:

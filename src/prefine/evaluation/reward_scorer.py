@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from prefine.errors import ConfigError, ModelError
+from prefine.errors import ConfigError
 from prefine.evaluation.answers import Answered
 from prefine.evaluation.judge import Score, Scorer
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.preferences.records import PromptText
-from prefine.scoring.loading import check_exists, first_line, load_tokenizer
+from prefine.scoring.loading import load_tokenizer
 from prefine.scoring.reference import Reference
+from prefine.scoring.reward_scorer import load_reward_model
 from prefine.scoring.scorer import Scorer as LogpScorer
 
 
@@ -31,20 +32,7 @@ class RewardModel:
     """
 
     def __init__(self, model: str, batch_size: int = 16, trust_remote_code: bool = False) -> None:
-        from transformers import AutoConfig, AutoModelForSequenceClassification
-
-        check_exists(model)
-        try:
-            config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
-            if config.num_labels != 1:
-                raise ModelError(f"{model}: a classifier of {config.num_labels} labels; a reward model has one (num_labels=1)")
-            self.model: Any = AutoModelForSequenceClassification.from_pretrained(
-                model, dtype=torch.float32, trust_remote_code=trust_remote_code
-            )
-        except ModelError:
-            raise
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{model}: could not be loaded as a reward model: {first_line(error)}") from error
+        self.model: Any = load_reward_model(model, trust_remote_code=trust_remote_code)
         self.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self.name = model
         self.encoder = Encoder(load_tokenizer(model, trust_remote_code))

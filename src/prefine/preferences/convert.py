@@ -18,7 +18,7 @@ from prefine.preferences.records import Dropped, Labelled, Pair, PromptText, Ran
 from prefine.preferences.source import Numbering, read_rows, source_fingerprint
 
 Row = Mapping[str, Any]
-CONVERSION_VERSION = "1"
+CONVERSION_VERSION = "2"
 """Part of the key of everything cached from a source: raise it when the same rows would give other pairs or findings."""
 PEEK_ROWS = 20
 """Rows from which a source's form is told."""

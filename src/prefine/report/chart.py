@@ -72,11 +72,12 @@ def share_chart(title: str, rows: Sequence[tuple[str, float, float]]) -> str:
     )
 
 
-def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], start: str = "step") -> str:
     """One or two curves over steps, with the ends of both axes; values that are not finite leave gaps.
 
     Args:
         series: a name and its (step, value) points.
+        start: what stands before the first step.
     """
     kept = {name: [(s, v) for s, v in points if math.isfinite(v)] for name, points in series.items()}
     kept = {name: points for name, points in kept.items() if points}
@@ -101,7 +102,7 @@ def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) 
         lines.append(f'<polyline class="{kind}" points="{" ".join(place(s, v) for s, v in points)}"></polyline>')
     texts = (
         f'<text x="0" y="12">{high:.3g}</text><text x="0" y="{height - foot - 4}">{low:.3g}</text>'
-        f'<text x="{left}" y="{height - 4}">step {first:g}</text><text x="{width}" y="{height - 4}" text-anchor="end">{last:g}</text>'
+        f'<text x="{left}" y="{height - 4}">{start} {first:g}</text><text x="{width}" y="{height - 4}" text-anchor="end">{last:g}</text>'
     )
     ends = "; ".join(f"{name} from {points[0][1]:.4g} to {points[-1][1]:.4g}" for name, points in kept.items())
     legend = "" if len(kept) == 1 else f' <span class="soft">(solid {escape(next(iter(kept)))}, dashed {escape(list(kept)[1])})</span>'

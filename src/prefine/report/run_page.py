@@ -13,7 +13,7 @@ from typing import Any
 from prefine.audit.check import CHECKS
 from prefine.report.answers_section import SCRIPT, Shown, answers_section, join
 from prefine.report.audit_section import audit_section
-from prefine.report.chart import interval_chart, share_chart, training_curves
+from prefine.report.chart import interval_chart, line_chart, share_chart, training_curves
 from prefine.report.page import histogram, page
 from prefine.runs import RunDirectory, read_jsonl, write_json, write_text
 
@@ -52,8 +52,11 @@ def run_page(run: RunDirectory) -> str:
     """The page."""
     found = evaluations(run.path / "eval")
     data = run.data()
+    measured = run.path / "eval" / "reward" / "summary.json"
+    reward = json.loads(measured.read_text(encoding="utf-8"))["reward_model"] if measured.exists() else None
     parts = [
-        f"<header><h1>{escape(run.path.name)}</h1>{headline(found)}</header>",
+        f"<header><h1>{escape(run.path.name)}</h1>{headline(found) if found or not reward else ''}</header>",
+        reward_section(reward) if reward else "",
         *(evaluation_section(e) for e in found),
         training_curves(run.metrics()),
         _events(run),
@@ -62,6 +65,24 @@ def run_page(run: RunDirectory) -> str:
         *(answers_section(e.name, e.answers, _models(e.summary)) for e in found[:1]),
     ]
     return page(f"Prefine: {run.path.name}", "\n".join(filter(None, parts)), SCRIPT)
+
+
+def reward_section(quality: Mapping[str, Any]) -> str:
+    """A reward model's quality on held-out pairs."""
+    rows = [
+        ["held-out accuracy", rate(quality["accuracy"])],
+        ["where the chosen is shorter", rate(quality["shorter_chosen"])],
+        ["where the chosen is longer", rate(quality["longer_chosen"])],
+        ["correlation of reward and length", f"{quality['length_correlation']:+.2f}"],
+        ["calibration error", f"{quality['calibration_error']:.3f}"],
+    ]
+    gaps = [[f"difference {low:.2f} to {high:.2f}", rate(interval)] for low, high, interval in quality["by_gap"]]
+    points = [(100 * predicted, 100 * found) for predicted, found, _ in quality["reliability"]]
+    drawn = line_chart("share found (%) over share predicted (%)", {"found": points, "if calibrated": [(x, x) for x, _ in points]}, "")
+    return (
+        f"<section><h2>Reward model</h2>{table(['', 'held-out pairs'], [r for r in rows if r[1]])}"
+        f'{table(["accuracy by size of the difference", ""], gaps)}<div class="curves">{drawn}</div></section>'
+    )
 
 
 def write_judged(folder: Path) -> Path:

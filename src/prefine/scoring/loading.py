@@ -75,20 +75,15 @@ def check_same_tokenizer(tokenizer: Any, reference: str, trust_remote_code: bool
         )
 
 
-def load_model(
-    model: str, dtype: torch.dtype = torch.float32, four_bit: bool = False, trust_remote_code: bool = False, **kwargs: Any
-) -> Any:
+def load_model(model: str, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False, **kwargs: Any) -> Any:
     """Load a causal language model (a folder with an adapter loads its base too).
 
     Raises:
         MissingFile, ModelError: nothing there, or not a causal language model.
-        ConfigError: 4-bit without CUDA or without bitsandbytes.
     """
     from transformers import AutoModelForCausalLM
 
     check_exists(model)
-    if four_bit:
-        kwargs["quantization_config"] = four_bit_config(dtype)
     try:
         if (Path(model) / "adapter_config.json").exists():
             from peft import AutoPeftModelForCausalLM

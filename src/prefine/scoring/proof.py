@@ -42,31 +42,19 @@ class Proof:
         return f"prompt sharing is not exact for this model ({self.reason}); using {how}"
 
 
-@torch.no_grad()
-def plain_token_logps(model: nn.Module, group: PromptGroup) -> torch.Tensor:
-    """Log-probs by an ordinary forward of prompt + completion, one at a time, shape (N,)."""
-    device = next(model.parameters()).device
-    out = []
-    for completion in group.completion_ids:
-        ids = torch.from_numpy(np.concatenate((group.prompt_ids, completion)).astype(np.int64)).to(device)
-        logits = model(input_ids=ids[None], use_cache=False).logits[0].float()
-        logps = logits[:-1].log_softmax(-1).gather(1, ids[1:, None]).squeeze(1)
-        out.append(logps[-len(completion) :])
-    return torch.cat(out)
-
-
-def prove_layout(model: nn.Module, max_length: int | None = None) -> Proof:
+def prove_layout(model: nn.Module, max_length: int | None = None, kind: type[Scorer] = Scorer) -> Proof:
     """Find the fastest layout that agrees with plain forwards.
 
     Args:
         model: the loaded policy.
         max_length: the longest sequence of the run; a windowed model whose attention is
             not told its window is refused sharing when sequences can outgrow it.
+        kind: what will run the model; its ``values`` of packs are held against its ``plain_values``.
 
     Raises:
         ModelError: not even padded batches agree.
     """
-    scorer = Scorer(model)
+    scorer = kind(model)
     was_training = model.training
     model.eval()
     config = scorer.unwrapped.config.get_text_config()
@@ -82,7 +70,8 @@ def prove_layout(model: nn.Module, max_length: int | None = None) -> Proof:
     reason = ""
     layouts: tuple[Layout, ...] = ("shared", "unshared", "padded")
     try:
-        plain = torch.cat([plain_token_logps(scorer.unwrapped, g) for g in groups])
+        with torch.no_grad():
+            plain = torch.cat([scorer.plain_values(g) for g in groups])
         for layout in layouts:
             scorer.layout = layout
             why = ""
@@ -90,7 +79,7 @@ def prove_layout(model: nn.Module, max_length: int | None = None) -> Proof:
                 with torch.no_grad():
                     pack = scorer.pack(groups)
                     with attend(scorer.unwrapped, None if layout == "padded" else pack.spans) as seen:
-                        difference = (scorer.token_logps(pack) - plain).abs() / plain.abs().clamp(min=1.0)
+                        difference = (scorer.values(pack) - plain).abs() / plain.abs().clamp(min=1.0)
                         if layout != "padded":
                             why = _unseen_window(config, seen.windows, seen.calls, max_length)
                 errors[layout] = float(difference.max())

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -33,7 +34,7 @@ class Scorer:
     def __init__(self, model: nn.Module, layout: Layout = "shared") -> None:
         self.model = model
         self.layout: Layout = layout
-        self.unwrapped = _unwrap(model)
+        self.unwrapped = unwrap(model)
         head = self.unwrapped.get_output_embeddings()
         if head is None:
             raise ModelError(f"{type(self.unwrapped).__name__} has no language-model head; give a causal language model")
@@ -92,6 +93,14 @@ class Scorer:
         """Log-prob of every completion token, shape (N,), float32. Call inside :meth:`attending`."""
         return self.head_logps(self.hidden(pack), pack)
 
+    def values(self, pack: Pack) -> torch.Tensor:
+        """What a proof compares: the log-probs, shape (N,)."""
+        return self.token_logps(pack)
+
+    def plain_values(self, group: PromptGroup) -> torch.Tensor:
+        """The same by ordinary forwards of prompt + completion, one at a time, shape (N,)."""
+        return plain_token_logps(self.unwrapped, group)
+
     @torch.no_grad()
     def completion_logps(self, groups: list[PromptGroup]) -> torch.Tensor:
         """Summed log-prob of every completion, shape (M,), without gradient."""
@@ -100,7 +109,21 @@ class Scorer:
             return pack.sum_by_completion(self.token_logps(pack))
 
 
-def _unwrap(model: nn.Module) -> Any:
+@torch.no_grad()
+def plain_token_logps(model: nn.Module, group: PromptGroup) -> torch.Tensor:
+    """Log-probs by an ordinary forward of prompt + completion, one at a time, shape (N,)."""
+    device = next(model.parameters()).device
+    out = []
+    for completion in group.completion_ids:
+        ids = torch.from_numpy(np.concatenate((group.prompt_ids, completion)).astype(np.int64)).to(device)
+        logits = model(input_ids=ids[None], use_cache=False).logits[0].float()
+        logps = logits[:-1].log_softmax(-1).gather(1, ids[1:, None]).squeeze(1)
+        out.append(logps[-len(completion) :])
+    return torch.cat(out)
+
+
+def unwrap(model: nn.Module) -> Any:
+    """The model inside accelerate's wrappers."""
     while hasattr(model, "module"):
         model = model.module  # type: ignore[assignment]
     return model

@@ -83,6 +83,26 @@ class SFTConfig(PackConfig):
 
 
 @dataclass
+class RewardConfig(PackConfig):
+    """Reward modelling on pairs; names follow TRL's."""
+
+    learning_rate: float = field(default=1e-5, metadata={"help": "Peak learning rate of AdamW."})
+    label_smoothing: float = field(default=0.0, metadata={"help": "Believed share of flipped labels."})
+    center_rewards_coefficient: float | None = field(
+        default=None, metadata={"help": "Weight of the squared sum of a pair's rewards, which keeps them around 0. 0.01 is usual."}
+    )
+    use_margins: bool = field(default=True, metadata={"help": "Where the data has scores, ask for a margin of their difference."})
+
+    def __post_init__(self) -> None:
+        """Check before anything is loaded."""
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ConfigError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 0.5")
+        if self.center_rewards_coefficient is not None and self.center_rewards_coefficient < 0:
+            raise ConfigError(f"center_rewards_coefficient is {self.center_rewards_coefficient}; expected 0 or above")
+        super().__post_init__()
+
+
+@dataclass
 class DPOConfig(PackConfig):
     """Direct preference optimisation; names and defaults follow TRL 1.16."""
 

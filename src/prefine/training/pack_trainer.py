@@ -50,6 +50,8 @@ class PackTrainer(Trainer):
     """
 
     args: PackConfig
+    scorer_kind: type[Scorer] = Scorer
+    """What runs the model on packs."""
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class PackTrainer(Trainer):
         if processing_class is None:
             name = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", ""))
             processing_class = load_tokenizer(name, args.trust_remote_code)
-        policy = _loaded(model, args)
+        policy = self.load(model, args)
         if isinstance(ref_model, str):
             check_same_tokenizer(processing_class, ref_model, args.trust_remote_code)
         if peft_config is not None:
@@ -76,8 +78,8 @@ class PackTrainer(Trainer):
             policy = add_adapter(policy, peft_config, args.gradient_checkpointing)
         if args.disable_dropout:
             _disable_dropout(policy)
-        self.proof: Proof = prove_layout(policy, args.max_length)
-        self.scorer = Scorer(policy, self.proof.layout)
+        self.proof: Proof = prove_layout(policy, args.max_length, self.scorer_kind)
+        self.scorer = self.scorer_kind(policy, self.proof.layout)
         self.encoder = args.encoder(processing_class)
         train_groups = self.prepare(train_dataset, "train_dataset", self.encoder)
         eval_groups = self._prepare_eval(eval_dataset, args)
@@ -107,6 +109,10 @@ class PackTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         if self.reference is not None and not self.reference.is_policy:
             self.reference.scorer.unwrapped.to(self.args.device)
+
+    def load(self, model: str | nn.Module, args: PackConfig) -> nn.Module:
+        """A model given by its name, or itself."""
+        return _loaded(model, args)
 
     # ---- data
 

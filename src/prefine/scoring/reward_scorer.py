@@ -1,0 +1,117 @@
+"""A sequence classifier with one label on packs: a reward for each completion, the prompt computed once.
+
+Legend: T input tokens, N completion tokens, M completions, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from prefine.errors import ModelError
+from prefine.packing.group import PromptGroup, as_ids
+from prefine.packing.pack import Pack
+from prefine.scoring.loading import check_exists, first_line
+from prefine.scoring.scorer import Layout, Scorer, unwrap
+
+
+def load_reward_model(
+    model: str, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False, new_head: bool = False, **kwargs: Any
+) -> Any:
+    """Load a classifier with one label.
+
+    Args:
+        new_head: take a causal language model too, and give it a head to be trained.
+
+    Raises:
+        MissingFile, ModelError: nothing there, not loadable, or a classifier of other than one label.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    check_exists(model)
+    try:
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+        is_classifier = any("SequenceClassification" in name for name in config.architectures or ())
+        if is_classifier and config.num_labels != 1:
+            raise ModelError(f"{model}: a classifier of {config.num_labels} labels; a reward model has one (num_labels=1)")
+        if not is_classifier and not new_head and not (Path(model) / "adapter_config.json").exists():
+            raise ModelError(f"{model}: no reward model but a {', '.join(config.architectures or ['model without a class'])}")
+        return AutoModelForSequenceClassification.from_pretrained(
+            model, num_labels=1, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs
+        )
+    except ModelError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{model}: could not be loaded as a reward model: {first_line(error)}") from error
+
+
+class RewardScorer(Scorer):
+    """Runs a sequence classifier's trunk on packs, and its head on each completion's last token.
+
+    Packs are of :func:`with_last` groups: a pack leaves every completion's last token out of its input, and a
+    reward is read from that very token.
+
+    Raises:
+        ModelError: the model has no head named ``score``, or more than one label.
+    """
+
+    def __init__(self, model: nn.Module, layout: Layout = "shared") -> None:
+        self.model = model
+        self.layout: Layout = layout
+        self.unwrapped = unwrap(model)
+        classifier = self.unwrapped.get_base_model() if hasattr(self.unwrapped, "peft_config") else self.unwrapped
+        self.trunk: nn.Module = getattr(classifier, classifier.base_model_prefix)
+        if not hasattr(classifier, "score"):
+            raise ModelError(f"{type(classifier).__name__}: no head named 'score', as transformers' decoder classifiers have")
+        self.head: nn.Module = classifier.score
+        if classifier.config.num_labels != 1:
+            raise ModelError(f"a classifier of {classifier.config.num_labels} labels; a reward model has one (num_labels=1)")
+        self.wants_aux_loss = False
+
+    def pack(self, groups: list[PromptGroup]) -> Pack:
+        """A pack whose input holds whole completions."""
+        return super().pack([with_last(g) for g in groups])
+
+    def forward(self, pack: Pack) -> tuple[torch.Tensor, None]:
+        """The trunk's output at all tokens of all completions but one, and at the last, shape (N, D)."""
+        inputs, place_N = self._padded(pack) if self.layout == "padded" else self._packed(pack)
+        hidden = self.trunk(**inputs, use_cache=False).last_hidden_state
+        return hidden.flatten(0, 1).index_select(0, place_N), None
+
+    def rewards(self, pack: Pack) -> torch.Tensor:
+        """Each completion's reward, shape (M,), float32. Call inside :meth:`attending`."""
+        last_M = pack.lengths_M.cumsum(0) - 1
+        rewards_M: torch.Tensor = self.head(self.hidden(pack)[last_M]).squeeze(-1).float()
+        return rewards_M
+
+    def values(self, pack: Pack) -> torch.Tensor:
+        """What a proof compares: the rewards, shape (M,)."""
+        return self.rewards(pack)
+
+    def plain_values(self, group: PromptGroup) -> torch.Tensor:
+        """The same by ordinary forwards of prompt + completion, one at a time, shape (M,)."""
+        device = next(self.unwrapped.parameters()).device
+        out = []
+        for completion in group.completion_ids:
+            ids = torch.from_numpy(np.concatenate((group.prompt_ids, completion)).astype(np.int64)).to(device)
+            out.append(self.head(self.trunk(input_ids=ids[None], use_cache=False).last_hidden_state[0, -1]).float())
+        return torch.cat(out)
+
+    @torch.no_grad()
+    def completion_rewards(self, groups: Sequence[PromptGroup]) -> torch.Tensor:
+        """Rewards of all completions, shape (M,), without gradient, in one pack."""
+        pack = self.pack(list(groups))
+        with self.attending(pack):
+            return self.rewards(pack)
+
+
+def with_last(group: PromptGroup) -> PromptGroup:
+    """The group with a token more at each completion's end, which stands for nothing and is never looked at."""
+    filler = as_ids([0])
+    return replace(group, completion_ids=tuple(np.concatenate((c, filler)) for c in group.completion_ids), ref_logps=None)

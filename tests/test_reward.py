@@ -1,0 +1,132 @@
+"""Reward models: packs against plain forwards, saving, margins, quality by hand, the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from conftest import lab_pairs
+from prefine import RewardConfig, RewardTrainer
+from prefine.cli import main
+from prefine.errors import ConfigError, ModelError
+from prefine.evaluation.reward_quality import reward_quality
+from prefine.scoring.reward_scorer import load_reward_model
+
+
+def trainer(model: Any, folder: Path, rows: list[dict[str, Any]], **settings: Any) -> RewardTrainer:
+    defaults = {"max_steps": 4, "per_device_train_batch_size": 8, "learning_rate": 3e-3, "logging_steps": 1, "save_strategy": "no"}
+    args = RewardConfig(output_dir=str(folder), disable_tqdm=True, gradient_checkpointing=False, **{**defaults, **settings})
+    return RewardTrainer(str(model), args, rows)
+
+
+def plain(model: Any, group: Any) -> list[float]:
+    ids = [torch.tensor([[*group.prompt_ids.tolist(), *c.tolist()]]) for c in group.completion_ids]
+    with torch.no_grad():
+        return [float(model(input_ids=i).logits[0, 0]) for i in ids]
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_saved_it_scores_as_before(lora: bool, lab_model: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    args = RewardConfig(
+        output_dir=str(tmp_path), max_steps=4, per_device_train_batch_size=8, learning_rate=1e-2, save_strategy="no", disable_tqdm=True
+    )
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM") if lora else None
+    made = RewardTrainer(str(lab_model), args, lab_pairs(32), peft_config=config)
+    assert made.proof.layout == "shared"
+    made.train()
+    made.save_model(str(tmp_path / "saved"))
+    made.scorer.unwrapped.eval()
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved", num_labels=1).eval()
+    for group in made.train_dataset[:4]:
+        packed = made.scorer.completion_rewards([group]).tolist()
+        assert packed == pytest.approx(plain(again, group), abs=1e-5)
+    assert abs(packed[0] - packed[1]) > 1e-3
+
+
+def test_many_groups_in_a_pack_score_as_each_alone(lab_model: Path, tmp_path: Path) -> None:
+    made = trainer(lab_model, tmp_path, lab_pairs(12))
+    groups = list(made.train_dataset)
+    together = made.scorer.completion_rewards(groups).tolist()
+    assert together == pytest.approx([r for g in groups for r in plain(made.scorer.unwrapped, g)], abs=1e-5)
+
+
+def test_the_split_into_packs_does_not_change_the_run(lab_model: Path, tmp_path: Path) -> None:
+    losses = []
+    for budget in ("4096", "40"):
+        made = trainer(lab_model, tmp_path, lab_pairs(32), token_budget=budget, seed=3)
+        made.train()
+        losses.append([line["loss"] for line in made.state.log_history if "loss" in line])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_margins_come_from_scores_and_lower_the_lead(lab_model: Path, tmp_path: Path) -> None:
+    rows = [r | {"score_chosen": 2.0, "score_rejected": 0.5} for r in lab_pairs(16)]
+    with_margins = trainer(lab_model, tmp_path, rows)
+    assert set(with_margins.margins.values()) == {1.5}
+    batch = list(with_margins.train_dataset)[:8]
+    without = trainer(lab_model, tmp_path, rows, use_margins=False)
+    pack = with_margins.packs(batch)[0]
+    difference = with_margins.scorer.completion_rewards(batch).view(-1, 2)
+    expected = torch.nn.functional.softplus(-(difference[:, 0] - difference[:, 1] - 1.5))
+    with with_margins.scorer.attending(pack):
+        assert torch.allclose(with_margins._losses(pack, "train"), expected, atol=1e-5)
+    assert float(with_margins.batch_backward(batch, 1.0)) > float(without.batch_backward(batch, 1.0))
+
+
+def test_quality_by_hand() -> None:
+    # differences 2, -1, 0 and 3: right, wrong, tie, right
+    found = reward_quality([2, 0, 1, 3], [0, 1, 1, 0], [[1, 2], [2, 1], [1, 1], [1, 5]])
+    assert found.accuracy.estimate == pytest.approx(2.5 / 4)
+    assert found.shorter_chosen is not None
+    assert found.shorter_chosen.estimate == 1.0
+    assert found.longer_chosen is not None
+    assert found.longer_chosen.estimate == 0.0
+    tokens, rewards = [1, 2, 1, 1, 2, 1, 1, 5], [2, 0, 1, 3, 0, 1, 1, 0]
+    assert found.length_correlation == pytest.approx(np.corrcoef(rewards, tokens)[0, 1])
+
+
+def test_calibration_of_rewards_that_mean_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+    gap = rng.normal(0, 2, 20_000)
+    first_wins = rng.random(20_000) < 1 / (1 + np.exp(-gap))
+    chosen, rejected = np.where(first_wins, gap, 0), np.where(first_wins, 0, gap)
+    honest = reward_quality(chosen, rejected, np.ones((20_000, 2)))
+    boastful = reward_quality(5 * chosen, 5 * rejected, np.ones((20_000, 2)))
+    assert honest.calibration_error < 0.01
+    assert boastful.calibration_error > 0.1
+    assert [i.estimate for _, _, i in honest.by_gap] == sorted(i.estimate for _, _, i in honest.by_gap)
+
+
+def test_what_is_no_reward_model_is_refused(lab_model: Path, tmp_path: Path) -> None:
+    from test_runs import reward_model
+
+    with pytest.raises(ModelError, match="no reward model but a"):
+        load_reward_model(str(lab_model))
+    with pytest.raises(ModelError, match="2 labels"):
+        load_reward_model(reward_model(tmp_path / "two", 0, labels=2), new_head=True)
+    with pytest.raises(ConfigError, match="label_smoothing"):
+        RewardConfig(output_dir=str(tmp_path), label_smoothing=0.5)
+    with pytest.raises(ConfigError, match="ignored by a reward model"):
+        trainer(lab_model, tmp_path, lab_pairs(4), retain="x.jsonl")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_command_on_real_pairs(lab_model: Path, shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["reward", "--model", str(lab_model), "--data", str(shared_data / "hh_rlhf_harmless.jsonl.gz"), "--max-steps", "3"]
+    run = tmp_path / "run"
+    assert main([*words, "--output-dir", str(run), "--max-length", "256", "--truncation-mode", "keep_end"]) == 0
+    told = capsys.readouterr().out
+    assert "held-out accuracy" in told
+    assert "correlation of reward and length" in told
+    quality = json.loads((run / "eval/reward/summary.json").read_text())["reward_model"]
+    assert 0 <= quality["accuracy"]["estimate"] <= 1
+    assert AutoModelForSequenceClassification.from_pretrained(run / "model").config.num_labels == 1
+    assert "held-out accuracy" in (run / "report.html").read_text()
