@@ -3,19 +3,36 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["DPOConfig", "DPOTrainer", "RewardConfig", "RewardTrainer", "SFTConfig", "SFTTrainer"]
+__all__ = [
+    "DPOConfig",
+    "DPOTrainer",
+    "OnlineDPOConfig",
+    "OnlineDPOTrainer",
+    "PPOConfig",
+    "PPOTrainer",
+    "RewardConfig",
+    "RewardTrainer",
+    "SFTConfig",
+    "SFTTrainer",
+]
 
 if TYPE_CHECKING:
-    from prefine.training.config import DPOConfig, RewardConfig, SFTConfig
+    from prefine.training.config import DPOConfig, OnlineDPOConfig, PPOConfig, RewardConfig, SFTConfig
     from prefine.training.dpo import DPOTrainer
+    from prefine.training.online_dpo import OnlineDPOTrainer
+    from prefine.training.ppo import PPOTrainer
     from prefine.training.reward import RewardTrainer
     from prefine.training.sft import SFTTrainer
 
 _HOMES = {
     "DPOConfig": "prefine.training.config",
+    "OnlineDPOConfig": "prefine.training.config",
+    "PPOConfig": "prefine.training.config",
     "RewardConfig": "prefine.training.config",
     "SFTConfig": "prefine.training.config",
     "DPOTrainer": "prefine.training.dpo",
+    "OnlineDPOTrainer": "prefine.training.online_dpo",
+    "PPOTrainer": "prefine.training.ppo",
     "RewardTrainer": "prefine.training.reward",
     "SFTTrainer": "prefine.training.sft",
 }

@@ -240,5 +240,5 @@ SETS = (
         "distinct-2", "distinct word pairs over all word pairs (arXiv 1510.03055)", functools.partial(_gram_table, 2), _distinct, -1, 0.2
     ),
     SetSign("vocabulary entropy", "entropy of the words used, bits", functools.partial(_gram_table, 1), _entropy, -1, 2.0),
-    SetSign("self-similarity", "mean cosine of the words of answers to different prompts", _bags, _similarity, 1, 0.2),
+    SetSign("self-similarity", "mean cosine of the words of answers to different prompts", _bags, _similarity, 1, 0.3),
 )

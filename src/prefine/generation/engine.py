@@ -43,12 +43,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer: its text, its tokens' number and ids (with the end token; a server tells none), and whether it ended."""
+    """An answer: its text, its tokens' number and ids (with the end token; a server tells none), and whether it ended.
+
+    Attributes:
+        logps: of the sampled tokens as the sampler drew them, nats; empty where it does not tell.
+    """
 
     text: str
     ids: list[int]
     ended: bool
     num_tokens: int
+    logps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class SeededSampling(LogitsProcessor):
         self.uniform_RS = torch.from_numpy(np.stack(draws))
         self.sampling = sampling
         self.start = start
+        self.logps_RS: list[torch.Tensor] = []
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores of shape (rows, vocabulary) to zero for the drawn token, minus infinity elsewhere."""
@@ -54,6 +55,7 @@ class SeededSampling(LogitsProcessor):
         step = input_ids.shape[1] - self.start
         mark = self.uniform_RS[:, step, None].to(scores.device) * reached[:, -1:]
         drawn = torch.searchsorted(reached, mark, right=True)
+        self.logps_RS.append((probs.gather(-1, drawn).squeeze(-1) / reached[:, -1]).log())
         return torch.full_like(scores, -torch.inf).scatter(-1, drawn, 0.0)
 
 
@@ -118,11 +120,13 @@ def _batch(model: Any, tokenizer: Any, prompts: Sequence[Ids], sampling: Samplin
     config = GenerationConfig(max_new_tokens=sampling.max_new_tokens, do_sample=False, pad_token_id=pad, eos_token_id=ends)
     with _settings(model, config):
         out = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), logits_processor=LogitsProcessorList(draw))
+    logps = torch.stack(draw[0].logps_RS, 1).tolist() if draw else [()] * len(prompts)
     answers = []
-    for row_ids in out[:, width:].tolist():
+    for row_ids, row_logps in zip(out[:, width:].tolist(), logps, strict=True):
         end = next((i for i, t in enumerate(row_ids) if t in ends), None)
         kept = row_ids if end is None else row_ids[: end + 1]
-        answers.append(Answer(tokenizer.decode(kept, skip_special_tokens=True).strip(), kept, end is not None, len(kept)))
+        text = tokenizer.decode(kept, skip_special_tokens=True).strip()
+        answers.append(Answer(text, kept, end is not None, len(kept), tuple(row_logps[: len(kept)])))
     return answers
 
 

@@ -161,6 +161,17 @@ class TokenStats:
     is_top1: torch.Tensor
 
 
+def head_entropy(hidden_ND: torch.Tensor, head: nn.Module, scaling: HeadScaling) -> torch.Tensor:
+    """Entropy of each next-token distribution, shape (N,), nats, differentiable, chunk by chunk under activation checkpointing."""
+
+    def one(hidden_CD: torch.Tensor) -> torch.Tensor:
+        logp = scaling(head(hidden_CD).float()).log_softmax(-1)
+        return -(logp.exp() * logp).sum(-1)
+
+    chunk = chunk_tokens(getattr(head, "out_features", 2**17))
+    return torch.cat([checkpoint(one, h, use_reentrant=False) for h in hidden_ND.split(chunk)])
+
+
 @torch.no_grad()
 def head_token_stats(hidden_ND: torch.Tensor, head: nn.Module, target_N: torch.Tensor, scaling: HeadScaling) -> TokenStats:
     """Statistics for logging; costs one more run of the head, in chunks."""

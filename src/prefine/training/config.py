@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 
 from prefine.errors import ConfigError
 from prefine.losses import LossOptions, check_losses
+from prefine.losses.policy_gradient import KL_ESTIMATORS, check_estimator
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 
@@ -103,6 +104,95 @@ class RewardConfig(PackConfig):
 
 
 @dataclass
+class SamplingConfig(PackConfig):
+    """What every trainer that samples from its policy takes."""
+
+    response_length: int = field(default=128, metadata={"help": "Most tokens of a sampled answer."})
+    temperature: float = field(default=1.0, metadata={"help": "Of sampling; the trained distribution is the tempered one."})
+    num_samples: int = field(default=1, metadata={"help": "Answers sampled for each prompt."})
+    missing_eos_penalty: float | None = field(
+        default=None, metadata={"help": "Taken off the score of an answer that does not end by itself. 1.0 is usual."}
+    )
+    sampling_batch_size: int = field(default=128, metadata={"help": "Most answers sampled at once; halved when memory runs out."})
+    num_sample_texts: int = field(default=4, metadata={"help": "Sampled texts written into the run directory at each log."})
+
+    def __post_init__(self) -> None:
+        """Check before anything is loaded."""
+        for name, least in (("response_length", 1), ("num_samples", 1), ("sampling_batch_size", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature is {self.temperature}; sampling from a policy needs one above 0")
+        if self.gradient_accumulation_steps != 1:
+            raise ConfigError(
+                "gradient_accumulation_steps is of no use here: packs are split under the token budget by themselves; leave it out"
+            )
+        super().__post_init__()
+        self.ignore_data_skip = True  # what is trained on is sampled anew, not skipped through
+
+
+@dataclass
+class PPOConfig(SamplingConfig):
+    """PPO and its value-free kin; names follow TRL's last PPOConfig where they mean the same."""
+
+    learning_rate: float = field(default=3e-6, metadata={"help": "Peak learning rate of AdamW."})
+    total_episodes: int | None = field(
+        default=None, metadata={"help": "Answers sampled in all. Unset: num_train_epochs times all prompts."}
+    )
+    num_mini_batches: int = field(
+        default=1, metadata={"help": "Updates a pass over a rollout, each on per_device_train_batch_size prompts with all their samples."}
+    )
+    num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each rollout."})
+    advantage_estimator: str = field(default="gae", metadata={"help": "gae (PPO), rloo, grpo or reinforce++."})
+    kl_coef: float = field(default=0.05, metadata={"help": "Weight of the KL to the reference."})
+    kl_estimator: str = field(default="k1", metadata={"help": "k1, k2 or k3."})
+    kl_in_loss: bool = field(default=False, metadata={"help": "Put the KL in the loss instead of the reward."})
+    target_kl: float | None = field(default=None, metadata={"help": "Steer kl_coef so that the KL an answer comes to this. Unset: fixed."})
+    kl_horizon: int = field(default=10_000, metadata={"help": "Answers over which kl_coef is steered."})
+    stop_kl: float | None = field(
+        default=None, metadata={"help": "End the passes over a rollout once the policy moved by this KL a token from its start."}
+    )
+    cliprange: float = field(default=0.2, metadata={"help": "How far the policy's ratio may move."})
+    vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
+    cliprange_value: float = field(default=0.2, metadata={"help": "How far a value may move."})
+    value_learning_rate: float | None = field(default=None, metadata={"help": "Learning rate of the value model. Unset: the policy's."})
+    value_role: str = field(
+        default="reward",
+        metadata={"help": "gae: the value model starts as a copy of the reward model (reward), or is a head on the policy."},
+    )
+    gamma: float = field(default=1.0, metadata={"help": "Discount."})
+    lam: float = field(default=0.95, metadata={"help": "GAE's lambda."})
+    whiten_rewards: bool = field(default=False, metadata={"help": "Scale token rewards of a rollout to unit variance."})
+    scale_scores: bool = field(default=False, metadata={"help": "Standardise the scores of each rollout."})
+    entropy_coef: float = field(default=0.0, metadata={"help": "Weight of the entropy bonus."})
+    min_reward: float | None = field(default=None, metadata={"help": "Leave answers with a lower score out of the update."})
+    drop_equal: bool = field(default=False, metadata={"help": "rloo, grpo: leave out prompts whose samples all score alike."})
+    best_of: bool = field(default=False, metadata={"help": "Keep only the best of a prompt's samples."})
+
+    def __post_init__(self) -> None:
+        """Check before anything is loaded."""
+        estimator = check_estimator(self.advantage_estimator, self.num_samples)
+        if self.kl_estimator not in KL_ESTIMATORS:
+            raise ConfigError(f"kl_estimator is {self.kl_estimator!r}; expected one of {', '.join(KL_ESTIMATORS)}")
+        if self.kl_coef < 0 or self.entropy_coef < 0:
+            raise ConfigError("kl_coef and entropy_coef must be 0 or above")
+        if self.value_role not in ("reward", "policy"):
+            raise ConfigError(f"value_role is {self.value_role!r}; expected reward or policy")
+        if self.best_of and estimator.num_samples > 1:
+            raise ConfigError(
+                f"best_of leaves one sample a prompt, and {self.advantage_estimator} compares several; leave one of the two out"
+            )
+        if self.drop_equal and estimator.num_samples < 2:
+            raise ConfigError(f"drop_equal would be ignored by {self.advantage_estimator}, which compares no samples; leave it out")
+        if self.best_of and self.num_samples < 2:
+            raise ConfigError("best_of needs num_samples of at least 2")
+        for name in ("num_mini_batches", "num_ppo_epochs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        super().__post_init__()
+
+
+@dataclass
 class DPOConfig(PackConfig):
     """Direct preference optimisation; names and defaults follow TRL 1.16."""
 
@@ -171,3 +261,20 @@ class DPOConfig(PackConfig):
             self.f_divergence_type,
             self.f_alpha_divergence_coef,
         )
+
+
+@dataclass
+class OnlineDPOConfig(SamplingConfig, DPOConfig):
+    """DPO on the policy's own samples, scored as it learns."""
+
+    learning_rate: float = field(default=5e-7, metadata={"help": "Peak learning rate of AdamW."})
+    num_samples: int = field(default=2, metadata={"help": "Answers sampled for each prompt; the best is paired with the worst."})
+    min_gap: float = field(default=0.0, metadata={"help": "Least difference of scores in a pair."})
+
+    def __post_init__(self) -> None:
+        """Check before anything is loaded."""
+        if self.num_samples < 2:
+            raise ConfigError(f"num_samples is {self.num_samples}; a pair needs at least 2")
+        if self.precompute_ref_log_probs:
+            raise ConfigError("precompute_ref_log_probs would be ignored: the answers are not known before; leave it out")
+        super().__post_init__()

@@ -1,0 +1,175 @@
+"""Rewards and values as roles: a head on a trunk, which is a model of its own or an adapter on the policy's base.
+
+Legend: N completion tokens, M completions.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prefine.errors import ModelError
+from prefine.packing.budget import TokenBudget
+from prefine.packing.group import PromptGroup
+from prefine.packing.pack import Pack
+from prefine.scoring.proof import prove_layout
+from prefine.scoring.reward_scorer import RewardScorer, with_last
+from prefine.scoring.scorer import Scorer
+
+
+@dataclass
+class HeadRole:
+    """One number a position from a head: a reward at an answer's last token, a value at each token.
+
+    Attributes:
+        scorer: runs the trunk; head: hidden size to one.
+        adapter: which adapter of the trunk the role is; None for a trunk of its own, or the policy's as it is.
+    """
+
+    scorer: Scorer
+    head: nn.Module
+    adapter: str | None = None
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Within the block the trunk runs with the role's adapter."""
+        if self.adapter is None:
+            yield
+            return
+        model = self.scorer.unwrapped
+        before, flags = model.active_adapter, {n: p.requires_grad for n, p in model.named_parameters()}
+        model.set_adapter(self.adapter)
+        try:
+            yield
+        finally:
+            model.set_adapter(before)
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(flags[name])
+
+    def pack(self, groups: Sequence[PromptGroup]) -> Pack:
+        """Groups as they are, on the trunk's device."""
+        return Pack.build(groups, next(self.scorer.unwrapped.parameters()).device, self.scorer.shares)
+
+    def values(self, pack: Pack) -> torch.Tensor:
+        """A value before each completion token, shape (N,), float32. Call inside :meth:`active` and ``attending``."""
+        values_N: torch.Tensor = self.head(self.scorer.hidden(pack).to(self.head_dtype)).squeeze(-1).float()
+        return values_N
+
+    @property
+    def head_dtype(self) -> torch.dtype:
+        """What the head computes in."""
+        return next(self.head.parameters()).dtype
+
+    @torch.no_grad()
+    def rewards(self, groups: Sequence[PromptGroup], budget: TokenBudget) -> torch.Tensor:
+        """A reward for each completion, shape (M,), float32, without gradient."""
+        out = []
+        was_training = self.scorer.unwrapped.training
+        self.scorer.unwrapped.eval()
+        with self.active():
+            for part in budget.split([with_last(g) for g in groups], self.scorer.shares):
+                pack = self.pack(part)
+                with self.scorer.attending(pack):
+                    last_M = pack.lengths_M.cumsum(0) - 1
+                    out.append(self.head(self.scorer.hidden(pack)[last_M].to(self.head_dtype)).squeeze(-1).float())
+        self.scorer.unwrapped.train(was_training)
+        return torch.cat(out)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained: the head, and the trunk's own weights or the role's adapter."""
+        model = self.scorer.unwrapped
+        if self.adapter is not None:
+            trunk = [p for n, p in model.named_parameters() if f".{self.adapter}." in n]
+        else:
+            trunk = list(model.parameters()) if isinstance(self.scorer, RewardScorer) else []
+        known = {id(p) for p in trunk}
+        return [*trunk, *(p for p in self.head.parameters() if id(p) not in known)]
+
+
+def own_role(model: Any, max_length: int | None = None) -> HeadRole:
+    """A classifier with one label as a role of its own."""
+    proof = prove_layout(model, max_length, RewardScorer)
+    scorer = RewardScorer(model, proof.layout)
+    return HeadRole(scorer, scorer.head)
+
+
+def adapter_role(policy: Scorer, folder: str, name: str) -> HeadRole:
+    """A reward model's adapter and head, laid beside the policy's own adapter on one base.
+
+    Raises:
+        ModelError: the folder's adapter is for another base, or has no head.
+    """
+    from peft import PeftConfig, set_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    model = policy.unwrapped
+    config = PeftConfig.from_pretrained(folder)
+    weights = load_peft_weights(folder, device="cpu")
+    heads = [k for k in weights if k.endswith("score.weight")]
+    if not heads:
+        raise ModelError(f"{folder}: an adapter without a reward head (score.weight)")
+    head = nn.Linear(weights[heads[0]].shape[1], 1, bias=False)
+    head.weight.data.copy_(weights[heads[0]])
+    config = copy.deepcopy(config)
+    config.modules_to_save = None
+    config.task_type = "CAUSAL_LM"
+    config.inference_mode = False
+    before, flags = model.active_adapter, {n: p.requires_grad for n, p in model.named_parameters()}
+    model.add_adapter(name, config)
+    missing = set_peft_model_state_dict(model, {k: v for k, v in weights.items() if k not in heads}, adapter_name=name)
+    if missing.unexpected_keys:
+        raise ModelError(f"{folder}: its adapter does not fit the policy's base ({missing.unexpected_keys[0]} and more)")
+    model.set_adapter(before)
+    for parameter_name, parameter in model.named_parameters():
+        parameter.requires_grad_(flags.get(parameter_name, False))
+    device = next(model.parameters()).device
+    return HeadRole(policy, head.to(device), name)
+
+
+def fits_base(policy: Any, folder: str) -> bool:
+    """Whether a folder's adapter is for the base that a policy's adapter is on."""
+    path = Path(folder) / "adapter_config.json"
+    if not path.exists() or not hasattr(policy, "peft_config"):
+        return False
+    base = str(json.loads(path.read_text())["base_model_name_or_path"])
+    ours = str(getattr(policy.get_base_model().config, "_name_or_path", ""))
+    return base == ours or (Path(base).exists() and Path(ours).exists() and Path(base).resolve() == Path(ours).resolve())
+
+
+def value_role(policy: Scorer, reward: HeadRole | None, role: str) -> HeadRole:
+    """A value model: a copy of the reward model (its adapter, where it is one), or a head on the policy's own trunk.
+
+    Raises:
+        ModelError: a copy is asked for, and the rewards come from no model that could be copied.
+    """
+    if role == "policy":
+        width = policy.unwrapped.config.get_text_config().hidden_size
+        head = nn.Linear(width, 1)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        return HeadRole(policy, head.to(next(policy.unwrapped.parameters()).device))
+    if reward is None:
+        raise ModelError("value_role reward copies the reward model, but rewards come from functions; give value_role policy")
+    if reward.adapter is None:
+        scorer = RewardScorer(copy.deepcopy(reward.scorer.unwrapped), reward.scorer.layout)
+        scorer.unwrapped.requires_grad_(True)
+        return HeadRole(scorer, scorer.head)
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    model = policy.unwrapped
+    state = {k: v.clone() for k, v in get_peft_model_state_dict(model, adapter_name=reward.adapter).items()}
+    before, flags = model.active_adapter, {n: p.requires_grad for n, p in model.named_parameters()}
+    model.add_adapter("value", copy.deepcopy(model.peft_config[reward.adapter]))
+    set_peft_model_state_dict(model, state, adapter_name="value")
+    model.set_adapter(before)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(flags.get(name, False))
+    return HeadRole(policy, copy.deepcopy(reward.head), "value")

@@ -1,0 +1,119 @@
+"""Online DPO: sample from the policy, score, learn from the best against the worst by any loss of the DPO family.
+
+arXiv 2402.04792, with rewards in the annotator's place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prefine.errors import ConfigError, DataError, ModelError
+from prefine.packing.encoding import Encoder
+from prefine.packing.group import PromptGroup
+from prefine.training.config import OnlineDPOConfig
+from prefine.training.dpo import DPOTrainer
+from prefine.training.sampler import RolloutLoader, Sampled, SamplingTrainer, only
+
+STATE = "online.pt"
+"""In a checkpoint: how many rollouts were made."""
+MOST_BARREN = 10
+
+
+class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
+    """DPO on pairs that the policy makes as it learns.
+
+    Args:
+        reward_model: a folder, a loaded one-label classifier, a function of prompts and answers, or several.
+        train_dataset: prompts: texts, messages, or rows that have them.
+        reward_weights: one a reward.
+    """
+
+    args: OnlineDPOConfig
+
+    def __init__(
+        self,
+        model: str | nn.Module,
+        reward_model: Any = None,
+        args: OnlineDPOConfig | None = None,
+        train_dataset: Any = None,
+        processing_class: Any = None,
+        ref_model: str | nn.Module | None = None,
+        reward_weights: Sequence[float] | None = None,
+        callbacks: list[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        peft_config: Any = None,
+    ) -> None:
+        if train_dataset is None:
+            raise DataError("train_dataset is missing; give prompts, or rows that have them")
+        args = args if args is not None else OnlineDPOConfig(output_dir="trainer_output")
+        self.args = args
+        DPOTrainer.__init__(
+            self,
+            model,
+            ref_model,
+            args,
+            train_dataset=train_dataset,
+            processing_class=processing_class,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            peft_config=peft_config,
+        )
+        if self.accelerator.num_processes > 1:
+            raise ConfigError("online DPO runs in one process here; start it without torchrun or accelerate launch")
+        self.set_rewards(reward_model, reward_weights)
+        self.temper()
+        self.rollouts_done = 0
+        self._barren = 0
+        prompts = args.per_device_train_batch_size
+        if args.max_steps <= 0:
+            args.max_steps = max(1, math.ceil(args.num_train_epochs * len(self.train_dataset) / prompts))
+
+    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> list[PromptGroup]:
+        """Prompts, not pairs."""
+        return SamplingTrainer.prepare(self, dataset, name, encoder)
+
+    def get_train_dataloader(self) -> Any:
+        """Pairs, made as they are asked for."""
+        return RolloutLoader(self._pairs, self.rollouts_done, self.args.max_steps)
+
+    def _pairs(self, rollout: int) -> Iterator[list[PromptGroup]]:
+        sampled = self.score(self.sample(self.drawn_prompts(rollout, self.args.per_device_train_batch_size), rollout))
+        self.note_samples(sampled)
+        pairs = [pair for x in sampled if (pair := best_against_worst(x, self.args.min_gap)) is not None]
+        self.note("train", "objective/prompts_used", len(pairs) / len(sampled))
+        self.rollouts_done = rollout + 1
+        self._barren = 0 if pairs else self._barren + 1
+        if self._barren == MOST_BARREN:
+            raise ModelError(
+                f"no pair in {MOST_BARREN} rollouts in a row: samples of a prompt score alike; raise num_samples or temperature"
+            )
+        if pairs:
+            yield pairs
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save({"rollouts": self.rollouts_done}, folder / STATE)
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = torch.load(Path(resume_from_checkpoint) / STATE, weights_only=True)
+        self.rollouts_done = int(state["rollouts"])
+
+
+def best_against_worst(x: Sampled, min_gap: float = 0.0) -> PromptGroup | None:
+    """The sample of the highest score and that of the lowest; None where they are not apart by more than ``min_gap``, or equal."""
+    scored = [(s, i) for i, s in enumerate(x.scores) if not math.isnan(s)]
+    if len(scored) < 2:
+        return None
+    (low, worst), (high, best) = min(scored), max(scored)
+    if high - low <= min_gap or list(x.group.completion_ids[best]) == list(x.group.completion_ids[worst]):
+        return None
+    return only(x.group, (best, worst))

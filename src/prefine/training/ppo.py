@@ -1,0 +1,472 @@
+"""PPO, RLOO, GRPO and REINFORCE++ on packs: a prompt's samples share it in sampling, scoring and every update.
+
+Policy, reference, reward and value are roles; with LoRA they are adapters and heads on one frozen base.
+What is left out: several processes (rollouts would have to be shared out), and process rewards.
+
+Legend: K samples of one prompt, T tokens of one answer, N tokens of a pack's answers, M answers of a pack.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import TrainerCallback
+
+from prefine.errors import ConfigError, DataError, ModelError
+from prefine.losses.policy_gradient import (
+    ESTIMATORS,
+    KL_ESTIMATORS,
+    AdaptiveKL,
+    gae,
+    group_relative,
+    leave_one_out,
+    policy_loss,
+    reward_to_go,
+    value_loss,
+    whiten,
+)
+from prefine.packing.group import PromptGroup
+from prefine.packing.pack import Pack
+from prefine.scoring.roles import HeadRole, value_role
+from prefine.scoring.token_logps import head_entropy
+from prefine.training.config import PPOConfig
+from prefine.training.sampler import RolloutLoader, Sampled, SamplingTrainer
+
+STATE = "ppo.pt"
+"""In a checkpoint: the value model, the KL coefficient, how many rollouts were made."""
+MOST_BARREN = 10
+NOISE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.2, torch.float16: 0.05}
+"""Largest mean difference of a token's log-prob between sampler and trainer that the dtype explains, nats."""
+FloatN = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Experience(PromptGroup):
+    """A prompt's samples with what the update needs of each token, end to end.
+
+    Attributes:
+        old: log-probs when sampled; ref: the reference's; advantages, values, returns: of each token.
+        weights: 1, or 0 for tokens of samples that are left out.
+    """
+
+    old: FloatN = None  # type: ignore[assignment]
+    ref: FloatN = None  # type: ignore[assignment]
+    advantages: FloatN = None  # type: ignore[assignment]
+    values: FloatN = None  # type: ignore[assignment]
+    returns: FloatN = None  # type: ignore[assignment]
+    weights: FloatN = None  # type: ignore[assignment]
+
+
+class PPOTrainer(SamplingTrainer):
+    """Reinforcement learning from a reward, with a penalty for leaving the reference.
+
+    Args:
+        model: a name, a folder, or a loaded causal language model (plain or peft).
+        reward_model: a folder, a loaded one-label classifier, a function of prompts and answers, or several.
+        train_dataset: prompts: texts, messages, or rows that have them.
+        ref_model: None for the policy's own start.
+        value_model: a loaded classifier to start the value model from; None: as ``value_role`` says.
+        reward_weights: one a reward.
+
+    Raises:
+        PrefineError: options or data that do not fit, before training.
+    """
+
+    args: PPOConfig
+
+    def __init__(
+        self,
+        model: str | nn.Module,
+        reward_model: Any = None,
+        args: PPOConfig | None = None,
+        train_dataset: Any = None,
+        processing_class: Any = None,
+        ref_model: str | nn.Module | None = None,
+        value_model: nn.Module | None = None,
+        reward_weights: Sequence[float] | None = None,
+        callbacks: list[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        peft_config: Any = None,
+    ) -> None:
+        if train_dataset is None:
+            raise DataError("train_dataset is missing; give prompts, or rows that have them")
+        args = args if args is not None else PPOConfig(output_dir="trainer_output")
+        self.args = args
+        super().__init__(model, args, train_dataset, None, processing_class, callbacks, optimizers, peft_config, True, ref_model)
+        if self.accelerator.num_processes > 1:
+            raise ConfigError("PPO runs in one process here; start it without torchrun or accelerate launch")
+        self.set_rewards(reward_model, reward_weights)
+        self.temper()
+        self.value: HeadRole | None = None
+        if ESTIMATORS[args.advantage_estimator].uses_values:
+            if value_model is not None:
+                from prefine.scoring.roles import own_role
+
+                self.value = own_role(value_model.requires_grad_(True).to(args.device))
+            else:
+                self.value = value_role(self.scorer, self.first_reward_model, args.value_role)
+        elif value_model is not None:
+            raise ConfigError(
+                f"advantage_estimator {args.advantage_estimator} has no value model and would ignore value_model; leave it out"
+            )
+        self.kl = AdaptiveKL(args.kl_coef, args.target_kl, args.kl_horizon)
+        self.rollouts_done = 0
+        self.pending = 0
+        self._stop_passes = False
+        self._barren = 0
+        self.prompts_per_rollout = args.per_device_train_batch_size * args.num_mini_batches
+        episodes = args.total_episodes or math.ceil(args.num_train_epochs * len(self.train_dataset) * args.num_samples)
+        self.num_rollouts = max(1, round(episodes / (self.prompts_per_rollout * args.num_samples)))
+        self.updates_per_rollout = args.num_ppo_epochs * args.num_mini_batches
+        if args.max_steps <= 0:
+            args.max_steps = self.num_rollouts * self.updates_per_rollout
+        self.add_callback(_SaveBetweenRollouts(self))
+
+    # ---- the loop
+
+    def get_train_dataloader(self) -> Any:
+        """Batches of experience, made as they are asked for."""
+        return RolloutLoader(self._rollout_batches, self.rollouts_done, self.args.max_steps)
+
+    def _rollout_batches(self, rollout: int) -> Iterator[list[PromptGroup]]:
+        experience = self.rollout(rollout)
+        if not experience:
+            self.rollouts_done = rollout + 1
+            return
+        size = math.ceil(len(experience) / self.args.num_mini_batches)
+        plan = []
+        for turn in range(self.args.num_ppo_epochs):
+            order = np.random.default_rng((self.args.seed, rollout, turn)).permutation(len(experience))
+            plan += [order[i : i + size] for i in range(0, len(order), size)]
+        self._stop_passes = False
+        for done, places in enumerate(plan, 1):
+            self.pending = len(plan) - done
+            if self.pending == 0:
+                self.rollouts_done = rollout + 1
+            yield [experience[i] for i in places]
+            if self._stop_passes:
+                self.rollouts_done = rollout + 1
+                return
+
+    @property
+    def between_rollouts(self) -> bool:
+        """Whether the next update begins a new rollout: only then is a checkpoint all there is to know."""
+        return self.pending == 0 or self._stop_passes
+
+    # ---- a rollout
+
+    def rollout(self, number: int) -> list[Experience]:
+        """Sample, score, and turn scores into advantages."""
+        begun = time.perf_counter()
+        sampled = self.score(self.sample(self.drawn_prompts(number, self.prompts_per_rollout), number))
+        tokens = sum(a.num_tokens for x in sampled for a in x.answers)
+        self.note("train", "rollout/tokens_per_second", tokens / max(1e-9, time.perf_counter() - begun))
+        self.note_samples(sampled)
+        old, ref = self._token_logps([x.group for x in sampled])
+        self._check_sampler(sampled, old, number)
+        values = self._token_values([x.group for x in sampled])
+        kept = [self._keep(x) for x in sampled]
+        out = self._experience(sampled, kept, old, ref, values)
+        answers = sum(len(x.answers) for x in sampled)
+        kl = float(np.concatenate([o - r for o, r in zip(old, ref, strict=True)]).sum()) / answers
+        self.note("train", "objective/kl", kl)
+        self.note("train", "objective/kl_coef", self.kl.coefficient)
+        self.kl.update(kl, answers)
+        used = [e for e in out if e.weights.any()]
+        self.note("train", "objective/prompts_used", len(used) / len(out))
+        self._barren = 0 if used else self._barren + 1
+        if self._barren == MOST_BARREN:
+            raise ModelError(f"nothing to learn from {MOST_BARREN} rollouts in a row: every sample failed or was filtered out")
+        return used
+
+    @torch.no_grad()
+    def _token_logps(self, groups: Sequence[PromptGroup]) -> tuple[list[FloatN], list[FloatN]]:
+        """Each group's log-probs by the policy and by the reference, its tokens end to end."""
+        was_training = self.scorer.unwrapped.training
+        self.scorer.unwrapped.eval()
+        old: list[FloatN] = []
+        ref: list[FloatN] = []
+        assert self.reference is not None
+        for pack in self.packs(groups):
+            with self.scorer.attending(pack), self.compute_loss_context_manager():
+                mine = self.scorer.token_logps(pack)
+            with self.compute_loss_context_manager():
+                theirs = self.reference.token_logps(pack)
+            old += _by_group(pack, mine)
+            ref += _by_group(pack, theirs)
+        self.scorer.unwrapped.train(was_training)
+        return old, ref
+
+    @torch.no_grad()
+    def _token_values(self, groups: Sequence[PromptGroup]) -> list[FloatN]:
+        if self.value is None:
+            return [np.zeros(g.num_completion_tokens, np.float32) for g in groups]
+        out: list[FloatN] = []
+        with self.value.active():
+            for part in self.budget.split(groups, self.value.scorer.shares):
+                pack = self.value.pack(part)
+                with self.value.scorer.attending(pack):
+                    out += _by_group(pack, self.value.values(pack))
+        return out
+
+    def _check_sampler(self, sampled: Sequence[Sampled], old: Sequence[FloatN], number: int) -> None:
+        """Sampler and trainer must give a token the same log-prob, or ratios would begin elsewhere than at 1."""
+        drawn = np.concatenate([np.array([lp for a in x.answers for lp in a.logps]) for x in sampled])
+        gap = float(np.abs(drawn - np.concatenate(old)).mean())
+        self.note("train", "objective/sampler_gap", gap)
+        weights = next(p for p in self.scorer.unwrapped.parameters() if p.is_floating_point())
+        noise = NOISE[torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else weights.dtype]
+        if gap > noise:
+            raise ModelError(
+                f"rollout {number}: sampler and trainer disagree by {gap:.2g} nats a token, {noise:g} is this dtype's noise; "
+                "the model samples otherwise than it is trained (dropout, another cache, generation settings)"
+            )
+
+    def _keep(self, x: Sampled) -> list[bool]:
+        """Which samples are learnt from."""
+        kept = [not math.isnan(s) and (self.args.min_reward is None or s >= self.args.min_reward) for s in x.scores]
+        if self.args.best_of and any(kept):
+            best = max((i for i, k in enumerate(kept) if k), key=lambda i: x.scores[i])
+            kept = [i == best for i in range(len(kept))]
+        if ESTIMATORS[self.args.advantage_estimator].num_samples > 1:
+            left = [s for s, k in zip(x.scores, kept, strict=True) if k]
+            if len(left) < 2 or (self.args.drop_equal and max(left) - min(left) < 1e-8):
+                return [False] * len(kept)
+        return kept
+
+    def _experience(
+        self, sampled: list[Sampled], kept: list[list[bool]], old: list[FloatN], ref: list[FloatN], values: list[FloatN]
+    ) -> list[Experience]:
+        scores = self._scaled([x.scores for x in sampled], kept)
+        estimator = KL_ESTIMATORS[self.args.kl_estimator]
+        advantages, returns, weights = [], [], []
+        for x, keep, score_K, old_N, ref_N, value_N in zip(sampled, kept, scores, old, ref, values, strict=True):
+            lengths = [a.num_tokens for a in x.answers]
+            penalties = estimator(torch.from_numpy(old_N - ref_N)) * (0.0 if self.args.kl_in_loss else self.kl.coefficient)
+            tokens = [-p for p in penalties.split(lengths)]
+            a, r = self._advantages(tokens, score_K, keep, torch.from_numpy(value_N).split(lengths))
+            advantages.append(a)
+            returns.append(r)
+            weights.append(np.repeat(np.array(keep, np.float32), lengths))
+        weight_N = torch.from_numpy(np.concatenate(weights)).bool()
+        if self.args.advantage_estimator in ("gae", "reinforce++"):
+            flat = torch.cat(advantages)
+            flat[weight_N] = whiten(flat[weight_N])
+            advantages = list(flat.split([len(a) for a in advantages]))
+        if self.value is not None:
+            self._note_values(torch.cat(returns)[weight_N], torch.from_numpy(np.concatenate(values))[weight_N])
+        return [
+            Experience(
+                x.group.prompt_ids,
+                x.group.completion_ids,
+                x.group.index,
+                None,
+                o,
+                f,
+                a.numpy().astype(np.float32),
+                v,
+                r.numpy().astype(np.float32),
+                w,
+            )
+            for x, o, f, a, v, r, w in zip(sampled, old, ref, advantages, values, returns, weights, strict=True)
+        ]
+
+    def _scaled(self, scores: list[tuple[float, ...]], kept: list[list[bool]]) -> list[list[float]]:
+        if not self.args.scale_scores:
+            return [[0.0 if math.isnan(s) else s for s in row] for row in scores]
+        used = [s for row, keep in zip(scores, kept, strict=True) for s, k in zip(row, keep, strict=True) if k]
+        mean, spread = float(np.mean(used)), float(np.std(used)) or 1.0
+        return [[0.0 if math.isnan(s) else (s - mean) / spread for s in row] for row in scores]
+
+    def _advantages(
+        self, tokens: list[torch.Tensor], scores: list[float], keep: list[bool], values: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A group's advantages and returns, end to end; samples that are left out get zeros."""
+        name = self.args.advantage_estimator
+        if ESTIMATORS[name].num_samples > 1:
+            whole = torch.tensor([s + float(t.sum()) for s, t in zip(scores, tokens, strict=True)])
+            used = torch.tensor(keep)
+            out = torch.zeros(len(tokens))
+            if used.any():
+                out[used] = (leave_one_out if name == "rloo" else group_relative)(whole[used])
+            spread = torch.cat([out[i].expand(len(t)) for i, t in enumerate(tokens)])
+            return spread, torch.zeros_like(spread)
+        rewards = []
+        for t, score in zip(tokens, scores, strict=True):
+            token_rewards = t.clone()
+            token_rewards[-1] += score
+            rewards.append(token_rewards)
+        if self.args.whiten_rewards:
+            flat = whiten(torch.cat(rewards), shift_mean=False)
+            rewards = list(flat.split([len(t) for t in tokens]))
+        if name == "reinforce++":
+            found = torch.cat([reward_to_go(r, self.args.gamma) for r in rewards])
+            return found, torch.zeros_like(found)
+        advantages = torch.cat([gae(r, v, self.args.gamma, self.args.lam) for r, v in zip(rewards, values, strict=True)])
+        return advantages, advantages + torch.cat(list(values))
+
+    def _note_values(self, returns_N: torch.Tensor, values_N: torch.Tensor) -> None:
+        spread = float(returns_N.var(unbiased=False))
+        if spread > 0:
+            self.note("train", "val/explained_variance", 1 - float((returns_N - values_N).var(unbiased=False)) / spread)
+
+    # ---- updates
+
+    def batch_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
+        """Gradients of the clipped losses, means over the minibatch's tokens; policy and value pack by pack."""
+        total_weight = float(sum(g.weights.sum() for g in groups))  # type: ignore[attr-defined]
+        total = torch.zeros((), device=self.args.device)
+        moved = 0.0
+        for pack in self.packs(groups):
+            old, ref, advantages, weights = (_column(pack, n) for n in ("old", "ref", "advantages", "weights"))
+            shares = weights / total_weight
+            with self.scorer.attending(pack):
+                with self.compute_loss_context_manager():
+                    hidden = self.scorer.hidden(pack)
+                    logps = self.scorer.head_logps(hidden, pack)
+                    found = policy_loss(logps, old, advantages, self.args.cliprange)
+                    loss = (found.losses_N * shares).sum()
+                    if self.args.kl_in_loss:
+                        penalty = KL_ESTIMATORS[self.args.kl_estimator](logps - ref)
+                        loss = loss + self.kl.coefficient * (penalty * shares).sum()
+                    if self.args.entropy_coef:
+                        entropy = head_entropy(hidden, self.scorer.head, self.scorer.scaling)
+                        loss = loss - self.args.entropy_coef * (entropy * shares).sum()
+                    if self.value is not None and self.value.scorer is self.scorer and self.value.adapter is None:
+                        loss = loss + self._value_part(pack, hidden, shares)
+                self.backward(loss * scale)
+            self.note_pack(pack)
+            total += loss.detach()
+            moved += self._note_update(logps.detach() - old, found.clipped_N, found.losses_N.detach(), shares)
+        if self.value is not None and not (self.value.scorer is self.scorer and self.value.adapter is None):
+            total += self._value_backward(groups, total_weight, scale)
+        if self.args.stop_kl is not None and moved > self.args.stop_kl and self.pending > 0:
+            self._stop_passes = True
+            self.on_event("stopped_passes", step=self.state.global_step, kl=moved, left=self.pending)
+        return total
+
+    def _note_update(self, log_ratio: torch.Tensor, clipped: torch.Tensor, losses: torch.Tensor, shares: torch.Tensor) -> float:
+        """Metrics of a pack's update; returns its share of the KL from the rollout's policy, k3."""
+        moved = float(((torch.expm1(log_ratio) - log_ratio) * shares).sum())
+        weight = float(shares.sum())
+        if weight > 0:
+            for name, value in (
+                ("policy/approxkl", moved),
+                ("policy/clipfrac", float((clipped.float() * shares).sum())),
+                ("loss/policy", float((losses * shares).sum())),
+                ("val/ratio", float((log_ratio.exp() * shares).sum())),
+            ):
+                self.note("train", name, value / weight, weight)
+        return moved
+
+    def _value_part(self, pack: Pack, hidden: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        assert self.value is not None
+        values = self.value.head(hidden.to(self.value.head_dtype)).squeeze(-1).float()
+        found = value_loss(values, _column(pack, "values"), _column(pack, "returns"), self.args.cliprange_value)
+        weight = float(shares.sum())
+        if weight > 0:
+            self.note("train", "loss/value", float((found.losses_N.detach() * shares).sum()) / weight, weight)
+            self.note("train", "val/clipfrac", float((found.clipped_N.float() * shares).sum()) / weight, weight)
+        return self.args.vf_coef * (found.losses_N * shares).sum()
+
+    def _value_backward(self, groups: list[PromptGroup], total_weight: float, scale: float) -> torch.Tensor:
+        """The value model's update where it has a trunk or an adapter of its own."""
+        assert self.value is not None
+        total = torch.zeros((), device=self.args.device)
+        with self.value.active():
+            for part in self.budget.split(groups, self.value.scorer.shares):
+                pack = self.value.pack(part)
+                with self.value.scorer.attending(pack):
+                    with self.compute_loss_context_manager():
+                        loss = self._value_part(pack, self.value.scorer.hidden(pack), _column(pack, "weights") / total_weight)
+                    self.backward(loss * scale)
+                total += loss.detach()
+        return total
+
+    def batch_loss(self, groups: list[PromptGroup]) -> torch.Tensor:
+        """There is no evaluation set of experience."""
+        raise NotImplementedError
+
+    # ---- optimizer and checkpoints
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """The policy's groups, and one of the value model's weights."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.value is not None and not getattr(self, "_value_added", False):
+            self._value_added = True
+            parameters = self.value.parameters()
+            known = {id(p) for g in optimizer.param_groups for p in g["params"]}
+            fresh = [p for p in parameters if id(p) not in known]
+            optimizer.add_param_group(
+                {"params": fresh, "lr": self.args.value_learning_rate or self.args.learning_rate, "weight_decay": 0.0}
+            )
+        return optimizer
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """One minibatch; the value model's gradients are clipped apart from the policy's, as they have another scale."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.value is not None and self.args.max_grad_norm:
+            mine = {id(p) for p in model.parameters()}
+            nn.utils.clip_grad_norm_([p for p in self.value.parameters() if id(p) not in mine], self.args.max_grad_norm)
+        return loss
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        state: dict[str, Any] = {"rollouts": self.rollouts_done, "kl_coef": self.kl.coefficient}
+        if self.value is not None:
+            state["value"] = [p.detach().cpu() for p in self.value.parameters()]
+        torch.save(state, folder / STATE)
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = torch.load(Path(resume_from_checkpoint) / STATE, map_location=self.args.device, weights_only=True)
+        self.rollouts_done, self.kl.coefficient = int(state["rollouts"]), float(state["kl_coef"])
+        if self.value is not None:
+            for parameter, kept in zip(self.value.parameters(), state["value"], strict=True):
+                parameter.data.copy_(kept)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        if not hasattr(model, "peft_config"):
+            super()._save(output_dir, state_dict)
+            return
+        folder = output_dir or self.args.output_dir
+        model.save_pretrained(folder, selected_adapters=[model.active_adapter])
+        self.processing_class.save_pretrained(folder)
+        torch.save(self.args, Path(folder) / "training_args.bin")
+
+
+class _SaveBetweenRollouts(TrainerCallback):
+    """Puts a checkpoint off until the rollout's updates are done: experience is not kept on disk."""
+
+    def __init__(self, trainer: PPOTrainer) -> None:
+        self.trainer = trainer
+        self.due = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move the wish to the next boundary."""
+        self.due = self.due or bool(control.should_save)
+        control.should_save = self.due and self.trainer.between_rollouts
+        if control.should_save:
+            self.due = False
+
+
+def _by_group(pack: Pack, values_N: torch.Tensor) -> list[FloatN]:
+    sizes = [g.num_completion_tokens for g in pack.groups]
+    return [part.float().cpu().numpy() for part in values_N.split(sizes)]
+
+
+def _column(pack: Pack, name: str) -> torch.Tensor:
+    """One of the experience's token columns, of all groups of a pack, shape (N,)."""
+    return torch.from_numpy(np.concatenate([getattr(g, name) for g in pack.groups])).to(pack.target_N.device)

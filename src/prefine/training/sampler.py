@@ -1,0 +1,233 @@
+"""What trainers share that sample from their policy: prompts, seeded samples, scores from models and functions.
+
+Legend: K samples of one prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from prefine.errors import ConfigError, DataError, ModelError
+from prefine.generation.engine import Answer, Sampling
+from prefine.generation.generate import generate
+from prefine.packing.encoding import Encoder, prompt_only
+from prefine.packing.group import PromptGroup, as_ids
+from prefine.preferences.examples import to_examples
+from prefine.preferences.records import PromptText, plain_text
+from prefine.scoring.roles import HeadRole, adapter_role, fits_base, own_role
+from prefine.scoring.token_logps import HeadScaling
+from prefine.training.config import SamplingConfig
+from prefine.training.pack_trainer import PackTrainer
+
+RewardFunction = Callable[[Sequence[str], Sequence[str]], Sequence[float | None]]
+"""Takes prompts and answers as texts, gives a score each; None or a number that is none is a counted failure."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A prompt with K sampled answers and their scores.
+
+    Attributes:
+        scores: higher is better, with the penalty for answers that do not end; NaN where there is none.
+    """
+
+    group: PromptGroup
+    answers: tuple[Answer, ...]
+    scores: tuple[float, ...]
+
+
+class SamplingTrainer(PackTrainer):
+    """Samples, scores, and turns both into batches; a subclass says what is learnt from them.
+
+    A rollout is decided by the weights, the seed and its number, so that a resumed run samples the same.
+    """
+
+    args: SamplingConfig
+
+    def set_rewards(self, rewards: Any, weights: Sequence[float] | None) -> None:
+        """Take what scores answers: models (folders or loaded classifiers), functions, or several with weights.
+
+        Raises:
+            ConfigError, ModelError: none, weights that do not match, or a model that does not fit.
+        """
+        listed = list(rewards) if isinstance(rewards, list | tuple) else [rewards]
+        if not listed or any(r is None for r in listed):
+            raise ConfigError("no reward: give a reward model (a folder), a function of prompts and answers, or several")
+        self.reward_weights = list(weights) if weights is not None else [1.0] * len(listed)
+        if len(self.reward_weights) != len(listed):
+            raise ConfigError(f"{len(self.reward_weights)} reward weights for {len(listed)} rewards; expected one each")
+        self.rewards: list[HeadRole | RewardFunction] = [self._reward(r, i) for i, r in enumerate(listed)]
+
+    def _reward(self, reward: Any, place: int) -> HeadRole | RewardFunction:
+        from prefine.scoring.loading import check_same_tokenizer
+        from prefine.scoring.reward_scorer import load_reward_model
+
+        if isinstance(reward, str):
+            check_same_tokenizer(self.processing_class, reward, self.args.trust_remote_code)
+            if fits_base(self.scorer.unwrapped, reward):
+                return adapter_role(self.scorer, reward, f"reward{place}")
+            reward = load_reward_model(reward, trust_remote_code=self.args.trust_remote_code)
+        if isinstance(reward, nn.Module):
+            reward.requires_grad_(False).eval().to(self.args.device)
+            return own_role(reward)
+        if not callable(reward):
+            raise ConfigError(f"a reward is a folder, a classifier or a function, not {type(reward).__name__}")
+        return reward
+
+    @property
+    def first_reward_model(self) -> HeadRole | None:
+        """The first reward that is a model."""
+        return next((r for r in self.rewards if isinstance(r, HeadRole)), None)
+
+    def temper(self) -> None:
+        """Score as the sampler draws: at the sampling temperature."""
+        scorers = [self.scorer, *([self.reference.scorer] if self.reference is not None else [])]
+        for scorer in {id(s): s for s in scorers}.values():
+            scaling = scorer.scaling
+            if scaling.cap is not None and self.args.temperature != 1:
+                raise ConfigError("temperature must be 1 for a model with soft-capped logits")
+            scorer.scaling = HeadScaling(scaling.factor / self.args.temperature, scaling.cap)
+
+    # ---- prompts
+
+    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> list[PromptGroup]:
+        """Prompts as groups: texts, messages, rows with a prompt (answers are not looked at), or groups."""
+        out: list[PromptGroup] = []
+        too_long = 0
+        self.texts: dict[int, str] = getattr(self, "texts", {})
+        for i, item in enumerate(dataset, 1):
+            if isinstance(item, PromptGroup):
+                out.append(item)
+                self.texts.setdefault(item.index, encoder.tokenizer.decode(item.prompt_ids, skip_special_tokens=True))
+                continue
+            prompt: PromptText = item if isinstance(item, str | tuple) else to_examples([(i, item)], name)[0][0]
+            ids = encoder.prompt_ids(prompt)
+            limit = self._longest_prompt(encoder)
+            if limit is not None and len(ids) > limit:
+                too_long += 1
+                encoder.report.dropped.setdefault("prompt leaves no room for an answer", []).append(i)
+            elif len(ids) > 1:
+                out.append(prompt_only(ids, i))
+                self.texts[i] = plain_text(prompt)
+        if not out:
+            raise DataError(f"{name}: no prompt is left; {too_long} leave no room for an answer of {self.args.response_length} tokens")
+        return out
+
+    def _longest_prompt(self, encoder: Encoder) -> int | None:
+        limits = [encoder.max_prompt_length, encoder.max_length and encoder.max_length - self.args.response_length]
+        return min((n for n in limits if n is not None), default=None)
+
+    def drawn_prompts(self, rollout: int, count: int) -> list[PromptGroup]:
+        """The prompts of a rollout: all in turn, in an order that the seed and the pass decide."""
+        groups: Sequence[PromptGroup] = self.train_dataset
+        out: list[PromptGroup] = []
+        for at in range(rollout * count, (rollout + 1) * count):
+            turn, place = divmod(at, len(groups))
+            order = np.random.default_rng((self.args.seed, turn)).permutation(len(groups))
+            out.append(groups[int(order[place])])
+        return out
+
+    # ---- samples and scores
+
+    def sample(self, prompts: Sequence[PromptGroup], rollout: int) -> list[tuple[PromptGroup, tuple[Answer, ...]]]:
+        """``num_samples`` answers for each prompt by the policy as it is."""
+        k = self.args.num_samples
+        ids = [np.concatenate((g.prompt_ids, *g.completion_ids)) for g in prompts for _ in range(k)]
+        seeds = [_seed(self.args.seed, rollout, place, sample) for place in range(len(prompts)) for sample in range(k)]
+        sampling = Sampling(self.args.response_length, self.args.temperature)
+        found = dict(generate(self.scorer.unwrapped, self.processing_class, ids, sampling, seeds, self.args.sampling_batch_size))
+        out = []
+        for place, prompt in enumerate(prompts):
+            answers = tuple(found[place * k + s] for s in range(k))
+            whole = as_ids(np.concatenate((prompt.prompt_ids, *prompt.completion_ids)))
+            out.append((PromptGroup(whole, tuple(as_ids(a.ids) for a in answers), prompt.index), answers))
+        return out
+
+    def score(self, sampled: Sequence[tuple[PromptGroup, tuple[Answer, ...]]]) -> list[Sampled]:
+        """Weighted scores of all answers, less the penalty for those that do not end; failures are NaN and counted."""
+        groups = [g for g, _ in sampled]
+        total = torch.zeros(sum(len(a) for _, a in sampled), dtype=torch.float64)
+        for reward, weight in zip(self.rewards, self.reward_weights, strict=True):
+            total += weight * (reward.rewards(groups, self.budget).cpu() if isinstance(reward, HeadRole) else self._call(reward, sampled))
+        penalty = self.args.missing_eos_penalty or 0.0
+        out, at = [], 0
+        for group, answers in sampled:
+            scores_K = [float(s) - penalty * (not a.ended) for s, a in zip(total[at : at + len(answers)], answers, strict=True)]
+            out.append(Sampled(group, answers, tuple(s if math.isfinite(s) else math.nan for s in scores_K)))
+            at += len(answers)
+        failed = sum(math.isnan(s) for x in out for s in x.scores)
+        self.note("train", "objective/failed_rewards", float(failed))
+        if failed:
+            self.on_event("failed_rewards", step=self.state.global_step, count=failed, of=len(total))
+            if failed == len(total):
+                raise ModelError("not one sampled answer has a score: every reward failed or is not a number")
+        return out
+
+    def _call(self, reward: RewardFunction, sampled: Sequence[tuple[PromptGroup, tuple[Answer, ...]]]) -> torch.Tensor:
+        prompts = [self.texts[g.index] for g, answers in sampled for _ in answers]
+        texts = [a.text for _, answers in sampled for a in answers]
+        try:
+            scores = list(reward(prompts, texts))
+        except Exception:  # the user's function: then each text alone, so that one that raises costs itself only
+            scores = [_one(reward, p, t) for p, t in zip(prompts, texts, strict=True)]
+        if len(scores) != len(texts):
+            raise ConfigError(f"the reward function gave {len(scores)} scores for {len(texts)} answers; expected one each")
+        return torch.tensor([math.nan if s is None else float(s) for s in scores], dtype=torch.float64)
+
+    def note_samples(self, sampled: Sequence[Sampled]) -> None:
+        """Metrics of a rollout's answers, and a few texts."""
+        answers = [(a, s) for x in sampled for a, s in zip(x.answers, x.scores, strict=True)]
+        scored = [s for _, s in answers if not math.isnan(s)]
+        self.note("train", "objective/scores", sum(scores := scored) / max(1, len(scores)), len(scores))
+        self.note("train", "completions/length", sum(a.num_tokens for a, _ in answers) / len(answers), len(answers))
+        self.note("train", "completions/ended", sum(a.ended for a, _ in answers) / len(answers), len(answers))
+        shown = [(self.texts[x.group.index], x.answers[0].text, x.scores[0]) for x in sampled[: self.args.num_sample_texts]]
+        self.on_event("samples", step=self.state.global_step, texts=[{"prompt": p, "answer": t, "score": s} for p, t, s in shown])
+
+
+def _one(reward: RewardFunction, prompt: str, text: str) -> float | None:
+    try:
+        [score] = reward([prompt], [text])
+    except Exception:  # counted by the caller as a failure of this text
+        return None
+    return score
+
+
+def _seed(*parts: int) -> int:
+    return int.from_bytes(hashlib.sha256(" ".join(map(str, parts)).encode()).digest()[:8], "little")
+
+
+def only(group: PromptGroup, places: Sequence[int]) -> PromptGroup:
+    """A group with some of its completions."""
+    return replace(group, completion_ids=tuple(group.completion_ids[i] for i in places))
+
+
+class RolloutLoader:
+    """What stands in a data loader's place: yields the batches that a trainer makes of each rollout.
+
+    Attributes:
+        pending: batches of the present rollout that are still to come.
+    """
+
+    def __init__(self, batches: Callable[[int], Iterator[list[PromptGroup]]], first: int, length: int) -> None:
+        self.batches = batches
+        self.first = first
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        rollout = self.first
+        while True:
+            for groups in self.batches(rollout):
+                yield {"groups": groups}
+            rollout += 1
