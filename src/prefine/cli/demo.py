@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,8 @@ class DemoOptions:
     retain: bool = field(default=True, metadata={"help": "Mix arithmetic into DPO's steps; --no-retain shows what happens without."})
     label_flips: float = field(default=0.10, metadata={"help": "Share of preference labels that are wrong."})
     output_dir: str = field(default="runs/demo", metadata={"help": "Run directory; -SEED is added, an older demo there is replaced."})
+    rlhf: bool = field(default=False, metadata={"help": "Compare DPO with reward model and PPO, and with online DPO, on several seeds."})
+    seeds: int = field(default=3, metadata={"help": "--rlhf: how many seeds, from --seed on."})
     quick: bool = field(default=False, metadata={"help": "A few steps only, to see that everything runs; the verdict means nothing."})
 
 
@@ -29,11 +33,12 @@ def main(argv: list[str]) -> int:
         print(help_text("demo", "Trains a tiny base model, aligns it by DPO, and says whether it worked. No network, no GPU.", options))
         return 0
     given = DemoOptions(**parse(argv, options))
+    if given.rlhf:
+        return _rlhf(given, argv)
     import shutil
     from pathlib import Path
 
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     console = Console()
     console.print("[bold]Prefine's laboratory[/bold]: a help desk in 190 words, a model of 0.4 million parameters, an exact judge.")
@@ -53,6 +58,21 @@ def main(argv: list[str]) -> int:
     directory.write_environment()
     settings = Settings(seed=given.seed, retain=given.retain, label_flips=given.label_flips)
     settings = settings.quick() if given.quick else settings
+    with _bars(console) as progress:
+        outcome = run(settings, directory, progress)
+    _print_outcome(console, outcome)
+    from prefine.report.run_page import write_report
+
+    console.print(f"Everything this run did lies in {folder}; the page is {write_report(directory)}", highlight=False)
+    sys.stdout.flush()
+    return 0
+
+
+@contextmanager
+def _bars(console: Any) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar a stage; called with a stage, what is done and what there is."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -63,13 +83,79 @@ def main(argv: list[str]) -> int:
                 tasks[stage] = bars.add_task(stage, total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
-        outcome = run(settings, directory, progress)
-    _print_outcome(console, outcome)
-    from prefine.report.run_page import write_report
+        yield progress
 
-    console.print(f"Everything this run did lies in {folder}; the page is {write_report(directory)}", highlight=False)
-    sys.stdout.flush()
+
+def _rlhf(given: DemoOptions, argv: list[str]) -> int:
+    """DPO against RLHF, seed by seed, and a table over seeds."""
+    import shutil
+    from pathlib import Path
+
+    from rich.console import Console
+    from transformers.utils import logging as transformers_logging
+
+    from prefine.lab.experiment import Settings
+    from prefine.lab.rlhf import RlhfSettings, compare
+    from prefine.report.run_page import write_report
+    from prefine.runs import RunDirectory, write_json
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    console = Console()
+    own = RlhfSettings().quick() if given.quick else RlhfSettings()
+    rows: dict[int, Any] = {}
+    whole = Path(f"{given.output_dir}-rlhf")
+    for seed in range(given.seed, given.seed + given.seeds):
+        folder = whole / f"seed-{seed}"
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        settings = Settings(seed=seed, retain=given.retain, label_flips=given.label_flips)
+        with _bars(console) as progress:
+            rows[seed] = compare(settings.quick() if given.quick else settings, own, folder, progress)
+        for tried in rows[seed]:
+            console.print(f"seed {seed}, {tried.method}: {tried.outcome.verdict.sentence}", highlight=False)
+            write_report(RunDirectory(folder / tried.method.lower().replace(" ", "-")))
+    _print_comparison(console, rows)
+    numbers = [
+        {"seed": seed, "method": t.method, "seconds": t.seconds, "tokens_sampled": t.tokens_sampled, "tokens_trained": t.tokens_trained}
+        | {"gold": t.outcome.gold_tuned, "kl_nats": t.outcome.kl_nats, **t.outcome.verdict.summary()}
+        for seed, tried in rows.items()
+        for t in tried
+    ]
+    write_json(whole / "comparison.json", numbers)
+    console.print(f"Everything lies in {whole}; prefine compare and prefine report read its runs", highlight=False)
     return 0
+
+
+def _print_comparison(console: Any, rows: dict[int, Any]) -> None:
+    from statistics import mean, stdev
+
+    from rich.table import Table
+
+    methods = [t.method for t in next(iter(rows.values()))]
+    by_method = {m: [next(t for t in tried if t.method == m) for tried in rows.values()] for m in methods}
+    table = Table(title=f"seeds {', '.join(map(str, rows))}: one base and the same noisy pairs for all methods of a seed")
+    for name in ("", *methods):
+        table.add_column(name, justify="right" if name else "left")
+
+    def line(label: str, cell: Callable[[list[Any]], str]) -> None:
+        table.add_row(label, *(cell(by_method[m]) for m in methods))
+
+    for i, seed in enumerate(rows):
+        line(f"gold win rate over the base, seed {seed}", lambda ts, i=i: ts[i].outcome.verdict.win_rate.percent())  # type: ignore[misc]
+    rates = {m: [100 * t.outcome.verdict.win_rate.estimate for t in ts] for m, ts in by_method.items()}
+    if len(rows) > 1:
+        table.add_row("  mean, spread between seeds", *(f"{mean(rates[m]):.1f} %, {stdev(rates[m]):.1f}" for m in methods))
+    line("gold score", lambda ts: f"{mean(t.outcome.gold_tuned['score'] for t in ts):.3f}")
+    line("arithmetic, facts trained on", lambda ts: f"{100 * mean(t.outcome.verdict.skills[0].after for t in ts):.1f} %")
+    line("KL to base (nats a reply)", lambda ts: f"{mean(t.outcome.kl_nats for t in ts):.2f}")
+    line("seconds", lambda ts: f"{mean(t.seconds for t in ts):.0f}")
+    line("tokens sampled", lambda ts: f"{mean(t.tokens_sampled for t in ts):,.0f}")
+    line("tokens trained on", lambda ts: f"{mean(t.tokens_trained for t in ts):,.0f}")
+    line("weights held", lambda ts: f"{ts[0].weights:,}")
+    line("settings given", lambda ts: str(ts[0].settings))
+    console.print(table)
 
 
 def _print_outcome(console: Any, outcome: Any) -> None:

@@ -36,11 +36,13 @@ def load_reward_model(
 
     check_exists(model)
     try:
+        if (Path(model) / "adapter_config.json").exists():  # its base is named there
+            return AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=dtype, **kwargs)
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         is_classifier = any("SequenceClassification" in name for name in config.architectures or ())
         if is_classifier and config.num_labels != 1:
             raise ModelError(f"{model}: a classifier of {config.num_labels} labels; a reward model has one (num_labels=1)")
-        if not is_classifier and not new_head and not (Path(model) / "adapter_config.json").exists():
+        if not is_classifier and not new_head:
             raise ModelError(f"{model}: no reward model but a {', '.join(config.architectures or ['model without a class'])}")
         return AutoModelForSequenceClassification.from_pretrained(
             model, num_labels=1, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs
@@ -65,7 +67,7 @@ class RewardScorer(Scorer):
         self.model = model
         self.layout: Layout = layout
         self.unwrapped = unwrap(model)
-        classifier = self.unwrapped.get_base_model() if hasattr(self.unwrapped, "peft_config") else self.unwrapped
+        classifier = self.unwrapped.get_base_model() if hasattr(self.unwrapped, "get_base_model") else self.unwrapped
         self.trunk: nn.Module = getattr(classifier, classifier.base_model_prefix)
         if not hasattr(classifier, "score"):
             raise ModelError(f"{type(classifier).__name__}: no head named 'score', as transformers' decoder classifiers have")

@@ -146,7 +146,10 @@ class PPOConfig(SamplingConfig):
     advantage_estimator: str = field(default="gae", metadata={"help": "gae (PPO), rloo, grpo or reinforce++."})
     kl_coef: float = field(default=0.05, metadata={"help": "Weight of the KL to the reference."})
     kl_estimator: str = field(default="k1", metadata={"help": "k1, k2 or k3."})
-    kl_in_loss: bool = field(default=False, metadata={"help": "Put the KL in the loss instead of the reward."})
+    kl_in_loss: bool = field(
+        default=False,
+        metadata={"help": "Put the KL in the loss, not the reward; there k2 has the KL's own gradient, and k3 (GRPO's) another."},
+    )
     target_kl: float | None = field(default=None, metadata={"help": "Steer kl_coef so that the KL an answer comes to this. Unset: fixed."})
     kl_horizon: int = field(default=10_000, metadata={"help": "Answers over which kl_coef is steered."})
     stop_kl: float | None = field(
@@ -176,6 +179,8 @@ class PPOConfig(SamplingConfig):
             raise ConfigError(f"kl_estimator is {self.kl_estimator!r}; expected one of {', '.join(KL_ESTIMATORS)}")
         if self.kl_coef < 0 or self.entropy_coef < 0:
             raise ConfigError("kl_coef and entropy_coef must be 0 or above")
+        if self.target_kl is not None and (self.kl_coef == 0 or self.target_kl <= 0):
+            raise ConfigError("target_kl steers kl_coef by factors: both must be above 0")
         if self.value_role not in ("reward", "policy"):
             raise ConfigError(f"value_role is {self.value_role!r}; expected reward or policy")
         if self.best_of and estimator.num_samples > 1:

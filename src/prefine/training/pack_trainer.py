@@ -166,6 +166,10 @@ class PackTrainer(Trainer):
             self._average_gradients(model)
         return loss
 
+    def drop_gradients(self, model: nn.Module) -> None:
+        """Forget gradients of everything that is trained."""
+        model.zero_grad(set_to_none=True)
+
     def _offload(self) -> Any:
         if self.args.activation_offloading and self.args.device.type == "cuda":
             return OffloadActivations(self.scorer.unwrapped)
@@ -211,7 +215,7 @@ class PackTrainer(Trainer):
                 torch.cuda.empty_cache()
             self.on_event("out_of_memory", step=self.state.global_step, token_budget_before=tried, token_budget=self.budget.tokens)
             warnings.warn(f"out of memory at {tried} tokens a pass; going on with {self.budget.tokens}, same result", stacklevel=2)
-            model.zero_grad(set_to_none=True)
+            self.drop_gradients(model)
             for name in list(self._sums["train"]):
                 if name != "tokens":
                     del self._sums["train"][name]

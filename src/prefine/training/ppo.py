@@ -258,11 +258,11 @@ class PPOTrainer(SamplingTrainer):
             returns.append(r)
             weights.append(np.repeat(np.array(keep, np.float32), lengths))
         weight_N = torch.from_numpy(np.concatenate(weights)).bool()
-        if self.args.advantage_estimator in ("gae", "reinforce++"):
+        if self.args.advantage_estimator in ("gae", "reinforce++") and weight_N.any():
             flat = torch.cat(advantages)
             flat[weight_N] = whiten(flat[weight_N])
             advantages = list(flat.split([len(a) for a in advantages]))
-        if self.value is not None:
+        if self.value is not None and weight_N.any():
             self._note_values(torch.cat(returns)[weight_N], torch.from_numpy(np.concatenate(values))[weight_N])
         return [
             Experience(
@@ -413,11 +413,21 @@ class PPOTrainer(SamplingTrainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One minibatch; the value model's gradients are clipped apart from the policy's, as they have another scale."""
+        self._drop_value_gradients()  # the loop drops those of the policy's model alone
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self.value is not None and self.args.max_grad_norm:
             mine = {id(p) for p in model.parameters()}
             nn.utils.clip_grad_norm_([p for p in self.value.parameters() if id(p) not in mine], self.args.max_grad_norm)
         return loss
+
+    def drop_gradients(self, model: nn.Module) -> None:
+        """Forget the policy's gradients and the value model's."""
+        super().drop_gradients(model)
+        self._drop_value_gradients()
+
+    def _drop_value_gradients(self) -> None:
+        for parameter in self.value.parameters() if self.value is not None else ():
+            parameter.grad = None
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"

@@ -51,6 +51,7 @@ class SamplingTrainer(PackTrainer):
     """
 
     args: SamplingConfig
+    tokens_sampled: int = 0
 
     def set_rewards(self, rewards: Any, weights: Sequence[float] | None) -> None:
         """Take what scores answers: models (folders or loaded classifiers), functions, or several with weights.
@@ -144,6 +145,7 @@ class SamplingTrainer(PackTrainer):
         seeds = [_seed(self.args.seed, rollout, place, sample) for place in range(len(prompts)) for sample in range(k)]
         sampling = Sampling(self.args.response_length, self.args.temperature)
         found = dict(generate(self.scorer.unwrapped, self.processing_class, ids, sampling, seeds, self.args.sampling_batch_size))
+        self.tokens_sampled += sum(a.num_tokens for a in found.values())
         out = []
         for place, prompt in enumerate(prompts):
             answers = tuple(found[place * k + s] for s in range(k))

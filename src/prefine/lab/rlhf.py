@@ -1,0 +1,254 @@
+"""DPO against RLHF in the lab: from one base and the same noisy pairs, DPO, reward model and PPO, and online DPO.
+
+Every method learns from the same labels: DPO from the pairs themselves, the others through a reward
+model trained on them. Gold is looked at in the evaluation alone.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prefine.lab.experiment import (
+    Outcome,
+    Progress,
+    Settings,
+    evaluate,
+    make_pairs,
+    progress_callback,
+    train_base,
+    train_dpo,
+    user,
+    write_retention,
+)
+from prefine.lab.language import MAX_REPLY_TOKENS, split_tickets
+from prefine.lab.model import build_tokenizer
+from prefine.preferences.convert import PairSource
+from prefine.runs import RunDirectory, write_json
+
+
+@dataclass(frozen=True)
+class RlhfSettings:
+    """The knobs of reward model, PPO and online DPO; what is here worked on seed 0 and was not tuned on others."""
+
+    reward_learning_rate: float = 1e-3
+    reward_batch_size: int = 32
+    reward_epochs: float = 2.0
+    reward_center: float = 1e-3
+    episodes: int = 2560
+    rollout_prompts: int = 64
+    mini_batches: int = 2
+    passes: int = 2
+    learning_rate: float = 2e-4
+    value_learning_rate: float = 1e-3
+    vf_coef: float = 1.0
+    kl_coef: float = 0.1
+    no_end_penalty: float = 1.0
+    online_learning_rate: float = 3e-4
+    online_samples: int = 4
+    online_prompts: int = 32
+    online_steps: int = 80
+
+    def quick(self) -> RlhfSettings:
+        """A smoke test's size; its verdict means nothing."""
+        return replace(self, reward_epochs=0.5, episodes=128, online_steps=2)
+
+
+@dataclass
+class Tried:
+    """One method on one seed.
+
+    Attributes:
+        tokens_sampled, tokens_trained: of answers drawn, and of prompts and answers in gradients.
+        settings: knobs that the method was given.
+        weights: parameters that are held in memory at once.
+    """
+
+    method: str
+    outcome: Outcome
+    seconds: float
+    tokens_sampled: int
+    tokens_trained: int
+    settings: int
+    weights: int
+
+
+def train_reward(
+    settings: Settings, own: RlhfSettings, run: RunDirectory, base: Path, pairs: Path, progress: Progress
+) -> tuple[Path, float, float]:
+    """A reward model on the pairs; its folder, its accuracy on them, and its rewards' standard deviation."""
+    from prefine.training.config import RewardConfig
+    from prefine.training.reward import RewardTrainer
+
+    args = RewardConfig(
+        output_dir=str(run.checkpoints),
+        num_train_epochs=own.reward_epochs,
+        per_device_train_batch_size=own.reward_batch_size,
+        learning_rate=own.reward_learning_rate,
+        warmup_steps=0.1,
+        center_rewards_coefficient=own.reward_center,
+        seed=settings.seed,
+        max_length=128,
+        gradient_checkpointing=False,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = RewardTrainer(str(base), args, list(PairSource(str(pairs))), callbacks=[progress_callback(progress, "reward")])
+    _quiet(trainer)
+    trainer.train()
+    folder = run.path / "reward"
+    trainer.save_model(str(folder))
+    trainer.scorer.unwrapped.eval()
+    parts = trainer.budget.split(trainer.train_dataset, trainer.scorer.shares)
+    rewards = torch.cat([trainer.scorer.completion_rewards(part) for part in parts]).view(-1, 2)
+    return folder, float((rewards[:, 0] > rewards[:, 1]).float().mean()), float(rewards.std())
+
+
+def _prompts(settings: Settings, count: int) -> list[Any]:
+    tickets, _ = split_tickets()
+    rng = random.Random(f"prompts {settings.seed}")
+    return [user(rng.choice(tickets).prompt) for _ in range(count)]
+
+
+def _quiet(trainer: Any) -> None:
+    from transformers import PrinterCallback, ProgressCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+
+
+def train_ppo(
+    settings: Settings,
+    own: RlhfSettings,
+    run: RunDirectory,
+    base: Path,
+    reward: Any,
+    reward_weight: float,
+    retain: Path | None,
+    progress: Progress,
+    **more: Any,
+) -> Any:
+    """PPO (or its value-free kin, by ``more``) from the base against a reward; returns the trainer."""
+    from prefine.training.config import PPOConfig
+    from prefine.training.ppo import PPOTrainer
+    from prefine.training.record import RecordRun
+
+    chosen: dict[str, Any] = {"num_samples": 1, "kl_coef": own.kl_coef} | more
+    args = PPOConfig(
+        output_dir=str(run.checkpoints),
+        total_episodes=own.episodes,
+        per_device_train_batch_size=own.rollout_prompts // own.mini_batches // chosen["num_samples"],
+        num_mini_batches=own.mini_batches,
+        num_ppo_epochs=own.passes,
+        response_length=MAX_REPLY_TOKENS,
+        learning_rate=own.learning_rate,
+        value_learning_rate=own.value_learning_rate,
+        vf_coef=own.vf_coef,
+        warmup_steps=0.05,
+        lr_scheduler_type="linear",
+        missing_eos_penalty=own.no_end_penalty,
+        retain=str(retain) if retain else None,
+        retain_weight=settings.retain_weight,
+        retain_batch_size=own.rollout_prompts // own.mini_batches if retain else None,
+        seed=settings.seed,
+        max_length=128,
+        gradient_checkpointing=False,
+        save_strategy="no",
+        disable_tqdm=True,
+        **chosen,
+    )
+    prompts = _prompts(settings, own.episodes // chosen["num_samples"])
+    callbacks = [progress_callback(progress, "PPO"), RecordRun(run)]
+    trainer = PPOTrainer(str(base), reward, args, prompts, reward_weights=[reward_weight], callbacks=callbacks)
+    trainer.on_event = run.append_event
+    _quiet(trainer)
+    trainer.train()
+    trainer.save_model(str(run.model))
+    return trainer
+
+
+def train_online_dpo(
+    settings: Settings, own: RlhfSettings, run: RunDirectory, base: Path, reward: Any, retain: Path | None, progress: Progress
+) -> Any:
+    """Online DPO from the base against a reward; returns the trainer."""
+    from prefine.training.config import OnlineDPOConfig
+    from prefine.training.online_dpo import OnlineDPOTrainer
+    from prefine.training.record import RecordRun
+
+    args = OnlineDPOConfig(
+        output_dir=str(run.checkpoints),
+        max_steps=own.online_steps,
+        per_device_train_batch_size=own.online_prompts,
+        num_samples=own.online_samples,
+        response_length=MAX_REPLY_TOKENS,
+        learning_rate=own.online_learning_rate,
+        warmup_steps=0.05,
+        lr_scheduler_type="linear",
+        beta=settings.dpo_beta,
+        missing_eos_penalty=own.no_end_penalty,
+        retain=str(retain) if retain else None,
+        retain_weight=settings.retain_weight,
+        retain_batch_size=settings.retain_batch_size if retain else None,
+        seed=settings.seed,
+        max_length=128,
+        gradient_checkpointing=False,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    prompts = _prompts(settings, own.online_steps * own.online_prompts)
+    callbacks = [progress_callback(progress, "online DPO"), RecordRun(run)]
+    trainer = OnlineDPOTrainer(str(base), reward, args, prompts, callbacks=callbacks)
+    trainer.on_event = run.append_event
+    _quiet(trainer)
+    trainer.train()
+    trainer.save_model(str(run.model))
+    return trainer
+
+
+def compare(settings: Settings, own: RlhfSettings, folder: Path, progress: Progress) -> list[Tried]:
+    """All methods on one seed, each in a run directory of its own under ``folder``."""
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = build_tokenizer()
+    base_folder, pairs_path, retain_path = folder / "base", folder / "pairs.jsonl", folder / "retain.jsonl"
+    model = train_base(settings, base_folder, progress)
+    pairs = make_pairs(model, tokenizer, settings, pairs_path, progress)
+    write_retention(retain_path)
+    retain = retain_path if settings.retain else None
+    base_weights = sum(p.numel() for p in model.parameters())
+    out = []
+
+    def tried(method: str, train: Callable[[RunDirectory], Any], held: int, settings_count: int) -> None:
+        run = RunDirectory.create(folder / method.lower().replace(" ", "-"))
+        run.write_config(
+            {"command": method, "model": str(base_folder), "data": str(pairs_path), **vars(settings), **vars(own)}, ["demo", "--rlhf"]
+        )
+        run.write_environment()
+        begun = time.perf_counter()
+        tuned = train(run)
+        seconds = time.perf_counter() - begun
+        scale = tuned.scorer.unwrapped if hasattr(tuned, "scorer") else tuned
+        base = AutoModelForCausalLM.from_pretrained(base_folder)
+        outcome = evaluate(settings, base, scale, tokenizer, run, progress)
+        outcome.pairs = pairs
+        logs = run.metrics()
+        trained = max((int(m.get("num_tokens", 0)) for m in logs), default=0)
+        sampled = getattr(tuned, "tokens_sampled", 0)
+        out.append(Tried(method, outcome, seconds, sampled, trained, settings_count, held * base_weights))
+
+    tried("DPO", lambda run: train_dpo(settings, run, base_folder, pairs_path, retain_path, progress), 2, 6)
+    begun = time.perf_counter()
+    reward, accuracy, spread = train_reward(settings, own, RunDirectory(folder / "reward-model"), base_folder, pairs_path, progress)
+    reward_seconds = time.perf_counter() - begun
+    write_json(folder / "reward.json", {"accuracy_on_its_pairs": accuracy, "standard_deviation": spread, "seconds": reward_seconds})
+    tried("PPO", lambda run: train_ppo(settings, own, run, base_folder, str(reward), 1 / spread, retain, progress), 4, 14)
+    tried("online DPO", lambda run: train_online_dpo(settings, own, run, base_folder, str(reward), retain, progress), 3, 10)
+    for t in out[1:]:
+        t.seconds += reward_seconds
+    return out

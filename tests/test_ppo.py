@@ -1,0 +1,364 @@
+"""PPO, its value-free kin and online DPO: bandits, the closed form, one base, resumption, bad input."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import lab_pairs
+from prefine import OnlineDPOConfig, OnlineDPOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer
+from prefine.errors import ConfigError, DataError, ModelError
+from prefine.lab.model import build_model, build_tokenizer
+from prefine.training.online_dpo import best_against_worst
+from prefine.training.sampler import Sampled
+
+PROMPT = ({"role": "user", "content": "what is 1 plus 2"},)
+
+
+def config(folder: Path, kind: Any = PPOConfig, **settings: Any) -> Any:
+    defaults: dict[str, Any] = {
+        **{"per_device_train_batch_size": 16, "response_length": 1, "learning_rate": 3e-3, "lr_scheduler_type": "constant"},
+        **{"logging_steps": 1, "save_strategy": "no", "disable_tqdm": True, "gradient_checkpointing": False},
+    }
+    if kind is PPOConfig:
+        defaults |= {"value_role": "policy", "num_ppo_epochs": 2, "kl_coef": 0.0}
+    return kind(output_dir=str(folder), **{**defaults, **settings})
+
+
+def tiny() -> Any:
+    return build_model(0, hidden=32, layers=1)
+
+
+def next_token(model: Any, tokenizer: Any, arms: Sequence[str]) -> np.ndarray:
+    """The policy's probabilities of single-word answers."""
+    ids = tokenizer(tokenizer.apply_chat_template(list(PROMPT), tokenize=False, add_generation_prompt=True), add_special_tokens=False)
+    with torch.no_grad():
+        p = model.eval()(torch.tensor([ids["input_ids"]])).logits[0, -1].double().softmax(-1)
+    return p[[tokenizer.convert_tokens_to_ids(a) for a in arms]].numpy()
+
+
+ARMS = {2: ("3", "7"), 10: tuple(str(i) for i in range(10))}
+
+
+@pytest.mark.parametrize("arms", [2, 10])
+@pytest.mark.parametrize(("estimator", "samples"), [("gae", 1), ("rloo", 16), ("grpo", 16), ("reinforce++", 1)])
+def test_each_estimator_finds_the_best_arm(estimator: str, samples: int, arms: int, tmp_path: Path) -> None:
+    """The last arm pays 1, the others up to a half, all other words nothing."""
+    pay = {word: 1.0 if i == arms - 1 else (i + 1) / (2 * arms) for i, word in enumerate(ARMS[arms])}
+    model, tokenizer = tiny(), build_tokenizer()
+    args = config(
+        tmp_path,
+        advantage_estimator=estimator,
+        num_samples=samples,
+        per_device_train_batch_size=128 // samples,
+        total_episodes=128 * 40,
+        learning_rate=2e-3,
+        logging_steps=1000,
+    )
+    PPOTrainer(model, lambda prompts, answers: [pay.get(a, 0.0) for a in answers], args, [PROMPT], tokenizer).train()
+    p = next_token(model, tokenizer, ARMS[arms])
+    assert p.argmax() == arms - 1
+    assert p[-1] > 0.5
+
+
+def closed_form(reference: np.ndarray, reward: np.ndarray, beta: float) -> np.ndarray:
+    """pi* ~ pi_ref exp(r / beta), over all tokens (arXiv 2305.18290, eq. 4)."""
+    weights = reference * np.exp(reward / beta)
+    out: np.ndarray = weights / weights.sum()
+    return out
+
+
+def distance(model: Any, optimum: np.ndarray, tokenizer: Any) -> float:
+    """Total variation between the policy and what it should be."""
+    words = [tokenizer.convert_ids_to_tokens(i) for i in range(len(tokenizer))]
+    return float(0.5 * np.abs(next_token(model, tokenizer, words) - optimum).sum())
+
+
+def task(beta: float, best: float) -> tuple[Any, Any, dict[str, float], np.ndarray, float]:
+    """A model, its tokenizer, what ten arms pay (all other words nothing), the optimum, and how far it is at the start."""
+    model, tokenizer = tiny(), build_tokenizer()
+    words = [tokenizer.convert_ids_to_tokens(i) for i in range(len(tokenizer))]
+    pay = {word: best * (i + 1) / 10 for i, word in enumerate(ARMS[10])}
+    optimum = closed_form(next_token(model, tokenizer, words), np.array([pay.get(w, 0.0) for w in words]), beta)
+    return model, tokenizer, pay, optimum, distance(model, optimum, tokenizer)
+
+
+@pytest.mark.parametrize("in_loss", [False, True])
+def test_ppo_reaches_the_kl_regularised_optimum(in_loss: bool, tmp_path: Path) -> None:
+    """Total variation to the closed form below 0.05, a tenth of what it was."""
+    model, tokenizer, pay, optimum, start = task(0.25, 1.0)
+    args = config(
+        tmp_path,
+        advantage_estimator="rloo",
+        num_samples=64,
+        per_device_train_batch_size=16,
+        total_episodes=1024 * 80,
+        num_ppo_epochs=1,
+        learning_rate=2e-3,
+        lr_scheduler_type="linear",
+        kl_coef=0.25,
+        kl_in_loss=in_loss,
+        kl_estimator="k2" if in_loss else "k1",
+        sampling_batch_size=1024,
+        logging_steps=1000,
+    )
+    PPOTrainer(model, lambda prompts, answers: [pay.get(a, 0.0) for a in answers], args, [PROMPT], tokenizer).train()
+    assert start > 0.4
+    assert distance(model, optimum, tokenizer) < 0.05
+
+
+def bradley_terry(pay: dict[str, float], seed: int) -> Any:
+    """Pay with Gumbel noise: of two answers the first has the higher with probability sigmoid(difference of pay)."""
+    rng = np.random.default_rng(seed)
+    return lambda prompts, answers: [pay.get(a, 0.0) + float(rng.gumbel()) for a in answers]
+
+
+def test_online_dpo_reaches_the_same_optimum(tmp_path: Path) -> None:
+    """Labels drawn by Bradley-Terry from the pay: then DPO's optimum is the closed form with r / beta; TV below 0.1."""
+    model, tokenizer, pay, optimum, start = task(1.0, 4.0)
+    settings = {"max_steps": 150, "num_samples": 2, "per_device_train_batch_size": 512, "beta": 1.0, "sampling_batch_size": 1024}
+    args = config(tmp_path, OnlineDPOConfig, learning_rate=2e-3, lr_scheduler_type="linear", logging_steps=1000, **settings)
+    OnlineDPOTrainer(model, bradley_terry(pay, 0), args, [PROMPT], tokenizer).train()
+    assert start > 0.4
+    assert distance(model, optimum, tokenizer) < 0.1
+
+
+def test_dpo_on_enough_pairs_reaches_the_same_optimum(tmp_path: Path) -> None:
+    from prefine import DPOConfig, DPOTrainer
+    from prefine.generation.engine import Sampling
+    from prefine.generation.generate import generate
+    from prefine.packing.encoding import Encoder
+    from prefine.packing.group import PromptGroup, as_ids
+
+    model, tokenizer, pay, optimum, start = task(1.0, 4.0)
+    count = 30_000
+    prompt = Encoder(tokenizer).prompt_ids(PROMPT)
+    found = dict(generate(model, tokenizer, [prompt] * (2 * count), Sampling(1, 1.0), range(2 * count), 4096))
+    scores = bradley_terry(pay, 1)([], [found[i].text for i in range(2 * count)])
+    groups = []
+    for i in range(0, 2 * count, 2):
+        best, worst = (i, i + 1) if scores[i] > scores[i + 1] else (i + 1, i)
+        if found[best].ids != found[worst].ids:
+            groups.append(PromptGroup(prompt, (as_ids(found[best].ids), as_ids(found[worst].ids)), i))
+    args = DPOConfig(
+        output_dir=str(tmp_path),
+        num_train_epochs=3,
+        per_device_train_batch_size=512,
+        learning_rate=3e-3,
+        beta=1.0,
+        precompute_ref_log_probs=True,
+        **{"logging_steps": 1000, "save_strategy": "no", "disable_tqdm": True, "gradient_checkpointing": False},
+    )
+    DPOTrainer(model, args=args, train_dataset=groups, processing_class=tokenizer).train()
+    assert start > 0.4
+    assert distance(model, optimum, tokenizer) < 0.1
+
+
+def small_reward(folder: Path, base: Path, lora: bool) -> Path:
+    from peft import LoraConfig
+
+    peft = LoraConfig(r=4, target_modules="all-linear") if lora else None
+    args = RewardConfig(
+        output_dir=str(folder / "rm"), max_steps=2, per_device_train_batch_size=8, learning_rate=1e-2, save_strategy="no", disable_tqdm=True
+    )
+    trainer = RewardTrainer(str(base), args, lab_pairs(16), peft_config=peft)
+    trainer.train()
+    trainer.save_model(str(folder / "reward"))
+    return folder / "reward"
+
+
+def test_with_lora_all_roles_share_one_base(lab_model: Path, tmp_path: Path) -> None:
+    """Policy, reference, reward and value: parameters resident at most 1.15 times the base's, and a step works."""
+    from peft import LoraConfig
+
+    from prefine.scoring.reward_scorer import load_reward_model
+    from prefine.scoring.roles import own_role
+
+    reward = small_reward(tmp_path, lab_model, lora=True)
+    base = build_model(0, hidden=128, layers=4)
+    base.save_pretrained(tmp_path / "big")
+    build_tokenizer().save_pretrained(tmp_path / "big")
+    big_reward = small_reward(tmp_path / "b", tmp_path / "big", lora=True)
+    args = config(
+        tmp_path, value_role="reward", response_length=6, per_device_train_batch_size=4, total_episodes=8, missing_eos_penalty=1.0
+    )
+    peft = LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    trainer = PPOTrainer(str(tmp_path / "big"), str(big_reward), args, [PROMPT] * 8, peft_config=peft)
+    [role] = trainer.rewards
+    assert role.adapter == "reward0"  # type: ignore[union-attr]
+    assert trainer.value is not None
+    assert trainer.value.adapter == "value"
+    groups = [g for g, _ in trainer.sample(trainer.drawn_prompts(0, 4), 0)]
+    alone = own_role(load_reward_model(str(big_reward)))
+    together = role.rewards(groups, trainer.budget).tolist()  # type: ignore[union-attr]
+    assert together == pytest.approx(alone.rewards(groups, trainer.budget).tolist(), abs=1e-5)
+    before = {n: p.detach().clone() for n, p in trainer.scorer.unwrapped.named_parameters()}
+    trainer.train()
+    moved = {n for n, p in trainer.scorer.unwrapped.named_parameters() if not torch.equal(p, before[n])}
+    assert {n.split(".")[-2] for n in moved} == {"default", "value"}  # neither base nor reward
+    heads = [*trainer.value.head.parameters(), *role.head.parameters()]  # type: ignore[union-attr]
+    resident = {p.untyped_storage().data_ptr(): p.numel() for p in (*trainer.scorer.unwrapped.parameters(), *heads)}
+    weights = {p.data_ptr(): p.numel() for p in base.parameters()}
+    assert sum(resident.values()) <= 1.15 * sum(weights.values()) + 3 * sum(
+        p.numel() for n, p in trainer.scorer.unwrapped.named_parameters() if ".value." in n
+    )
+    trainer.save_model(str(tmp_path / "out"))
+    assert (tmp_path / "out" / "adapter_model.safetensors").exists()
+    assert not (tmp_path / "out" / "value").exists()
+    assert reward.exists()
+
+
+def test_the_sampler_agrees_with_the_trainer_and_is_watched(lab_model: Path, tmp_path: Path) -> None:
+    def trainer(temperature: float) -> PPOTrainer:
+        args = config(tmp_path, response_length=8, total_episodes=16, temperature=temperature)
+        return PPOTrainer(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4)
+
+    for temperature in (1.0, 0.7):
+        made = trainer(temperature)
+        made.train()
+        logs = [m for m in made.state.log_history if "objective/sampler_gap" in m]
+        assert logs[0]["objective/sampler_gap"] < 1e-5
+        assert logs[0]["val/ratio"] == pytest.approx(1.0, abs=1e-5)
+    broken = trainer(1.0)
+    broken.scorer.scaling = type(broken.scorer.scaling)(2.0)  # the trainer now scores another distribution
+    with pytest.raises(ModelError, match="sampler and trainer disagree"):
+        broken.train()
+
+
+def test_bad_rewards_are_counted_or_clear_errors(lab_model: Path, tmp_path: Path) -> None:
+    from test_runs import reward_model
+
+    def trainer(reward: Any, **settings: Any) -> PPOTrainer:
+        return PPOTrainer(str(lab_model), reward, config(tmp_path, response_length=4, total_episodes=16, **settings), [PROMPT] * 4)
+
+    def raises_on_some(prompts: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+        if any(len(a) % 2 for a in answers):
+            raise RuntimeError("odd")
+        return [float("nan") if len(a) % 4 else 1.0 for a in answers]
+
+    events: list[dict[str, Any]] = []
+    made = trainer(raises_on_some)
+    made.on_event = lambda kind, **what: events.append({"event": kind, **what})
+    made.train()
+    failed = next(e for e in events if e["event"] == "failed_rewards")
+    assert 0 < failed["count"] < failed["of"]
+    assert any(e["event"] == "samples" for e in events)
+    with pytest.raises(ModelError, match="not one sampled answer has a score"):
+        trainer(lambda p, a: [None] * len(a)).train()
+    with pytest.raises(ConfigError, match="expected one each"):
+        trainer(lambda p, a: [1.0]).train()
+    with pytest.raises(ModelError, match="2 labels"):
+        trainer(reward_model(tmp_path / "two", 0, labels=2))
+    with pytest.raises(ConfigError, match="no reward"):
+        trainer(None)
+    with pytest.raises(ModelError, match="nothing to learn"):
+        trainer(lambda p, a: [0.0] * len(a), min_reward=1.0).train()
+    other = tmp_path / "other"
+    reward_model(other, 0)
+    names = json.loads((other / "tokenizer.json").read_text())
+    names["model"]["vocab"] = {w: len(names["model"]["vocab"]) - 1 - i for w, i in names["model"]["vocab"].items()}
+    (other / "tokenizer.json").write_text(json.dumps(names))
+    with pytest.raises(ModelError, match="tokenizer differs"):
+        trainer(str(other))
+    with pytest.raises(DataError, match="no prompt is left"):
+        PPOTrainer(str(lab_model), lambda p, a: [0.0], config(tmp_path, max_length=16), [({"role": "user", "content": "mouse " * 50},)])
+    for settings, told in (
+        ({"advantage_estimator": "rloo"}, "at least 2"),
+        ({"advantage_estimator": "gea"}, "did you mean 'gae'"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"gradient_accumulation_steps": 2}, "of no use"),
+        ({"best_of": True}, "at least 2"),
+        ({"kl_estimator": "k9"}, "k1, k2, k3"),
+        ({"drop_equal": True}, "would be ignored"),
+        ({"target_kl": 0.5}, "above 0"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            config(tmp_path, **settings)
+
+
+def test_filters_leave_samples_out(lab_model: Path, tmp_path: Path) -> None:
+    def kept(scores: tuple[float, ...], **settings: Any) -> list[bool]:
+        args = config(tmp_path, num_samples=len(scores), **settings)
+        made = PPOTrainer(str(lab_model), lambda p, a: [0.0] * len(a), args, [PROMPT])
+        return made._keep(Sampled(made.train_dataset[0], (), scores))
+
+    nan = math.nan
+    assert kept((1.0, 3.0, nan, 2.0)) == [True, True, False, True]
+    assert kept((1.0, 3.0, nan, 2.0), min_reward=2.0) == [False, True, False, True]
+    assert kept((1.0, 3.0, nan, 2.0), best_of=True) == [False, True, False, False]
+    assert kept((1.0, nan), advantage_estimator="rloo") == [False, False]
+    assert kept((1.0, 1.0), advantage_estimator="rloo", drop_equal=True) == [False, False]
+
+
+def test_best_against_worst_by_hand(lab_model: Path) -> None:
+    from prefine.packing.group import PromptGroup, as_ids
+
+    group = PromptGroup(as_ids([1, 2]), tuple(as_ids([i, 4]) for i in (5, 6, 7, 5)))
+    pair = best_against_worst(Sampled(group, (), (0.1, 0.9, math.nan, -1.0)))
+    assert pair is not None
+    assert [c[0] for c in pair.completion_ids] == [6, 5]
+    assert best_against_worst(Sampled(group, (), (0.1, 0.2, math.nan, math.nan)), min_gap=0.5) is None
+    assert best_against_worst(Sampled(group, (), (0.1, math.nan, math.nan, 0.9))) is None  # the same words
+    assert best_against_worst(Sampled(group, (), (math.nan,) * 4)) is None
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from test_ppo import PROMPT, config, tiny
+from prefine import PPOTrainer
+from prefine.lab.model import build_tokenizer
+from prefine.runs import RunDirectory
+from prefine.training.record import RecordRun
+
+def reward(prompts, answers):
+    time.sleep(float(sys.argv[2]))
+    return [float(len(a)) for a in answers]
+
+if __name__ == "__main__":
+    run = RunDirectory(Path(sys.argv[1]))
+    run.path.mkdir(exist_ok=True)
+    args = config(run.checkpoints, response_length=5, total_episodes=16 * 8, save_strategy="steps", save_steps=3, num_mini_batches=2,
+                  per_device_train_batch_size=8, num_samples=1, target_kl=0.5, kl_coef=0.1)
+    trainer = PPOTrainer(tiny(), reward, args, [PROMPT] * 5, build_tokenizer(), callbacks=[RecordRun(run)])
+    trainer.train(resume_from_checkpoint=str(run.last_checkpoint()) if run.last_checkpoint() else None)
+"""
+
+
+def test_killed_and_resumed_it_goes_the_same_way(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parent))))
+
+    def losses(run: Path) -> list[float]:
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return [m["loss"] for m in lines if "loss" in m]
+
+    subprocess.run([sys.executable, str(script), str(tmp_path / "whole"), "0"], check=True, capture_output=True)
+    whole = losses(tmp_path / "whole")
+    assert len(whole) == 8 * 4
+    cut = tmp_path / "cut"
+    process = subprocess.Popen([sys.executable, str(script), str(cut), "0.3"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(list(cut.glob("checkpoints/*/prefine_complete"))) < 2:
+        time.sleep(0.02)
+    time.sleep(0.35)  # into the next rollout, or its updates
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 0 < len(losses(cut)) < len(whole)
+    subprocess.run([sys.executable, str(script), str(cut), "0"], check=True, capture_output=True)
+    assert losses(cut) == pytest.approx(whole, abs=1e-6)
