@@ -362,3 +362,52 @@ def test_killed_and_resumed_it_goes_the_same_way(tmp_path: Path) -> None:
     assert 0 < len(losses(cut)) < len(whole)
     subprocess.run([sys.executable, str(script), str(cut), "0"], check=True, capture_output=True)
     assert losses(cut) == pytest.approx(whole, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_commands_from_pairs_to_a_judged_policy(
+    lab_model: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefine.cli import main
+
+    (tmp_path / "prompts.txt").write_text("my mouse drops calls\nhelp the mouse forgets settings\nwhy is it that my vacuum has no sound\n")
+    small = ["--max-steps", "4", "--logging-steps", "1", "--output-dir"]
+    assert main(["reward", "--model", str(lab_model), "--data", str(pairs_file), *small, str(tmp_path / "rm"), "--lora-r", "4"]) == 0
+    reward = str(tmp_path / "rm" / "model")
+    prompts = ["--data", str(tmp_path / "prompts.txt"), "--eval-fraction", "0.34"]
+    common = ["--model", str(lab_model), *prompts, "--response-length", "6", "--per-device-train-batch-size", "2"]
+    for command, more in (("ppo", ["--num-ppo-epochs", "2"]), ("online-dpo", ["--num-samples", "4"])):
+        run = tmp_path / command
+        assert main([command, *common, *more, "--reward-model", reward, "--lora-r", "4", *small, str(run)]) == 0
+        told = capsys.readouterr().out
+        assert "2 learnt from, 1 held out" in told
+        assert "win rate by the reward trained on" in told
+        assert (run / "model" / "adapter_model.safetensors").exists()
+        assert not (run / "model" / "reward0").exists()
+        assert any("samples" in line for line in (run / "events.jsonl").read_text().splitlines())
+        assert main(["eval", str(run), "--judge", "reward-model", "--reward-model", reward, "--max-new-tokens", "4"]) == 0
+        assert main([command, *common, *more, "--output-dir", str(tmp_path / "none")]) == 2
+        assert "no reward" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lengths.py").write_text("def score(prompt, answer):\n    return len(answer)\n")
+    words = [
+        "pairs",
+        "--model",
+        str(lab_model),
+        "--prompts",
+        str(tmp_path / "prompts.txt"),
+        "--max-new-tokens",
+        "8",
+        "--output",
+        "own.jsonl",
+    ]
+    judge = ["--judge", "python", "--function", "lengths:score"]
+    assert main([*words, *judge]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "own.jsonl").read_text().splitlines()]
+    assert rows
+    assert all(r["score_chosen"] - r["score_rejected"] > 0 for r in rows)
+    assert all(len(r["chosen"][0]["content"]) == r["score_chosen"] for r in rows)
+    assert main(["data", "show", "own.jsonl"]) == 0
+    assert main([*words, *judge, "--min-gap", "1000"]) == 1
+    assert main([*words, "--judge", "fake"]) == 2
+    assert main([*words, *judge, "--temperature", "0"]) == 2

@@ -12,6 +12,9 @@ COMMANDS = {
     "data": "show preference data: format, counts, what would be dropped",
     "dpo": "align a model on preference pairs, and say whether it worked",
     "reward": "train a reward model on preference pairs, and measure it",
+    "ppo": "align a model by reinforcement learning against a reward",
+    "online-dpo": "align a model by DPO on its own samples",
+    "pairs": "preference pairs of a model's own answers, scored by a judge",
     "sft": "supervised fine-tuning on prompts with answers",
     "generate": "a model's answers to prompts, into a file",
     "eval": "judge a finished run: win rate, degeneration, drift, skills",
@@ -25,7 +28,7 @@ COMMANDS = {
 
 def usage() -> str:
     """The text of ``prefine --help``."""
-    lines = [f"  {name:<8} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
     return (
         "usage: prefine COMMAND [--help] [OPTIONS]\n\nAligns language models with what people prefer, and proves whether it worked.\n\n"
         + "\n".join(lines)
@@ -53,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError(f"no command {args[0]!r}{nearest(args[0], COMMANDS)} Commands: {', '.join(COMMANDS)}")
         import importlib
 
-        command = importlib.import_module(f"prefine.cli.{args[0]}")
+        command = importlib.import_module(f"prefine.cli.{args[0].replace('-', '_')}")
         return int(command.main(args[1:]))
     except PrefineError as error:
         if debug:

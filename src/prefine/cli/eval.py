@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefine.cli.judging import Gates, JudgeChoice, build_judge, pick, stages
 from prefine.cli.options import help_text, options_of, parse
+from prefine.cli.sampling_run import HELD_OUT
 from prefine.errors import ConfigError, DataError
 from prefine.evaluation.verdict_files import read_verdicts
 from prefine.runs import RunDirectory, write_json, write_jsonl
@@ -78,6 +79,8 @@ def main(argv: list[str]) -> int:
     sampling = Sampling(given.max_new_tokens, given.temperature)
     sides = Sides.load(run, given.dtype)
     chosen = _held_out(given, run, sides.tokenizer)
+    if not given.prompts and not chosen and (run.path / HELD_OUT).exists():
+        given.prompts = str(run.path / HELD_OUT)
     if judge is None and not chosen:
         raise DataError(f"{given.run} held out no pairs; give some with --data, or a --judge and --prompts")
     questions = _questions(given, [p for p, _ in chosen])

@@ -60,6 +60,7 @@ class Planned:
     precision: str
     dtype: Any
     load: Callable[..., Any]
+    extra: Any = None
 
     def start(self, data_key: str) -> Started:
         """Load the model, then make the run directory; ``data_key`` is what the training data is known by."""
@@ -71,6 +72,7 @@ class Planned:
         run = RunDirectory.create(self.output_dir, own.resume)
         self.args.output_dir = str(run.checkpoints)
         config = {**self.training, **{k: v for k, v in vars(own).items() if k != "resume"}, "output_dir": self.output_dir}
+        config |= vars(self.extra) if self.extra is not None else {}
         if own.resume and (run.path / "config.yaml").exists():
             _check_resumes(run.config(), config)
             if run.data().get("key", data_key) != data_key:
@@ -122,13 +124,16 @@ def all_options(config: Any) -> dict[str, Option]:
     return ours | options_of(config, "transformers.TrainingArguments", inherited)
 
 
-def plan(command: str, about: str, config: Any, argv: list[str], load: Callable[..., Any] | None = None) -> Planned | None:
+def plan(
+    command: str, about: str, config: Any, argv: list[str], load: Callable[..., Any] | None = None, extra: Any = None
+) -> Planned | None:
     """Read options and check them; load the tokenizer. None after ``--help``.
 
     Args:
         load: takes the model's name, ``dtype``, ``trust_remote_code`` and what ``from_pretrained`` takes; unset: a causal language model.
+        extra: a dataclass of further options of the command.
     """
-    options = all_options(config)
+    options = all_options(config) | (options_of(extra, "reward") if extra else {})
     if "--help" in argv or "-h" in argv:
         print(help_text(command, about, options))
         return None
@@ -146,7 +151,8 @@ def plan(command: str, about: str, config: Any, argv: list[str], load: Callable[
         raise ConfigError("--load-in-4bit trains an adapter on a frozen base: give --lora-r 16, say")
     if not 0 <= own.eval_fraction < 1:
         raise ConfigError(f"--eval-fraction is {own.eval_fraction}; expected 0 to below 1")
-    training = {k: v for k, v in given.items() if k not in run_names}
+    more = {f.name for f in fields(extra)} if extra else set()
+    training = {k: v for k, v in given.items() if k not in run_names | more}
     output_dir = str(training.pop("output_dir", f"runs/{command}"))
     from prefine.scoring.loading import four_bit_config, load_model, load_tokenizer, pick_dtype
 
@@ -162,7 +168,18 @@ def plan(command: str, about: str, config: Any, argv: list[str], load: Callable[
     tokenizer = load_tokenizer(own.model, args.trust_remote_code)
     # Adapters train in float32 over a base in the compute dtype; full fine-tuning keeps float32 master weights.
     load_dtype = dtype if own.lora_r is not None and name == "bfloat16" else _float32()
-    return Planned(own, args, training, [command, *argv], output_dir, tokenizer, precision, load_dtype, load or load_model)
+    return Planned(
+        own,
+        args,
+        training,
+        [command, *argv],
+        output_dir,
+        tokenizer,
+        precision,
+        load_dtype,
+        load or load_model,
+        extra(**{k: v for k, v in given.items() if k in more}) if extra else None,
+    )
 
 
 def _make_args(config: Any, training: dict[str, Any], output_dir: str) -> Any:

@@ -92,8 +92,12 @@ def evaluate(
     thresholds: Thresholds = THRESHOLDS,
     progress: Progress = lambda stage, done, total: None,
     batch_size: int = 32,
+    what: str | None = None,
 ) -> Evaluation:
     """Everything; the verdict's win rate is the judge's, or DPO's own reward on the held-out pairs where there is none.
+
+    Args:
+        what: what the judge's win rate is called, where it is not of one model over the other.
 
     Raises:
         DataError: no judge and no pairs, or nothing that could be compared.
@@ -112,7 +116,7 @@ def evaluate(
     harms = [*harms_of(findings), *(f"perplexity of {p.source} rose from {p.before:.3g} to {p.after:.3g}" for p in texts if _worse(p))]
     verdicts = _verdicts(sides, judge, comparisons, extras.pairs, folder, progress)
     agreed = agree(verdicts, people_on(extras.people, sides.names), comparisons) if extras.people else None
-    found = count(verdicts, skills, harms, thresholds, None if judge else IMPLICIT)
+    found = count(verdicts, skills, harms, thresholds, what if judge else IMPLICIT)
     rows = list(read_jsonl(folder / "verdicts.jsonl"))
     summary = found.summary() | {
         "judge": judge.name if judge else "implicit",

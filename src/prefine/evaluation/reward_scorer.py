@@ -14,10 +14,11 @@ from prefine.evaluation.judge import Score, Scorer
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
-from prefine.preferences.records import PromptText
+from prefine.preferences.records import PromptText, plain_text
 from prefine.scoring.loading import load_tokenizer
 from prefine.scoring.reference import Reference
 from prefine.scoring.reward_scorer import load_reward_model
+from prefine.scoring.roles import HeadRole
 from prefine.scoring.scorer import Scorer as LogpScorer
 
 
@@ -111,6 +112,38 @@ class Ensemble:
         standard = (scores - scores.mean(1, keepdims=True)) / np.where(spread > 0, spread, 1)
         values = {"mean": standard.mean(0), "min": standard.min(0), "mean-std": standard.mean(0) - standard.std(0)}[self.aggregate]
         yield from ((place, Score(float(v))) for place, v in zip(usable, values, strict=True))
+
+
+class TrainedReward:
+    """The rewards that a run was trained on, weighted as they were.
+
+    Args:
+        rewards: models as roles, or functions of prompts and answers.
+    """
+
+    name = "the reward trained on"
+
+    def __init__(self, rewards: Sequence[Any], weights: Sequence[float], encoder: Encoder, budget: TokenBudget) -> None:
+        self.rewards = rewards
+        self.weights = weights
+        self.encoder = encoder
+        self.budget = budget
+
+    def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
+        """All at once."""
+        groups = [_group(self.encoder, a) for a in answered]
+        kept = [i for i, g in enumerate(groups) if g is not None]
+        total = np.zeros(len(kept))
+        for reward, weight in zip(self.rewards, self.weights, strict=True):
+            if isinstance(reward, HeadRole):
+                scores = reward.rewards([g for g in groups if g is not None], self.budget).tolist()
+            else:
+                texts = [answered[i] for i in kept]
+                scores = reward([plain_text(a.question.asked(a.answers[:-1])) for a in texts], [a.answers[-1] for a in texts])
+            total += weight * np.array([np.nan if s is None else float(s) for s in scores])
+        yield from ((i, Score(None, failure="prompt or answer has no tokens")) for i, g in enumerate(groups) if g is None)
+        for i, value in zip(kept, total.tolist(), strict=True):
+            yield i, Score(value) if np.isfinite(value) else Score(None, failure="the reward is not a number")
 
 
 class ImplicitReward:

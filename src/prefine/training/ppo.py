@@ -446,16 +446,6 @@ class PPOTrainer(SamplingTrainer):
             for parameter, kept in zip(self.value.parameters(), state["value"], strict=True):
                 parameter.data.copy_(kept)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        model = self.accelerator.unwrap_model(self.model)
-        if not hasattr(model, "peft_config"):
-            super()._save(output_dir, state_dict)
-            return
-        folder = output_dir or self.args.output_dir
-        model.save_pretrained(folder, selected_adapters=[model.active_adapter])
-        self.processing_class.save_pretrained(folder)
-        torch.save(self.args, Path(folder) / "training_args.bin")
-
 
 class _SaveBetweenRollouts(TrainerCallback):
     """Puts a checkpoint off until the rollout's updates are done: experience is not kept on disk."""

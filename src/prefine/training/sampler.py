@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -193,6 +194,18 @@ class SamplingTrainer(PackTrainer):
         self.note("train", "completions/ended", sum(a.ended for a, _ in answers) / len(answers), len(answers))
         shown = [(self.texts[x.group.index], x.answers[0].text, x.scores[0]) for x in sampled[: self.args.num_sample_texts]]
         self.on_event("samples", step=self.state.global_step, texts=[{"prompt": p, "answer": t, "score": s} for p, t, s in shown])
+
+    # ---- saving
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        if not hasattr(model, "peft_config"):
+            super()._save(output_dir, state_dict)
+            return
+        folder = output_dir or self.args.output_dir
+        model.save_pretrained(folder, selected_adapters=[model.active_adapter])
+        self.processing_class.save_pretrained(folder)
+        torch.save(self.args, Path(folder) / "training_args.bin")
 
 
 def _one(reward: RewardFunction, prompt: str, text: str) -> float | None:

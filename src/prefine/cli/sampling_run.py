@@ -1,0 +1,133 @@
+"""What ``prefine ppo`` and ``prefine online-dpo`` share: prompts, rewards, the run, its verdict by the reward it was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefine.cli.data.reading import column_map
+from prefine.cli.judging import load_function, stages
+from prefine.errors import ConfigError
+from prefine.runs import RunDirectory, write_jsonl
+
+HELD_OUT = "held_out_prompts.jsonl"
+SHOWN = ("loss", "objective/scores", "objective/kl", "completions/length", "completions/ended")
+
+
+@dataclass
+class RewardOptions:
+    """What scores the samples."""
+
+    reward_model: list[str] | None = field(
+        default=None, metadata={"help": "Folders or Hub ids of one-label classifiers, as prefine reward saves."}
+    )
+    reward_function: str | None = field(
+        default=None, metadata={"help": "module:name of a function (prompts, answers) -> scores; None or NaN is a counted failure."}
+    )
+    reward_weights: list[float] | None = field(default=None, metadata={"help": "A weight for each reward, models first."})
+
+    def rewards(self) -> list[Any]:
+        """All of them, models first.
+
+        Raises:
+            ConfigError: none is given.
+        """
+        found: list[Any] = list(self.reward_model or [])
+        if self.reward_function:
+            found.append(load_function(self.reward_function))
+        if not found:
+            raise ConfigError("no reward: give --reward-model FOLDER (prefine reward makes one) or --reward-function module:name")
+        return found
+
+
+def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv: list[str]) -> int:
+    """Train on prompts, judge held-out ones by the reward that was trained on, print."""
+    from prefine.cli.training_run import announce, parameters_line, plan, show_progress, train
+    from prefine.evaluation.questions import read_questions
+    from prefine.preferences.convert import Reading
+    from prefine.preferences.draws import prompt_text_key, share
+    from prefine.report.run_page import write_report
+    from prefine.training.record import RecordRun
+
+    planned = plan(command, about, config, argv, extra=RewardOptions)
+    if planned is None:
+        return 0
+    own, args, extra = planned.options, planned.args, planned.extra
+    for name in ("data_weights", "ignore_audit"):
+        if getattr(own, name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is of no use here: the data is prompts, and what is learnt is sampled; leave it out"
+            )
+    rewards = extra.rewards()
+    reading = Reading(column_map(own.map), own.format)
+    questions = {q.key: q for source in own.sources for q in read_questions(source, reading)}
+    many = sum(bool(q.later_turns) for q in questions.values())
+    if own.eval_data:
+        held = {q.key: q for q in read_questions(own.eval_data, reading)}
+    else:
+        ranked = sorted(questions, key=lambda k: share(prompt_text_key(questions[k].prompt), args.seed))
+        held = {k: questions[k] for k in ranked[: min(200, round(own.eval_fraction * len(questions)))]}
+    learnt = [q for k, q in questions.items() if k not in held]
+    if not learnt:
+        raise ConfigError("no prompt is left to learn from; lower --eval-fraction")
+    key = hashlib.sha256("\n".join(sorted(questions)).encode()).hexdigest()[:24]
+    started = planned.start(key)
+    rows = [{"prompt": q.prompt if isinstance(q.prompt, str) else list(q.prompt)} for q in held.values()]
+    write_jsonl(started.run.path / HELD_OUT, rows)
+    trainer = trainer_type(
+        started.model,
+        rewards,
+        args,
+        [q.prompt for q in learnt],
+        started.tokenizer,
+        reward_weights=extra.reward_weights,
+        callbacks=[RecordRun(started.run)],
+        peft_config=started.peft_config,
+    )
+    dropped = trainer.encoder.report.dropped
+    counts = {reason: {"count": len(places), "rows": places} for reason, places in dropped.items()}
+    started.run.write_data(
+        {"source": " + ".join(own.sources), "prompts": len(questions), "held_out": len(held), "dropped": counts, "key": key}
+    )
+    announce(
+        [
+            f"prompts: {len(trainer.train_dataset)} learnt from, {len(held)} held out; "
+            f"dropped: {', '.join(f'{len(p)} {r}' for r, p in dropped.items()) or 'none'}"
+            + (f"; of {many} conversations the first turn alone" if many else ""),
+            trainer.proof.sentence(),
+            parameters_line(trainer.model, started.precision),
+            f"{args.max_steps} updates; {args.num_samples} samples a prompt; run directory: {started.run.path}",
+        ]
+    )
+    show_progress(trainer, SHOWN)
+    train(trainer, started)
+    if held:
+        announce(["", _judge(trainer, list(held.values()), started.run)])
+    announce([f"report: {write_report(started.run)}", f"judge it by another: prefine eval {started.run.path} --judge ..."])
+    return 0
+
+
+def _judge(trainer: Any, questions: list[Any], run: RunDirectory) -> str:
+    """Base against tuned by the reward that was trained on: it should win there; whether it is better, another judge must say."""
+    from prefine.evaluation.evaluate import evaluate
+    from prefine.evaluation.judge import ByScore
+    from prefine.evaluation.reward_scorer import TrainedReward
+    from prefine.evaluation.sides import Sides
+    from prefine.generation.engine import Sampling
+
+    sides = Sides(trainer.processing_class, trainer.scorer, trainer.reference, (str(run.config()["model"]), str(run.path)))
+    judge = ByScore(TrainedReward(trainer.rewards, trainer.reward_weights, trainer.encoder, trainer.budget))
+    sampling = Sampling(trainer.args.response_length, trainer.args.temperature)
+    with stages() as advance:
+        found = evaluate(
+            sides,
+            questions,
+            judge,
+            run.evaluation("reward-trained-on"),
+            sampling,
+            trainer.args.seed,
+            progress=advance,
+            what="win rate by the reward trained on",
+        )
+    return found.count.verdict.sentence
