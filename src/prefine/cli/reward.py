@@ -6,20 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from prefine.cli.data.reading import column_map, describe, dropped_text
-from prefine.cli.dpo import check_cut, check_findings, findings_lines
-
 ABOUT = "Trains a reward model on preference pairs (Bradley-Terry), measures it on held-out ones, saves a one-label classifier."
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins")
 
 
 def main(argv: list[str]) -> int:
     """Train, measure on held-out pairs, print."""
-    from prefine.audit.audit import audit
+    from prefine.cli.pair_data import read_pair_data
     from prefine.cli.training_run import announce, parameters_line, plan, show_progress, train
-    from prefine.packing.encoded import encode_source, remembered
-    from prefine.packing.store import hold_out
-    from prefine.preferences.convert import PairSource, Reading
     from prefine.report.run_page import write_report
     from prefine.scoring.reward_scorer import load_reward_model
     from prefine.training.config import RewardConfig
@@ -29,28 +23,15 @@ def main(argv: list[str]) -> int:
     planned = plan("reward", ABOUT, RewardConfig, argv, lambda name, **k: load_reward_model(name, new_head=True, **k))
     if planned is None:
         return 0
-    own, args = planned.options, planned.args
-    reading = Reading(column_map(own.map), own.format, own.pairing, own.min_gap, args.seed)
-    pairs = PairSource(own.sources, reading, own.data_weights)
-    audited = remembered("audits", pairs.fingerprint, lambda: audit(own.sources, reading, near=False).summary())
-    check_findings(audited["findings"], own.ignore_audit)
-    data = encode_source(pairs, args.encoder(planned.tokenizer))
-    check_cut(data.encoding, own.ignore_audit)
-    margins = {p.row: p.scores[0] - p.scores[1] for p in pairs if p.scores is not None} if args.use_margins else {}
-    if own.eval_data:
-        train_groups, held_out = data.groups, encode_source(PairSource(own.eval_data, reading), args.encoder(planned.tokenizer)).groups
-        held_keys: list[str] = []
-    else:
-        keys = data.groups.prompt_keys()
-        held = hold_out(keys, own.eval_fraction, args.seed)
-        train_groups, held_out = data.groups.select(np.flatnonzero(~held)), data.groups.select(np.flatnonzero(held))
-        held_keys = sorted({f"{key:016x}" for key in keys[held].tolist()})
-    started = planned.start(data.key)
-    started.run.write_data(data.data | {"encoding": data.encoding, "audit": audited, "held_out_prompts": held_keys, "key": data.key})
+    args = planned.args
+    data = read_pair_data(planned)
+    margins = {p.row: p.scores[0] - p.scores[1] for p in data.pairs if p.scores is not None} if args.use_margins else {}
+    started = planned.start(data.encoded.key)
+    started.run.write_data(data.summary)
     trainer = RewardTrainer(
         started.model,
         args,
-        train_groups,
+        data.train,
         processing_class=started.tokenizer,
         callbacks=[RecordRun(started.run)],
         peft_config=started.peft_config,
@@ -58,19 +39,17 @@ def main(argv: list[str]) -> int:
     )
     announce(
         [
-            f"data: {data.data['source']}: {describe(data.data)}" + (" (encoded by an earlier run)" if data.reused else ""),
-            f"pairs: {len(train_groups)} trained on, {len(held_out)} held out; "
-            f"dropped in encoding: {dropped_text(data.encoding['dropped'])}" + (f"; {len(margins)} with margins" if margins else ""),
-            *findings_lines(audited["findings"]),
+            *data.lines(),
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
-            f"learning rate {args.learning_rate}; run directory: {started.run.path}",
+            (f"{len(margins)} pairs with margins; " if margins else "")
+            + f"learning rate {args.learning_rate}; run directory: {started.run.path}",
         ]
     )
     show_progress(trainer, SHOWN)
     train(trainer, started)
-    if len(held_out):
-        announce(["", *_measure(trainer, held_out, started.run)])
+    if len(data.held_out):
+        announce(["", *_measure(trainer, data.held_out, started.run)])
     else:
         announce(["no pairs were held out, so nothing is known of its accuracy; give --eval-data or --eval-fraction"])
     announce([f"reward model saved in {started.run.model}; report: {write_report(started.run)}"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from prefine.errors import ConfigError
@@ -53,7 +53,7 @@ class Answer:
     ids: list[int]
     ended: bool
     num_tokens: int
-    logps: tuple[float, ...] = ()
+    logps: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from prefine.errors import ConfigError, DataError, ModelError
+from prefine.errors import ConfigError, DataError
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.training.config import OnlineDPOConfig
 from prefine.training.dpo import DPOTrainer
 from prefine.training.sampler import RolloutLoader, Sampled, SamplingTrainer, only
-
-STATE = "online.pt"
-"""In a checkpoint: how many rollouts were made."""
-MOST_BARREN = 10
 
 
 class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
@@ -68,8 +62,6 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
             raise ConfigError("online DPO runs in one process here; start it without torchrun or accelerate launch")
         self.set_rewards(reward_model, reward_weights)
         self.temper()
-        self.rollouts_done = 0
-        self._barren = 0
         prompts = args.per_device_train_batch_size
         if args.max_steps <= 0:
             args.max_steps = max(1, math.ceil(args.num_train_epochs * len(self.train_dataset) / prompts))
@@ -88,24 +80,9 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
         pairs = [pair for x in sampled if (pair := best_against_worst(x, self.args.min_gap)) is not None]
         self.note("train", "objective/prompts_used", len(pairs) / len(sampled))
         self.rollouts_done = rollout + 1
-        self._barren = 0 if pairs else self._barren + 1
-        if self._barren == MOST_BARREN:
-            raise ModelError(
-                f"no pair in {MOST_BARREN} rollouts in a row: samples of a prompt score alike; raise num_samples or temperature"
-            )
+        self.check_barren(not pairs)
         if pairs:
             yield pairs
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.save({"rollouts": self.rollouts_done}, folder / STATE)
-        super()._save_checkpoint(model, trial)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        state = torch.load(Path(resume_from_checkpoint) / STATE, weights_only=True)
-        self.rollouts_done = int(state["rollouts"])
 
 
 def best_against_worst(x: Sampled, min_gap: float = 0.0) -> PromptGroup | None:

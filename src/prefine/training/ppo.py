@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,9 +40,6 @@ from prefine.scoring.token_logps import head_entropy
 from prefine.training.config import PPOConfig
 from prefine.training.sampler import RolloutLoader, Sampled, SamplingTrainer
 
-STATE = "ppo.pt"
-"""In a checkpoint: the value model, the KL coefficient, how many rollouts were made."""
-MOST_BARREN = 10
 NOISE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.2, torch.float16: 0.05}
 """Largest mean difference of a token's log-prob between sampler and trainer that the dtype explains, nats."""
 FloatN = NDArray[np.float32]
@@ -119,10 +115,8 @@ class PPOTrainer(SamplingTrainer):
                 f"advantage_estimator {args.advantage_estimator} has no value model and would ignore value_model; leave it out"
             )
         self.kl = AdaptiveKL(args.kl_coef, args.target_kl, args.kl_horizon)
-        self.rollouts_done = 0
         self.pending = 0
         self._stop_passes = False
-        self._barren = 0
         self.prompts_per_rollout = args.per_device_train_batch_size * args.num_mini_batches
         episodes = args.total_episodes or math.ceil(args.num_train_epochs * len(self.train_dataset) * args.num_samples)
         self.num_rollouts = max(1, round(episodes / (self.prompts_per_rollout * args.num_samples)))
@@ -183,9 +177,7 @@ class PPOTrainer(SamplingTrainer):
         self.kl.update(kl, answers)
         used = [e for e in out if e.weights.any()]
         self.note("train", "objective/prompts_used", len(used) / len(out))
-        self._barren = 0 if used else self._barren + 1
-        if self._barren == MOST_BARREN:
-            raise ModelError(f"nothing to learn from {MOST_BARREN} rollouts in a row: every sample failed or was filtered out")
+        self.check_barren(not used)
         return used
 
     @torch.no_grad()
@@ -429,22 +421,17 @@ class PPOTrainer(SamplingTrainer):
         for parameter in self.value.parameters() if self.value is not None else ():
             parameter.grad = None
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        folder.mkdir(parents=True, exist_ok=True)
-        state: dict[str, Any] = {"rollouts": self.rollouts_done, "kl_coef": self.kl.coefficient}
-        if self.value is not None:
-            state["value"] = [p.detach().cpu() for p in self.value.parameters()]
-        torch.save(state, folder / STATE)
-        super()._save_checkpoint(model, trial)
+    def extra_state(self) -> dict[str, Any]:
+        """Also the KL coefficient and the value model."""
+        values = [p.detach().cpu() for p in self.value.parameters()] if self.value is not None else []
+        return super().extra_state() | {"kl_coef": self.kl.coefficient, "value": values}
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        state = torch.load(Path(resume_from_checkpoint) / STATE, map_location=self.args.device, weights_only=True)
-        self.rollouts_done, self.kl.coefficient = int(state["rollouts"]), float(state["kl_coef"])
-        if self.value is not None:
-            for parameter, kept in zip(self.value.parameters(), state["value"], strict=True):
-                parameter.data.copy_(kept)
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        super().load_extra_state(state)
+        self.kl.coefficient = float(state["kl_coef"])
+        for parameter, kept in zip(self.value.parameters() if self.value is not None else (), state["value"], strict=True):
+            parameter.data.copy_(kept)
 
 
 class _SaveBetweenRollouts(TrainerCallback):

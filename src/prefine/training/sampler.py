@@ -28,6 +28,9 @@ from prefine.scoring.token_logps import HeadScaling
 from prefine.training.config import SamplingConfig
 from prefine.training.pack_trainer import PackTrainer
 
+STATE = "sampling.pt"
+"""In a checkpoint: how many rollouts were made, and what else a resumed run must know."""
+MOST_BARREN = 10
 RewardFunction = Callable[[Sequence[str], Sequence[str]], Sequence[float | None]]
 """Takes prompts and answers as texts, gives a score each; None or a number that is none is a counted failure."""
 
@@ -53,6 +56,8 @@ class SamplingTrainer(PackTrainer):
 
     args: SamplingConfig
     tokens_sampled: int = 0
+    rollouts_done: int = 0
+    _barren: int = 0
 
     def set_rewards(self, rewards: Any, weights: Sequence[float] | None) -> None:
         """Take what scores answers: models (folders or loaded classifiers), functions, or several with weights.
@@ -185,6 +190,19 @@ class SamplingTrainer(PackTrainer):
             raise ConfigError(f"the reward function gave {len(scores)} scores for {len(texts)} answers; expected one each")
         return torch.tensor([math.nan if s is None else float(s) for s in scores], dtype=torch.float64)
 
+    def check_barren(self, is_barren: bool) -> None:
+        """Stop when rollouts give nothing to learn from.
+
+        Raises:
+            ModelError: several in a row.
+        """
+        self._barren = self._barren + 1 if is_barren else 0
+        if self._barren == MOST_BARREN:
+            raise ModelError(
+                f"nothing to learn from {MOST_BARREN} rollouts in a row: samples failed, were filtered out, or score alike; "
+                "raise num_samples or temperature, or look at the sampled texts in the events"
+            )
+
     def note_samples(self, sampled: Sequence[Sampled]) -> None:
         """Metrics of a rollout's answers, and a few texts."""
         answers = [(a, s) for x in sampled for a, s in zip(x.answers, x.scores, strict=True)]
@@ -196,6 +214,24 @@ class SamplingTrainer(PackTrainer):
         self.on_event("samples", step=self.state.global_step, texts=[{"prompt": p, "answer": t, "score": s} for p, t, s in shown])
 
     # ---- saving
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a resumed run needs to know beside weights and optimizer."""
+        return {"rollouts": self.rollouts_done}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take :meth:`extra_state`'s result back."""
+        self.rollouts_done = int(state["rollouts"])
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.extra_state(), folder / STATE)
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.load_extra_state(torch.load(Path(resume_from_checkpoint) / STATE, map_location=self.args.device, weights_only=True))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         model = self.accelerator.unwrap_model(self.model)

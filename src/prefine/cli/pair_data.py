@@ -1,0 +1,105 @@
+"""What ``prefine dpo`` and ``prefine reward`` share: pairs read, audited, encoded and split, before any model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prefine.cli.data.reading import column_map, describe, dropped_text
+from prefine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from prefine.packing.encoded import Encoded
+    from prefine.packing.group import PromptGroup
+    from prefine.preferences.convert import PairSource
+
+MEANINGLESS = {"dropped": 0.5, "conflicting-labels": 0.3, "equal-normalised": 0.3}
+"""Shares of rows above which training on what is left would show nothing."""
+
+
+def check_findings(findings: list[dict[str, Any]], ignore: bool) -> None:
+    """Stop before a training that cannot mean anything.
+
+    Raises:
+        ConfigError: what was found, and how to go on all the same.
+    """
+    bad = [f"{f['check']}: {f['detail']}" for f in findings if f["share"] > MEANINGLESS.get(f["check"], 1.0)]
+    if bad and not ignore:
+        raise ConfigError(f"training on this would mean nothing: {'; '.join(bad)}. Mend the data, or go on with --ignore-audit")
+
+
+def check_cut(encoding: dict[str, Any], ignore: bool) -> None:
+    """Stop where most pairs are equal once cut."""
+    cut = encoding["dropped"].get("answers are equal once cut or tokenised", {"count": 0})["count"]
+    if cut > 0.5 * (cut + encoding["encoded"]) and not ignore:
+        raise ConfigError(f"{cut} pairs differ only in what --max-length cuts off, most of all; raise it, or go on with --ignore-audit")
+
+
+def findings_lines(findings: list[dict[str, Any]]) -> list[str]:
+    """A line for each of the audit's findings that is not fine, worst first; five at most."""
+    order = sorted((f for f in findings if f["grade"] != "fine" and f["check"] != "dropped"), key=lambda f: f["grade"] != "fix")
+    lines = [f"audit, {'must be fixed' if f['grade'] == 'fix' else 'look at'}: {f['check']}: {f['detail']}" for f in order]
+    more = [f"audit: {len(lines) - 4} more; prefine data audit shows all"] if len(lines) > 5 else []
+    return [*(lines[:4] if more else lines), *more]
+
+
+@dataclass
+class PairData:
+    """Pairs ready to train on.
+
+    Attributes:
+        train, held_out: groups; summary: what ``data.json`` holds.
+    """
+
+    pairs: PairSource
+    encoded: Encoded
+    train: Sequence[PromptGroup]
+    held_out: Sequence[PromptGroup]
+    summary: dict[str, Any]
+
+    def lines(self) -> list[str]:
+        """What was read, dropped, held out and found."""
+        data, encoding = self.encoded.data, self.encoded.encoding
+        return [
+            f"data: {data['source']}: {describe(data)}" + (" (encoded by an earlier run)" if self.encoded.reused else ""),
+            f"pairs: {len(self.train)} trained on, {len(self.held_out)} held out; "
+            f"dropped in encoding: {dropped_text(encoding['dropped'])}; "
+            f"cut: {encoding['cut'] or 'none'}; boundary merges: {encoding['boundary_merges']}",
+            *findings_lines(self.summary["audit"]["findings"]),
+        ]
+
+
+def read_pair_data(planned: Any) -> PairData:
+    """Read what a planned training command names.
+
+    Data before the model: a wrong column should not cost a minute of loading.
+
+    Raises:
+        PrefineError: data that cannot be read, or that training on would mean nothing.
+    """
+    from prefine.audit.audit import audit
+    from prefine.packing.encoded import encode_source, remembered
+    from prefine.packing.store import hold_out
+    from prefine.preferences.convert import PairSource, Reading
+
+    own, args = planned.options, planned.args
+    reading = Reading(column_map(own.map), own.format, own.pairing, own.min_gap, args.seed)
+    pairs = PairSource(own.sources, reading, own.data_weights)
+    audited = remembered("audits", pairs.fingerprint, lambda: audit(own.sources, reading, near=False).summary())
+    check_findings(audited["findings"], own.ignore_audit)
+    data = encode_source(pairs, args.encoder(planned.tokenizer))
+    check_cut(data.encoding, own.ignore_audit)
+    held_keys: list[str] = []
+    if own.eval_data:
+        train: Any = data.groups
+        held_out: Any = encode_source(PairSource(own.eval_data, reading), args.encoder(planned.tokenizer)).groups
+    else:
+        keys = data.groups.prompt_keys()
+        held = hold_out(keys, own.eval_fraction, args.seed)
+        train, held_out = data.groups.select(np.flatnonzero(~held)), data.groups.select(np.flatnonzero(held))
+        held_keys = sorted({f"{key:016x}" for key in keys[held].tolist()})
+    summary = data.data | {"encoding": data.encoding, "audit": audited, "held_out_prompts": held_keys, "key": data.key}
+    return PairData(pairs, data, train, held_out, summary)
