@@ -148,9 +148,22 @@ def test_the_readme_commands_run(lab_model: Path, pairs_file: Path, tmp_path: Pa
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     commands = re.findall(r"^    \.venv/bin/prefine (.*)$", readme, re.MULTILINE)
     stand_ins = {"pairs.jsonl": str(pairs_file), "Qwen/Qwen2.5-0.5B-Instruct": str(lab_model)}
-    for name in ("runs/first", "runs/second", "clean.jsonl", "parts", "audit.html", "other.txt", "sums.yaml", "prompts.txt"):
+    for name in (
+        "runs/first",
+        "runs/second",
+        "clean.jsonl",
+        "parts",
+        "audit.html",
+        "other.txt",
+        "sums.yaml",
+        "prompts.txt",
+        "runs/reward",
+        "runs/ppo",
+        "own.jsonl",
+    ):
         stand_ins[name] = str(tmp_path / Path(name).name)
     stand_ins |= {name: str(tmp_path / name) for name in ("base.jsonl", "tuned.jsonl")}
+    stand_ins["runs/reward/model"] = str(tmp_path / "reward" / "model")
     for name in ("annotations.json", "others.json"):
         stand_ins[name] = str(tmp_path / name)
         rows = [{"instruction": f"q{i}", "generator_1": "base", "generator_2": name, "preference": 1 + i % 2} for i in range(20)]
@@ -165,7 +178,10 @@ def test_the_readme_commands_run(lab_model: Path, pairs_file: Path, tmp_path: Pa
     monkeypatch.setattr("sys.stdin", io.StringIO("my mouse drops calls\n"))
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     more = {
-        "dpo": ["--max-steps", "2", "--eval-fraction", "0.2"],
+        **{name: ["--max-steps", "2", "--eval-fraction", "0.2"] for name in ("dpo", "reward")},
+        "ppo": ["--max-steps", "2", "--response-length", "4"],
+        "pairs": ["--max-new-tokens", "4"],
+        "demo": ["--quick", "--seeds", "1", "--output-dir", str(tmp_path / "demo")],
         **{name: ["--max-new-tokens", "4"] for name in ("eval", "chat", "generate")},
     }
     with serving(lambda body: "[[A]]") as server:
