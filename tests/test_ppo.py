@@ -288,6 +288,26 @@ def test_bad_rewards_are_counted_or_clear_errors(lab_model: Path, tmp_path: Path
             config(tmp_path, **settings)
 
 
+def test_several_rewards_become_one(lab_model: Path, tmp_path: Path) -> None:
+    """Lengths and ten times lengths plus 7: on one scale they agree, so every aggregate is the standardised length."""
+
+    def totals(**settings: Any) -> list[float]:
+        args = config(tmp_path, response_length=6, total_episodes=16, **settings)
+        rewards = [lambda p, a: [float(len(t)) for t in a], lambda p, a: [10.0 * len(t) + 7 for t in a]]
+        made = PPOTrainer(str(lab_model), rewards, args, [PROMPT] * 4)
+        sampled = made.score(made.sample(made.drawn_prompts(0, 16), 0))
+        lengths = np.array([len(x.answers[0].text) for x in sampled], float)
+        expected = lengths + 10 * lengths + 7 if not settings else (lengths - lengths.mean()) / lengths.std()
+        assert [x.scores[0] for x in sampled] == pytest.approx(expected.tolist(), abs=1e-6)
+        return expected.tolist()
+
+    assert totals() != totals(reward_aggregate="min")
+    totals(reward_aggregate="mean-std")
+    totals(reward_aggregate="mean")
+    with pytest.raises(ConfigError, match="did you mean 'min'"):
+        config(tmp_path, reward_aggregate="mn")
+
+
 def test_filters_leave_samples_out(lab_model: Path, tmp_path: Path) -> None:
     def kept(scores: tuple[float, ...], **settings: Any) -> list[bool]:
         args = config(tmp_path, num_samples=len(scores), **settings)

@@ -130,3 +130,42 @@ def test_the_command_on_real_pairs(lab_model: Path, shared_data: Path, tmp_path:
     assert 0 <= quality["accuracy"]["estimate"] <= 1
     assert AutoModelForSequenceClassification.from_pretrained(run / "model").config.num_labels == 1
     assert "held-out accuracy" in (run / "report.html").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_ensemble_on_one_base(lab_model: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four members: all load and differ; nothing but adapters and heads beside the base's weights, which did not move."""
+    from prefine.training.reward import bootstrap, train_ensemble
+
+    run = tmp_path / "run"
+    words = ["reward", "--model", str(lab_model), "--data", str(pairs_file), "--max-steps", "3", "--learning-rate", "1e-2"]
+    assert main([*words, "--lora-r", "2", "--ensemble", "4", "--output-dir", str(run), "--eval-fraction", "0.2"]) == 0
+    assert "members differ by" in capsys.readouterr().out
+    members = [AutoModelForSequenceClassification.from_pretrained(run / f"model/member-{i}", num_labels=1).eval() for i in range(4)]
+    ids = torch.tensor([[2, 10, 11, 3, 20]])
+    with torch.no_grad():
+        rewards = [float(m(input_ids=ids).logits[0, 0]) for m in members]
+    assert len({round(r, 6) for r in rewards}) == 4
+    base = load_reward_model(str(lab_model), new_head=True)
+    before = {n: p.detach().clone() for n, p in base.model.named_parameters()}
+    args = RewardConfig(output_dir=str(tmp_path / "x"), max_steps=2, ensemble=3, save_strategy="no", disable_tqdm=True, learning_rate=1e-2)
+    from peft import LoraConfig
+
+    from prefine.packing.encoding import Encoder
+    from prefine.preferences.convert import PairSource
+    from prefine.scoring.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(str(lab_model))
+    groups = list(Encoder(tokenizer).encode_pairs(PairSource(str(pairs_file))))
+    config = LoraConfig(r=2, target_modules="all-linear")
+    sizes = []
+    for made in train_ensemble(lambda: base, args, groups, config, tmp_path / "members", processing_class=tokenizer):
+        sizes.append(sum(p.numel() for p in made.scorer.unwrapped.parameters()))
+    assert max(sizes) == min(sizes)  # no member's weights stay behind
+    assert sizes[0] < 1.3 * sum(p.numel() for p in base.parameters())
+    after = dict(base.model.named_parameters())
+    assert all(torch.equal(p, after[n]) for n, p in before.items())
+    places = bootstrap(groups, 0)
+    assert places == bootstrap(groups, 0) != bootstrap(groups, 1)
+    with pytest.raises(ConfigError, match="train_ensemble"):
+        trainer(lab_model, tmp_path, lab_pairs(4), ensemble=2)

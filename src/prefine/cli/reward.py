@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from prefine.errors import ConfigError
+
 ABOUT = "Trains a reward model on preference pairs (Bradley-Terry), measures it on held-out ones, saves a one-label classifier."
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins")
 
@@ -25,6 +27,8 @@ def main(argv: list[str]) -> int:
         return 0
     args = planned.args
     data = read_pair_data(planned)
+    if args.ensemble > 1:
+        return _ensemble(planned, data)
     margins = {p.row: p.scores[0] - p.scores[1] for p in data.pairs if p.scores is not None} if args.use_margins else {}
     started = planned.start(data.encoded.key)
     started.run.write_data(data.summary)
@@ -49,24 +53,71 @@ def main(argv: list[str]) -> int:
     show_progress(trainer, SHOWN)
     train(trainer, started)
     if len(data.held_out):
-        announce(["", *_measure(trainer, data.held_out, started.run)])
+        announce(["", *_measure(_rewards(trainer, data.held_out), data.held_out, started.run)])
     else:
         announce(["no pairs were held out, so nothing is known of its accuracy; give --eval-data or --eval-fraction"])
     announce([f"reward model saved in {started.run.model}; report: {write_report(started.run)}"])
     return 0
 
 
-def _measure(trainer: Any, groups: Any, run: Any) -> list[str]:
+def _ensemble(planned: Any, data: Any) -> int:
+    """Several reward models, each and all together measured on the same held-out pairs."""
+    from prefine.cli.training_run import announce, show_progress
+    from prefine.report.run_page import write_report
+    from prefine.training.record import RecordRun
+    from prefine.training.reward import train_ensemble
+
+    if planned.options.resume:
+        raise ConfigError("--resume is of no use with --ensemble: members are trained one after the other; give another --output-dir")
+    args = planned.args
+    started = planned.start(data.encoded.key)
+    started.run.write_data(data.summary)
+    announce([*data.lines(), f"{args.ensemble} reward models; run directory: {started.run.path}"])
+    given = [started.model]
+
+    def load() -> Any:
+        return given.pop() if given else planned.load(planned.options.model, dtype=planned.dtype)
+
+    rewards = []
+    kwargs = {"processing_class": started.tokenizer, "callbacks": [RecordRun(started.run)]}
+    members = train_ensemble(
+        load, args, data.train, started.peft_config, started.run.model, lambda trainer: show_progress(trainer, SHOWN), **kwargs
+    )
+    for member, trainer in enumerate(members):
+        if len(data.held_out):
+            rewards.append(_rewards(trainer, data.held_out))
+            right = (rewards[-1][:, 0] > rewards[-1][:, 1]).mean()
+            announce([f"member {member}: held-out accuracy {100 * right:.1f} %"])
+    if rewards:
+        table = np.stack([(r - r.mean()) / (r.std() or 1.0) for r in rewards])  # rewards have no common scale
+        disagreement = float(table.std(0).mean())
+        announce(
+            [
+                "",
+                *_measure(table.mean(0), data.held_out, started.run),
+                f"members differ by {disagreement:.2f} standard deviations of a reward",
+            ]
+        )
+    folders = " ".join(str(started.run.model / f"member-{i}") for i in range(args.ensemble))
+    announce([f"use them together: --reward-model {folders} --reward-aggregate mean-std", f"report: {write_report(started.run)}"])
+    return 0
+
+
+def _rewards(trainer: Any, groups: Any) -> Any:
+    """Rewards of chosen and rejected, shape (pairs, 2)."""
+    trainer.scorer.unwrapped.eval()
+    rewards: list[float] = []
+    for part in trainer.budget.split(groups, trainer.scorer.shares):
+        rewards += trainer.scorer.completion_rewards(part).tolist()
+    return np.array(rewards).reshape(-1, 2)
+
+
+def _measure(sides: Any, groups: Any, run: Any) -> list[str]:
     """Quality on held-out pairs, into ``eval/reward``; lines to print."""
     from prefine.evaluation.reward_quality import reward_quality
     from prefine.packing.store import prompt_key
     from prefine.runs import write_json
 
-    trainer.scorer.unwrapped.eval()
-    rewards: list[float] = []
-    for part in trainer.budget.split(groups, trainer.scorer.shares):
-        rewards += trainer.scorer.completion_rewards(part).tolist()
-    sides = np.array(rewards).reshape(-1, 2)
     lengths = [[len(c) for c in g.completion_ids] for g in groups]
     found = reward_quality(sides[:, 0], sides[:, 1], lengths, [f"{prompt_key(g):016x}" for g in groups])
     write_json(run.evaluation("reward") / "summary.json", {"reward_model": found.summary()})

@@ -74,6 +74,16 @@ def reward_to_go(rewards_T: torch.Tensor, gamma: float = 1.0) -> torch.Tensor:
     return rewards_T.new_tensor(out[::-1])
 
 
+REWARD_AGGREGATES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "sum": lambda scores_RM: scores_RM.sum(0),
+    "mean": lambda scores_RM: scores_RM.mean(0),
+    "min": lambda scores_RM: scores_RM.min(0).values,
+    "mean-std": lambda scores_RM: scores_RM.mean(0) - scores_RM.std(0, unbiased=False),
+}
+"""How R rewards of M answers become one, shape (R, M) to (M,): min and mean-std are lower bounds, which an ensemble's
+disagreement pulls down where the policy leaves what the rewards were trained on (arXiv 2310.02743)."""
+
+
 def whiten(values_N: torch.Tensor, shift_mean: bool = True) -> torch.Tensor:
     """Unit variance, and zero mean where asked, over all tokens, shape (N,)."""
     mean, variance = values_N.mean(), values_N.var(unbiased=False)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from prefine.errors import ConfigError
+from prefine.errors import ConfigError, nearest
 from prefine.losses import LossOptions, check_losses
-from prefine.losses.policy_gradient import KL_ESTIMATORS, check_estimator
+from prefine.losses.policy_gradient import KL_ESTIMATORS, REWARD_AGGREGATES, check_estimator
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 
@@ -92,12 +92,17 @@ class RewardConfig(PackConfig):
     center_rewards_coefficient: float | None = field(
         default=None, metadata={"help": "Weight of the squared sum of a pair's rewards, which keeps them around 0. 0.01 is usual."}
     )
+    ensemble: int = field(
+        default=1, metadata={"help": "Train so many reward models, each on a bootstrap of the prompts with a seed of its own."}
+    )
     use_margins: bool = field(default=True, metadata={"help": "Where the data has scores, ask for a margin of their difference."})
 
     def __post_init__(self) -> None:
         """Check before anything is loaded."""
         if not 0 <= self.label_smoothing < 0.5:
             raise ConfigError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 0.5")
+        if self.ensemble < 1:
+            raise ConfigError(f"ensemble is {self.ensemble}; expected at least 1")
         if self.center_rewards_coefficient is not None and self.center_rewards_coefficient < 0:
             raise ConfigError(f"center_rewards_coefficient is {self.center_rewards_coefficient}; expected 0 or above")
         super().__post_init__()
@@ -114,6 +119,9 @@ class SamplingConfig(PackConfig):
         default=None, metadata={"help": "Taken off the score of an answer that does not end by itself. 1.0 is usual."}
     )
     sampling_batch_size: int = field(default=128, metadata={"help": "Most answers sampled at once; halved when memory runs out."})
+    reward_aggregate: str = field(
+        default="sum", metadata={"help": "Several rewards as their weighted sum, mean, min (the most pessimistic), or mean-std."}
+    )
     num_sample_texts: int = field(default=4, metadata={"help": "Sampled texts written into the run directory at each log."})
 
     def __post_init__(self) -> None:
@@ -121,6 +129,11 @@ class SamplingConfig(PackConfig):
         for name, least in (("response_length", 1), ("num_samples", 1), ("sampling_batch_size", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        if self.reward_aggregate not in REWARD_AGGREGATES:
+            raise ConfigError(
+                f"reward_aggregate is {self.reward_aggregate!r}; expected one of {', '.join(REWARD_AGGREGATES)}"
+                f"{nearest(self.reward_aggregate, REWARD_AGGREGATES)}"
+            )
         if self.temperature <= 0:
             raise ConfigError(f"temperature is {self.temperature}; sampling from a policy needs one above 0")
         if self.gradient_accumulation_steps != 1:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -54,6 +56,8 @@ class RewardTrainer(PackTrainer):
         if train_dataset is None:
             raise DataError("train_dataset is missing; give rows with 'prompt', 'chosen' and 'rejected'")
         args = args if args is not None else RewardConfig(output_dir="trainer_output")
+        if args.ensemble != 1:
+            raise ConfigError("ensemble: a trainer trains one reward model; prefine.training.reward.train_ensemble trains several")
         if args.retain is not None:
             raise ConfigError("retain keeps what a language model says, and would be ignored by a reward model; leave it out")
         if processing_class is None and isinstance(model, str):
@@ -136,3 +140,53 @@ class RewardTrainer(PackTrainer):
             with self.scorer.attending(pack):
                 total += self._losses(pack, "eval").sum() / len(groups)
         return total
+
+
+def bootstrap(groups: Sequence[PromptGroup], seed: int) -> list[int]:
+    """Places of a resample of whole prompts, as many as there are."""
+    by_prompt: dict[bytes, list[int]] = {}
+    for place, group in enumerate(groups):
+        by_prompt.setdefault(group.prompt_ids.tobytes(), []).append(place)
+    members = list(by_prompt.values())
+    picks = np.random.default_rng(seed).integers(0, len(members), len(members))
+    return [place for pick in picks for place in members[pick]]
+
+
+def train_ensemble(
+    load: Callable[[], Any],
+    args: RewardConfig,
+    groups: Sequence[PromptGroup],
+    peft_config: Any,
+    folder: Path,
+    prepare: Callable[[RewardTrainer], None] = lambda trainer: None,
+    **kwargs: Any,
+) -> Iterator[RewardTrainer]:
+    """Train ``args.ensemble`` members one after the other; each is saved as ``folder/member-I`` and its trainer given.
+
+    Every member has a seed of its own, for its head, its adapter and its resample of the prompts. With
+    ``peft_config`` the base is loaded once: members are adapters and heads on it.
+
+    Args:
+        load: gives a classifier; called once with an adapter, else for every member.
+        prepare: sees each trainer before it trains.
+        kwargs: further arguments of :class:`RewardTrainer`.
+    """
+    model = None
+    for member in range(args.ensemble):
+        own = copy.copy(args)
+        own.ensemble, own.seed, own.output_dir = 1, args.seed + member, f"{args.output_dir}/member-{member}"
+        if model is None or peft_config is None:
+            model = load()
+        generator = torch.Generator().manual_seed(own.seed)
+        std = float(getattr(model.config, "initializer_range", 0.02))
+        model.score.weight.data.copy_(torch.randn(model.score.weight.shape, generator=generator) * std)
+        torch.manual_seed(own.seed)  # of a new adapter's weights
+        places = bootstrap(groups, own.seed)
+        drawn = groups.select(np.array(places)) if hasattr(groups, "select") else [groups[i] for i in places]
+        trainer = RewardTrainer(model, own, drawn, peft_config=copy.deepcopy(peft_config), **kwargs)
+        prepare(trainer)
+        trainer.train()
+        trainer.save_model(str(folder / f"member-{member}"))
+        yield trainer
+        if peft_config is not None:
+            model = trainer.scorer.unwrapped.unload()

@@ -19,6 +19,7 @@ from torch import nn
 from prefine.errors import ConfigError, DataError, ModelError
 from prefine.generation.engine import Answer, Sampling
 from prefine.generation.generate import generate
+from prefine.losses.policy_gradient import REWARD_AGGREGATES
 from prefine.packing.encoding import Encoder, prompt_only
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.preferences.examples import to_examples
@@ -71,6 +72,7 @@ class SamplingTrainer(PackTrainer):
         self.reward_weights = list(weights) if weights is not None else [1.0] * len(listed)
         if len(self.reward_weights) != len(listed):
             raise ConfigError(f"{len(self.reward_weights)} reward weights for {len(listed)} rewards; expected one each")
+        self.reward_scales: list[tuple[float, float]] = []
         self.rewards: list[HeadRole | RewardFunction] = [self._reward(r, i) for i, r in enumerate(listed)]
 
     def _reward(self, reward: Any, place: int) -> HeadRole | RewardFunction:
@@ -162,9 +164,16 @@ class SamplingTrainer(PackTrainer):
     def score(self, sampled: Sequence[tuple[PromptGroup, tuple[Answer, ...]]]) -> list[Sampled]:
         """Weighted scores of all answers, less the penalty for those that do not end; failures are NaN and counted."""
         groups = [g for g, _ in sampled]
-        total = torch.zeros(sum(len(a) for _, a in sampled), dtype=torch.float64)
-        for reward, weight in zip(self.rewards, self.reward_weights, strict=True):
-            total += weight * (reward.rewards(groups, self.budget).cpu() if isinstance(reward, HeadRole) else self._call(reward, sampled))
+        each = [
+            weight * (reward.rewards(groups, self.budget).double().cpu() if isinstance(reward, HeadRole) else self._call(reward, sampled))
+            for reward, weight in zip(self.rewards, self.reward_weights, strict=True)
+        ]
+        scores_RM = torch.stack(each)
+        if self.args.reward_aggregate != "sum":
+            scores_RM = self._standardised(scores_RM)
+        total = REWARD_AGGREGATES[self.args.reward_aggregate](scores_RM)
+        if len(each) > 1:
+            self.note("train", "objective/disagreement", float(scores_RM.std(0, unbiased=False).nanmean()))
         penalty = self.args.missing_eos_penalty or 0.0
         out, at = [], 0
         for group, answers in sampled:
@@ -178,6 +187,16 @@ class SamplingTrainer(PackTrainer):
             if failed == len(total):
                 raise ModelError("not one sampled answer has a score: every reward failed or is not a number")
         return out
+
+    def _standardised(self, scores_RM: torch.Tensor) -> torch.Tensor:
+        """Scores on one scale, that of the first rollout: a lower bound over rewards of different scales would be the smallest scale's."""
+        if not self.reward_scales:
+            for row in scores_RM:
+                known = row[row.isfinite()]
+                spread = float(known.std(unbiased=False)) if len(known) else 0.0
+                self.reward_scales.append((float(known.mean()) if len(known) else 0.0, spread or 1.0))
+        mean, spread_R = torch.tensor(self.reward_scales, dtype=torch.float64).T
+        return (scores_RM - mean[:, None]) / spread_R[:, None]
 
     def _call(self, reward: RewardFunction, sampled: Sequence[tuple[PromptGroup, tuple[Answer, ...]]]) -> torch.Tensor:
         prompts = [self.texts[g.index] for g, answers in sampled for _ in answers]
@@ -217,11 +236,12 @@ class SamplingTrainer(PackTrainer):
 
     def extra_state(self) -> dict[str, Any]:
         """What a resumed run needs to know beside weights and optimizer."""
-        return {"rollouts": self.rollouts_done}
+        return {"rollouts": self.rollouts_done, "reward_scales": self.reward_scales}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Take :meth:`extra_state`'s result back."""
         self.rollouts_done = int(state["rollouts"])
+        self.reward_scales = [(float(m), float(d)) for m, d in state["reward_scales"]]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
