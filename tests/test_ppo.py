@@ -283,6 +283,7 @@ def test_bad_rewards_are_counted_or_clear_errors(lab_model: Path, tmp_path: Path
         ({"kl_estimator": "k9"}, "k1, k2, k3"),
         ({"drop_equal": True}, "would be ignored"),
         ({"target_kl": 0.5}, "above 0"),
+        ({"kl_in_loss": True}, "would penalise nothing"),
     ):
         with pytest.raises(ConfigError, match=told):
             config(tmp_path, **settings)
@@ -304,6 +305,12 @@ def test_several_rewards_become_one(lab_model: Path, tmp_path: Path) -> None:
     assert totals() != totals(reward_aggregate="min")
     totals(reward_aggregate="mean-std")
     totals(reward_aggregate="mean")
+    args = config(tmp_path, response_length=6, total_episodes=16, reward_aggregate="min")
+    same = PPOTrainer(str(lab_model), [lambda p, a: [float(len(t)) for t in a]] * 2, args, [PROMPT] * 4, reward_weights=[1.0, 3.0])
+    sampled = same.score(same.sample(same.drawn_prompts(0, 16), 0))
+    z = np.array([len(x.answers[0].text) for x in sampled], float)
+    z = (z - z.mean()) / z.std()
+    assert [x.scores[0] for x in sampled] == pytest.approx(np.minimum(z, 3 * z).tolist(), abs=1e-6)  # weights count, after the scale
     with pytest.raises(ConfigError, match="did you mean 'min'"):
         config(tmp_path, reward_aggregate="mn")
 

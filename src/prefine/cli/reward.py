@@ -27,9 +27,9 @@ def main(argv: list[str]) -> int:
         return 0
     args = planned.args
     data = read_pair_data(planned)
-    if args.ensemble > 1:
-        return _ensemble(planned, data)
     margins = {p.row: p.scores[0] - p.scores[1] for p in data.pairs if p.scores is not None} if args.use_margins else {}
+    if args.ensemble > 1:
+        return _ensemble(planned, data, margins)
     started = planned.start(data.encoded.key)
     started.run.write_data(data.summary)
     trainer = RewardTrainer(
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _ensemble(planned: Any, data: Any) -> int:
+def _ensemble(planned: Any, data: Any, margins: dict[int, float]) -> int:
     """Several reward models, each and all together measured on the same held-out pairs."""
     from prefine.cli.training_run import announce, show_progress
     from prefine.report.run_page import write_report
@@ -79,7 +79,7 @@ def _ensemble(planned: Any, data: Any) -> int:
         return given.pop() if given else planned.load(planned.options.model, dtype=planned.dtype)
 
     rewards = []
-    kwargs = {"processing_class": started.tokenizer, "callbacks": [RecordRun(started.run)]}
+    kwargs = {"processing_class": started.tokenizer, "callbacks": [RecordRun(started.run)], "margins": margins}
     members = train_ensemble(
         load, args, data.train, started.peft_config, started.run.model, lambda trainer: show_progress(trainer, SHOWN), **kwargs
     )

@@ -54,8 +54,8 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
     if planned is None:
         return 0
     own, args, extra = planned.options, planned.args, planned.extra
-    for name in ("data_weights", "ignore_audit"):
-        if getattr(own, name):
+    for name in ("data_weights", "ignore_audit", "min_gap", "pairing"):
+        if getattr(own, name) != getattr(type(own), name):
             raise ConfigError(
                 f"--{name.replace('_', '-')} is of no use here: the data is prompts, and what is learnt is sampled; leave it out"
             )
@@ -115,9 +115,16 @@ def _judge(trainer: Any, questions: list[Any], run: RunDirectory) -> str:
     from prefine.evaluation.reward_scorer import TrainedReward
     from prefine.evaluation.sides import Sides
     from prefine.generation.engine import Sampling
+    from prefine.scoring.loading import load_model
+    from prefine.scoring.reference import Reference
 
-    sides = Sides(trainer.processing_class, trainer.scorer, trainer.reference, (str(run.config()["model"]), str(run.path)))
-    judge = ByScore(TrainedReward(trainer.rewards, trainer.reward_weights, trainer.encoder, trainer.budget))
+    base = str(run.config()["model"])
+    reference = trainer.reference
+    if reference is None or getattr(trainer.args, "sync_ref_model", False):  # none was needed, or it is not the base any more
+        reference = Reference(trainer.scorer, load_model(base).to(trainer.args.device))
+    sides = Sides(trainer.processing_class, trainer.scorer, reference, (base, str(run.path)))
+    aggregate, scales = trainer.args.reward_aggregate, trainer.reward_scales
+    judge = ByScore(TrainedReward(trainer.rewards, trainer.reward_weights, aggregate, scales, trainer.encoder, trainer.budget))
     sampling = Sampling(trainer.args.response_length, trainer.args.temperature)
     with stages() as advance:
         found = evaluate(

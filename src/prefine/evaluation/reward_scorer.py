@@ -11,6 +11,7 @@ import torch
 from prefine.errors import ConfigError
 from prefine.evaluation.answers import Answered
 from prefine.evaluation.judge import Score, Scorer
+from prefine.losses.policy_gradient import combine_rewards
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
@@ -18,7 +19,7 @@ from prefine.preferences.records import PromptText, plain_text
 from prefine.scoring.loading import load_tokenizer
 from prefine.scoring.reference import Reference
 from prefine.scoring.reward_scorer import load_reward_model
-from prefine.scoring.roles import HeadRole
+from prefine.scoring.roles import HeadRole, score_texts
 from prefine.scoring.scorer import Scorer as LogpScorer
 
 
@@ -115,17 +116,28 @@ class Ensemble:
 
 
 class TrainedReward:
-    """The rewards that a run was trained on, weighted as they were.
+    """The rewards that a run was trained on, put together as they were.
 
     Args:
         rewards: models as roles, or functions of prompts and answers.
+        weights, aggregate, scales: of :func:`prefine.losses.policy_gradient.combine_rewards`.
     """
 
     name = "the reward trained on"
 
-    def __init__(self, rewards: Sequence[Any], weights: Sequence[float], encoder: Encoder, budget: TokenBudget) -> None:
+    def __init__(
+        self,
+        rewards: Sequence[Any],
+        weights: Sequence[float],
+        aggregate: str,
+        scales: Sequence[tuple[float, float]],
+        encoder: Encoder,
+        budget: TokenBudget,
+    ) -> None:
         self.rewards = rewards
         self.weights = weights
+        self.aggregate = aggregate
+        self.scales = scales
         self.encoder = encoder
         self.budget = budget
 
@@ -133,14 +145,11 @@ class TrainedReward:
         """All at once."""
         groups = [_group(self.encoder, a) for a in answered]
         kept = [i for i, g in enumerate(groups) if g is not None]
-        total = np.zeros(len(kept))
-        for reward, weight in zip(self.rewards, self.weights, strict=True):
-            if isinstance(reward, HeadRole):
-                scores = reward.rewards([g for g in groups if g is not None], self.budget).tolist()
-            else:
-                texts = [answered[i] for i in kept]
-                scores = reward([plain_text(a.question.asked(a.answers[:-1])) for a in texts], [a.answers[-1] for a in texts])
-            total += weight * np.array([np.nan if s is None else float(s) for s in scores])
+        texts = [answered[i] for i in kept]
+        asked = ([plain_text(a.question.asked(a.answers[:-1])) for a in texts], [a.answers[-1] for a in texts])
+        whole = [g for g in groups if g is not None]
+        each = [r.rewards(whole, self.budget).double().cpu() if isinstance(r, HeadRole) else score_texts(r, *asked) for r in self.rewards]
+        total = combine_rewards(torch.stack(each), self.weights, self.aggregate, self.scales)
         yield from ((i, Score(None, failure="prompt or answer has no tokens")) for i, g in enumerate(groups) if g is None)
         for i, value in zip(kept, total.tolist(), strict=True):
             yield i, Score(value) if np.isfinite(value) else Score(None, failure="the reward is not a number")

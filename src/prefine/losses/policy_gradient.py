@@ -5,7 +5,7 @@ Legend: T tokens of one completion, N tokens of several end to end, K samples of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,11 +84,19 @@ REWARD_AGGREGATES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
 disagreement pulls down where the policy leaves what the rewards were trained on (arXiv 2310.02743)."""
 
 
-def whiten(values_N: torch.Tensor, shift_mean: bool = True) -> torch.Tensor:
-    """Unit variance, and zero mean where asked, over all tokens, shape (N,)."""
-    mean, variance = values_N.mean(), values_N.var(unbiased=False)
-    out = (values_N - mean) * torch.rsqrt(variance + 1e-8)
-    return out if shift_mean else out + mean
+def combine_rewards(
+    scores_RM: torch.Tensor, weights: Sequence[float], aggregate: str, scales: Sequence[tuple[float, float]]
+) -> torch.Tensor:
+    """R rewards of M answers as one, shape (M,): first on one scale, where ``scales`` (mean, spread) are given, then weighted."""
+    if scales:
+        mean_R, spread_R = torch.tensor(scales, dtype=scores_RM.dtype).T
+        scores_RM = (scores_RM - mean_R[:, None]) / spread_R[:, None]
+    return REWARD_AGGREGATES[aggregate](scores_RM * torch.tensor(list(weights), dtype=scores_RM.dtype)[:, None])
+
+
+def whiten(values_N: torch.Tensor) -> torch.Tensor:
+    """Zero mean and unit variance over all tokens, shape (N,)."""
+    return (values_N - values_N.mean()) * torch.rsqrt(values_N.var(unbiased=False) + 1e-8)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ svg .line { fill: none; stroke: var(--bar); stroke-width: 1.8; } svg .second { s
 svg .better { fill: var(--fine); stroke: var(--fine); } svg .worse { fill: var(--fix); stroke: var(--fix); }
 svg .unsure { fill: var(--look); stroke: var(--look); }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .5rem 1rem; } .curves figure { margin: 0; }
+.curves svg[viewBox^="0 0 600"] text { font-size: 22px; }
 .verdict { font-size: 1.25rem; font-weight: 600; border-left: .4rem solid var(--look); padding-left: .8rem; overflow-wrap: anywhere; }
 .verdict.better { border-color: var(--fine); } .verdict.worse, .verdict.but { border-color: var(--fix); }
 form.filter { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: end; position: sticky; top: 0; z-index: 1;

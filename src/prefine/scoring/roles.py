@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,39 @@ from typing import Any
 import torch
 from torch import nn
 
-from prefine.errors import ModelError
+from prefine.errors import ConfigError, ModelError
 from prefine.packing.budget import TokenBudget
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.scoring.proof import prove_layout
 from prefine.scoring.reward_scorer import RewardScorer, with_last
 from prefine.scoring.scorer import Scorer
+
+RewardFunction = Callable[[Sequence[str], Sequence[str]], Sequence[float | None]]
+"""Takes prompts and answers as texts, gives a score each; None or a number that is none is a counted failure."""
+
+
+def score_texts(function: RewardFunction, prompts: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
+    """Scores, shape (M,), float64; NaN where the function raises on a text, or gives none.
+
+    Raises:
+        ConfigError: it does not give one score an answer.
+    """
+    try:
+        scores = list(function(prompts, answers))
+    except Exception:  # the user's code: then each text alone, so that one that raises costs itself only
+        scores = [_one(function, p, a) for p, a in zip(prompts, answers, strict=True)]
+    if len(scores) != len(answers):
+        raise ConfigError(f"the reward function gave {len(scores)} scores for {len(answers)} answers; expected one each")
+    return torch.tensor([math.nan if s is None else float(s) for s in scores], dtype=torch.float64)
+
+
+def _one(function: RewardFunction, prompt: str, answer: str) -> float | None:
+    try:
+        [score] = function([prompt], [answer])
+    except Exception:  # a failure of this text, counted by who asked
+        return None
+    return score
 
 
 @dataclass
@@ -89,7 +116,7 @@ class HeadRole:
         if self.adapter is not None:
             trunk = [p for n, p in model.named_parameters() if f".{self.adapter}." in n]
         else:
-            trunk = list(model.parameters()) if isinstance(self.scorer, RewardScorer) else []
+            trunk = [p for p in model.parameters() if p.requires_grad] if isinstance(self.scorer, RewardScorer) else []
         known = {id(p) for p in trunk}
         return [*trunk, *(p for p in self.head.parameters() if id(p) not in known)]
 
@@ -99,6 +126,13 @@ def own_role(model: Any, max_length: int | None = None) -> HeadRole:
     proof = prove_layout(model, max_length, RewardScorer)
     scorer = RewardScorer(model, proof.layout)
     return HeadRole(scorer, scorer.head)
+
+
+def make_trainable(model: Any) -> Any:
+    """Let a classifier train: all of it, or where it is an adapter on a frozen base the adapter and the head."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not hasattr(model, "peft_config") or "lora_" in name or "score" in name)
+    return model
 
 
 def adapter_role(policy: Scorer, folder: str, name: str) -> HeadRole:
@@ -160,7 +194,7 @@ def value_role(policy: Scorer, reward: HeadRole | None, role: str) -> HeadRole:
         raise ModelError("value_role reward copies the reward model, but rewards come from functions; give value_role policy")
     if reward.adapter is None:
         scorer = RewardScorer(copy.deepcopy(reward.scorer.unwrapped), reward.scorer.layout)
-        scorer.unwrapped.requires_grad_(True)
+        make_trainable(scorer.unwrapped)
         return HeadRole(scorer, scorer.head)
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 

@@ -178,7 +178,6 @@ class PPOConfig(SamplingConfig):
     )
     gamma: float = field(default=1.0, metadata={"help": "Discount."})
     lam: float = field(default=0.95, metadata={"help": "GAE's lambda."})
-    whiten_rewards: bool = field(default=False, metadata={"help": "Scale token rewards of a rollout to unit variance."})
     scale_scores: bool = field(default=False, metadata={"help": "Standardise the scores of each rollout."})
     entropy_coef: float = field(default=0.0, metadata={"help": "Weight of the entropy bonus."})
     min_reward: float | None = field(default=None, metadata={"help": "Leave answers with a lower score out of the update."})
@@ -190,6 +189,8 @@ class PPOConfig(SamplingConfig):
         estimator = check_estimator(self.advantage_estimator, self.num_samples)
         if self.kl_estimator not in KL_ESTIMATORS:
             raise ConfigError(f"kl_estimator is {self.kl_estimator!r}; expected one of {', '.join(KL_ESTIMATORS)}")
+        if self.kl_in_loss and self.kl_estimator == "k1":
+            raise ConfigError("kl_in_loss with k1 would penalise nothing, its gradient is zero on average; give kl_estimator k2 (or k3)")
         if self.kl_coef < 0 or self.entropy_coef < 0:
             raise ConfigError("kl_coef and entropy_coef must be 0 or above")
         if self.target_kl is not None and (self.kl_coef == 0 or self.target_kl <= 0):
@@ -287,7 +288,7 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
 
     learning_rate: float = field(default=5e-7, metadata={"help": "Peak learning rate of AdamW."})
     num_samples: int = field(default=2, metadata={"help": "Answers sampled for each prompt; the best is paired with the worst."})
-    min_gap: float = field(default=0.0, metadata={"help": "Least difference of scores in a pair."})
+    min_score_gap: float = field(default=0.0, metadata={"help": "Least difference of scores in a pair."})
 
     def __post_init__(self) -> None:
         """Check before anything is loaded."""

@@ -72,12 +72,12 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
 
     def get_train_dataloader(self) -> Any:
         """Pairs, made as they are asked for."""
-        return RolloutLoader(self._pairs, self.rollouts_done, self.args.max_steps)
+        return RolloutLoader(self._pairs, self.rollouts_done, None, self.args.max_steps)
 
     def _pairs(self, rollout: int) -> Iterator[list[PromptGroup]]:
         sampled = self.score(self.sample(self.drawn_prompts(rollout, self.args.per_device_train_batch_size), rollout))
         self.note_samples(sampled)
-        pairs = [pair for x in sampled if (pair := best_against_worst(x, self.args.min_gap)) is not None]
+        pairs = [pair for x in sampled if (pair := best_against_worst(x, self.args.min_score_gap)) is not None]
         self.note("train", "objective/prompts_used", len(pairs) / len(sampled))
         self.rollouts_done = rollout + 1
         self.check_barren(not pairs)

@@ -77,7 +77,7 @@ class PackTrainer(Trainer):
                 raise ModelError("the model already has an adapter and peft_config asks for another; give one of the two")
             policy = add_adapter(policy, peft_config, args.gradient_checkpointing)
         if args.disable_dropout:
-            _disable_dropout(policy)
+            disable_dropout(policy)
         self.proof: Proof = prove_layout(policy, args.max_length, self.scorer_kind)
         self.scorer = self.scorer_kind(policy, self.proof.layout)
         self.encoder = args.encoder(processing_class)
@@ -349,7 +349,8 @@ def peak_memory_bytes() -> int:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024
 
 
-def _disable_dropout(model: nn.Module) -> None:
+def disable_dropout(model: nn.Module) -> None:
+    """Switch all of a model's dropout off."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

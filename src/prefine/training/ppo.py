@@ -35,9 +35,10 @@ from prefine.losses.policy_gradient import (
 )
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
-from prefine.scoring.roles import HeadRole, value_role
+from prefine.scoring.roles import HeadRole, make_trainable, own_role, value_role
 from prefine.scoring.token_logps import head_entropy
 from prefine.training.config import PPOConfig
+from prefine.training.pack_trainer import disable_dropout
 from prefine.training.sampler import RolloutLoader, Sampled, SamplingTrainer
 
 NOISE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.2, torch.float16: 0.05}
@@ -104,12 +105,16 @@ class PPOTrainer(SamplingTrainer):
         self.temper()
         self.value: HeadRole | None = None
         if ESTIMATORS[args.advantage_estimator].uses_values:
+            if value_model is not None and value_model is reward_model:
+                raise ModelError(
+                    "value_model and reward_model are the same object: the reward would move with the values; leave value_model out"
+                )
             if value_model is not None:
-                from prefine.scoring.roles import own_role
-
-                self.value = own_role(value_model.requires_grad_(True).to(args.device))
+                self.value = own_role(make_trainable(value_model.to(args.device)))
             else:
                 self.value = value_role(self.scorer, self.first_reward_model, args.value_role)
+            if args.disable_dropout:
+                disable_dropout(self.value.scorer.unwrapped)
         elif value_model is not None:
             raise ConfigError(
                 f"advantage_estimator {args.advantage_estimator} has no value model and would ignore value_model; leave it out"
@@ -121,6 +126,7 @@ class PPOTrainer(SamplingTrainer):
         episodes = args.total_episodes or math.ceil(args.num_train_epochs * len(self.train_dataset) * args.num_samples)
         self.num_rollouts = max(1, round(episodes / (self.prompts_per_rollout * args.num_samples)))
         self.updates_per_rollout = args.num_ppo_epochs * args.num_mini_batches
+        self._last_rollout = None if args.max_steps > 0 else self.num_rollouts
         if args.max_steps <= 0:
             args.max_steps = self.num_rollouts * self.updates_per_rollout
         self.add_callback(_SaveBetweenRollouts(self))
@@ -129,18 +135,18 @@ class PPOTrainer(SamplingTrainer):
 
     def get_train_dataloader(self) -> Any:
         """Batches of experience, made as they are asked for."""
-        return RolloutLoader(self._rollout_batches, self.rollouts_done, self.args.max_steps)
+        return RolloutLoader(self._rollout_batches, self.rollouts_done, self._last_rollout, self.args.max_steps)
 
     def _rollout_batches(self, rollout: int) -> Iterator[list[PromptGroup]]:
         experience = self.rollout(rollout)
         if not experience:
             self.rollouts_done = rollout + 1
             return
-        size = math.ceil(len(experience) / self.args.num_mini_batches)
+        parts = min(len(experience), self.args.num_mini_batches)
         plan = []
         for turn in range(self.args.num_ppo_epochs):
             order = np.random.default_rng((self.args.seed, rollout, turn)).permutation(len(experience))
-            plan += [order[i : i + size] for i in range(0, len(order), size)]
+            plan += np.array_split(order, parts)
         self._stop_passes = False
         for done, places in enumerate(plan, 1):
             self.pending = len(plan) - done
@@ -203,11 +209,15 @@ class PPOTrainer(SamplingTrainer):
         if self.value is None:
             return [np.zeros(g.num_completion_tokens, np.float32) for g in groups]
         out: list[FloatN] = []
+        trunk = self.value.scorer.unwrapped
+        was_training = trunk.training
+        trunk.eval()
         with self.value.active():
             for part in self.budget.split(groups, self.value.scorer.shares):
                 pack = self.value.pack(part)
                 with self.value.scorer.attending(pack):
                     out += _by_group(pack, self.value.values(pack))
+        trunk.train(was_training)
         return out
 
     def _check_sampler(self, sampled: Sequence[Sampled], old: Sequence[FloatN], number: int) -> None:
@@ -217,7 +227,7 @@ class PPOTrainer(SamplingTrainer):
         self.note("train", "objective/sampler_gap", gap)
         weights = next(p for p in self.scorer.unwrapped.parameters() if p.is_floating_point())
         noise = NOISE[torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else weights.dtype]
-        if gap > noise:
+        if not gap <= noise:
             raise ModelError(
                 f"rollout {number}: sampler and trainer disagree by {gap:.2g} nats a token, {noise:g} is this dtype's noise; "
                 "the model samples otherwise than it is trained (dropout, another cache, generation settings)"
@@ -297,9 +307,6 @@ class PPOTrainer(SamplingTrainer):
             token_rewards = t.clone()
             token_rewards[-1] += score
             rewards.append(token_rewards)
-        if self.args.whiten_rewards:
-            flat = whiten(torch.cat(rewards), shift_mean=False)
-            rewards = list(flat.split([len(t) for t in tokens]))
         if name == "reinforce++":
             found = torch.cat([reward_to_go(r, self.args.gamma) for r in rewards])
             return found, torch.zeros_like(found)
@@ -404,13 +411,18 @@ class PPOTrainer(SamplingTrainer):
         return optimizer
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """One minibatch; the value model's gradients are clipped apart from the policy's, as they have another scale."""
+        """One minibatch."""
         self._drop_value_gradients()  # the loop drops those of the policy's model alone
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.value is not None and self.args.max_grad_norm:
-            mine = {id(p) for p in model.parameters()}
-            nn.utils.clip_grad_norm_([p for p in self.value.parameters() if id(p) not in mine], self.args.max_grad_norm)
-        return loss
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        """Policy and value model are clipped apart, as their gradients have different scales; returns the policy's norm."""
+        values = {id(p): p for p in self.value.parameters()} if self.value is not None else {}
+        self.accelerator.unscale_gradients()
+        most = self.args.max_grad_norm
+        if values:
+            nn.utils.clip_grad_norm_(list(values.values()), most)
+        return nn.utils.clip_grad_norm_([p for p in model.parameters() if id(p) not in values], most)
 
     def drop_gradients(self, model: nn.Module) -> None:
         """Forget the policy's gradients and the value model's."""

@@ -19,12 +19,12 @@ from torch import nn
 from prefine.errors import ConfigError, DataError, ModelError
 from prefine.generation.engine import Answer, Sampling
 from prefine.generation.generate import generate
-from prefine.losses.policy_gradient import REWARD_AGGREGATES
+from prefine.losses.policy_gradient import combine_rewards
 from prefine.packing.encoding import Encoder, prompt_only
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.preferences.examples import to_examples
 from prefine.preferences.records import PromptText, plain_text
-from prefine.scoring.roles import HeadRole, adapter_role, fits_base, own_role
+from prefine.scoring.roles import HeadRole, RewardFunction, adapter_role, fits_base, own_role, score_texts
 from prefine.scoring.token_logps import HeadScaling
 from prefine.training.config import SamplingConfig
 from prefine.training.pack_trainer import PackTrainer
@@ -32,8 +32,6 @@ from prefine.training.pack_trainer import PackTrainer
 STATE = "sampling.pt"
 """In a checkpoint: how many rollouts were made, and what else a resumed run must know."""
 MOST_BARREN = 10
-RewardFunction = Callable[[Sequence[str], Sequence[str]], Sequence[float | None]]
-"""Takes prompts and answers as texts, gives a score each; None or a number that is none is a counted failure."""
 
 
 @dataclass(frozen=True)
@@ -164,14 +162,13 @@ class SamplingTrainer(PackTrainer):
     def score(self, sampled: Sequence[tuple[PromptGroup, tuple[Answer, ...]]]) -> list[Sampled]:
         """Weighted scores of all answers, less the penalty for those that do not end; failures are NaN and counted."""
         groups = [g for g, _ in sampled]
-        each = [
-            weight * (reward.rewards(groups, self.budget).double().cpu() if isinstance(reward, HeadRole) else self._call(reward, sampled))
-            for reward, weight in zip(self.rewards, self.reward_weights, strict=True)
-        ]
+        texts = ([self.texts[g.index] for g, answers in sampled for _ in answers], [a.text for _, answers in sampled for a in answers])
+        each = [r.rewards(groups, self.budget).double().cpu() if isinstance(r, HeadRole) else score_texts(r, *texts) for r in self.rewards]
         scores_RM = torch.stack(each)
-        if self.args.reward_aggregate != "sum":
-            scores_RM = self._standardised(scores_RM)
-        total = REWARD_AGGREGATES[self.args.reward_aggregate](scores_RM)
+        if self.args.reward_aggregate != "sum" and not self.reward_scales:
+            # One scale for all, that of the first rollout: a lower bound over several scales would be the smallest one's.
+            self.reward_scales = [_scale(row) for row in scores_RM]
+        total = combine_rewards(scores_RM, self.reward_weights, self.args.reward_aggregate, self.reward_scales)
         if len(each) > 1:
             self.note("train", "objective/disagreement", float(scores_RM.std(0, unbiased=False).nanmean()))
         penalty = self.args.missing_eos_penalty or 0.0
@@ -187,27 +184,6 @@ class SamplingTrainer(PackTrainer):
             if failed == len(total):
                 raise ModelError("not one sampled answer has a score: every reward failed or is not a number")
         return out
-
-    def _standardised(self, scores_RM: torch.Tensor) -> torch.Tensor:
-        """Scores on one scale, that of the first rollout: a lower bound over rewards of different scales would be the smallest scale's."""
-        if not self.reward_scales:
-            for row in scores_RM:
-                known = row[row.isfinite()]
-                spread = float(known.std(unbiased=False)) if len(known) else 0.0
-                self.reward_scales.append((float(known.mean()) if len(known) else 0.0, spread or 1.0))
-        mean, spread_R = torch.tensor(self.reward_scales, dtype=torch.float64).T
-        return (scores_RM - mean[:, None]) / spread_R[:, None]
-
-    def _call(self, reward: RewardFunction, sampled: Sequence[tuple[PromptGroup, tuple[Answer, ...]]]) -> torch.Tensor:
-        prompts = [self.texts[g.index] for g, answers in sampled for _ in answers]
-        texts = [a.text for _, answers in sampled for a in answers]
-        try:
-            scores = list(reward(prompts, texts))
-        except Exception:  # the user's function: then each text alone, so that one that raises costs itself only
-            scores = [_one(reward, p, t) for p, t in zip(prompts, texts, strict=True)]
-        if len(scores) != len(texts):
-            raise ConfigError(f"the reward function gave {len(scores)} scores for {len(texts)} answers; expected one each")
-        return torch.tensor([math.nan if s is None else float(s) for s in scores], dtype=torch.float64)
 
     def check_barren(self, is_barren: bool) -> None:
         """Stop when rollouts give nothing to learn from.
@@ -264,12 +240,11 @@ class SamplingTrainer(PackTrainer):
         torch.save(self.args, Path(folder) / "training_args.bin")
 
 
-def _one(reward: RewardFunction, prompt: str, text: str) -> float | None:
-    try:
-        [score] = reward([prompt], [text])
-    except Exception:  # counted by the caller as a failure of this text
-        return None
-    return score
+def _scale(scores_M: torch.Tensor) -> tuple[float, float]:
+    known = scores_M[scores_M.isfinite()]
+    if not len(known):
+        return 0.0, 1.0
+    return float(known.mean()), float(known.std(unbiased=False)) or 1.0
 
 
 def _seed(*parts: int) -> int:
@@ -284,13 +259,15 @@ def only(group: PromptGroup, places: Sequence[int]) -> PromptGroup:
 class RolloutLoader:
     """What stands in a data loader's place: yields the batches that a trainer makes of each rollout.
 
-    Attributes:
-        pending: batches of the present rollout that are still to come.
+    Args:
+        first, last: rollouts to make, ``last`` excluded; None goes on until training stops.
+        length: batches in all, at most.
     """
 
-    def __init__(self, batches: Callable[[int], Iterator[list[PromptGroup]]], first: int, length: int) -> None:
+    def __init__(self, batches: Callable[[int], Iterator[list[PromptGroup]]], first: int, last: int | None, length: int) -> None:
         self.batches = batches
         self.first = first
+        self.last = last
         self.length = length
 
     def __len__(self) -> int:
@@ -298,7 +275,7 @@ class RolloutLoader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         rollout = self.first
-        while True:
+        while self.last is None or rollout < self.last:
             for groups in self.batches(rollout):
                 yield {"groups": groups}
             rollout += 1
