@@ -183,7 +183,7 @@ class PPOTrainer(SamplingTrainer):
         self.kl.update(kl, answers)
         used = [e for e in out if e.weights.any()]
         self.note("train", "objective/prompts_used", len(used) / len(out))
-        self.check_barren(not used)
+        self.check_barren(not used, self._last_rollout is not None and number + 1 >= self._last_rollout)
         return used
 
     @torch.no_grad()

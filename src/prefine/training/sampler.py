@@ -185,16 +185,16 @@ class SamplingTrainer(PackTrainer):
                 raise ModelError("not one sampled answer has a score: every reward failed or is not a number")
         return out
 
-    def check_barren(self, is_barren: bool) -> None:
+    def check_barren(self, is_barren: bool, is_last: bool = False) -> None:
         """Stop when rollouts give nothing to learn from.
 
         Raises:
-            ModelError: several in a row.
+            ModelError: several in a row, or all there were.
         """
         self._barren = self._barren + 1 if is_barren else 0
-        if self._barren == MOST_BARREN:
+        if self._barren == MOST_BARREN or (is_barren and is_last and self.state.global_step == 0):
             raise ModelError(
-                f"nothing to learn from {MOST_BARREN} rollouts in a row: samples failed, were filtered out, or score alike; "
+                f"nothing to learn from {self._barren} rollouts in a row: samples failed, were filtered out, or score alike; "
                 "raise num_samples or temperature, or look at the sampled texts in the events"
             )
 
