@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,11 @@ from prefine.losses import LOSSES, PairLogps, implicit_rewards, preference_loss
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
-from prefine.preferences.convert import read_pairs
-from prefine.preferences.records import Pair
 from prefine.scoring.reference import precompute
 from prefine.scoring.token_logps import head_log_sum_sq, head_token_stats
 from prefine.training.config import DPOConfig
 from prefine.training.pack_trainer import PackTrainer
+from prefine.training.pair_groups import pair_groups
 from prefine.training.sync_reference import SyncReference
 
 
@@ -88,15 +86,7 @@ class DPOTrainer(PackTrainer):
 
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
         """Encode rows or pairs one by one, or pass groups through."""
-        rows = iter(dataset)
-        first = next(rows, None)
-        if first is None:
-            raise DataError(f"{name} is empty")
-        if isinstance(first, PromptGroup):
-            return dataset if isinstance(dataset, Sequence) else [first, *rows]
-        rows = chain([first], rows)
-        pairs = rows if isinstance(first, Pair) else read_pairs(rows, name, encoder.report.dropped)
-        return list(encoder.encode_pairs(pairs))
+        return pair_groups(dataset, name, encoder)
 
     def _route(self, coefficient: float | None) -> float:
         """The weight of a mixture of experts' load-balancing loss; 0 where there is none. Unset: the model's own."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ from prefine.losses.reward import bradley_terry_loss
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
-from prefine.preferences.convert import read_pairs
 from prefine.preferences.records import Pair
 from prefine.scoring.loading import load_tokenizer
 from prefine.scoring.reward_scorer import RewardScorer, load_reward_model
 from prefine.training.config import PackConfig, RewardConfig
 from prefine.training.pack_trainer import PackTrainer
+from prefine.training.pair_groups import pair_groups
 
 
 class RewardTrainer(PackTrainer):
@@ -81,22 +80,13 @@ class RewardTrainer(PackTrainer):
 
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
         """Encode rows or pairs one by one, noting their margins, or pass groups through."""
-        rows = iter(dataset)
-        first = next(rows, None)
-        if first is None:
-            raise DataError(f"{name} is empty")
-        if isinstance(first, PromptGroup):
-            return dataset if isinstance(dataset, Sequence) else [first, *rows]
-        both = chain([first], rows)
-        pairs = both if isinstance(first, Pair) else read_pairs(both, name, encoder.report.dropped)
-        out = []
-        for pair in pairs:
-            group = encoder.encode_pair(pair)
-            if group is not None:
-                out.append(group)
-                if pair.scores is not None and name == "train_dataset":
-                    self.margins[group.index] = pair.scores[0] - pair.scores[1]
-        if not out:
+
+        def note(pair: Pair, group: PromptGroup) -> None:
+            if pair.scores is not None and name == "train_dataset":
+                self.margins[group.index] = pair.scores[0] - pair.scores[1]
+
+        out = pair_groups(dataset, name, encoder, note)
+        if not len(out):
             raise DataError(f"{name}: no pair is left after encoding; dropped {encoder.report.dropped}")
         return out
 
