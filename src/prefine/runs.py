@@ -27,6 +27,8 @@ import yaml
 
 from prefine.errors import ConfigError, DataError, MissingFile
 
+HELD_OUT_PROMPTS = "held_out_prompts.jsonl"
+"""Prompts that a run learnt nothing from, where it learns from prompts alone."""
 COMPLETE = "prefine_complete"
 """Written last into a checkpoint; one without it was cut short and is not resumed from."""
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from prefine.cli.judging import Gates, JudgeChoice, build_judge, pick, stages
 from prefine.cli.options import help_text, options_of, parse
-from prefine.cli.sampling_run import HELD_OUT
 from prefine.errors import ConfigError, DataError
 from prefine.evaluation.verdict_files import read_verdicts
-from prefine.runs import RunDirectory, write_json, write_jsonl
+from prefine.runs import HELD_OUT_PROMPTS, RunDirectory, write_json, write_jsonl
 
 if TYPE_CHECKING:
     from prefine.evaluation.evaluate import Evaluation
     from prefine.evaluation.questions import Question
+    from prefine.evaluation.sides import Sides
     from prefine.evaluation.verdict import Verdict
     from prefine.packing.group import PromptGroup
+    from prefine.preferences.convert import Reading
     from prefine.preferences.records import Pair
 
 ABOUT = (
@@ -79,8 +80,8 @@ def main(argv: list[str]) -> int:
     sampling = Sampling(given.max_new_tokens, given.temperature)
     sides = Sides.load(run, given.dtype)
     chosen = _held_out(given, run, sides.tokenizer)
-    if not given.prompts and not chosen and (run.path / HELD_OUT).exists():
-        given.prompts = str(run.path / HELD_OUT)
+    if not given.prompts and not chosen and (run.path / HELD_OUT_PROMPTS).exists():
+        given.prompts = str(run.path / HELD_OUT_PROMPTS)
     if judge is None and not chosen:
         raise DataError(f"{given.run} held out no pairs; give some with --data, or a --judge and --prompts")
     questions = _questions(given, [p for p, _ in chosen])
@@ -96,23 +97,16 @@ def main(argv: list[str]) -> int:
 
 def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any) -> list[tuple[Pair, PromptGroup]]:
     """The pairs that are judged on, with their encodings; none where there are none to be had."""
-    from prefine.cli.data.reading import column_map
     from prefine.packing.encoding import Encoder
     from prefine.packing.store import prompt_key
-    from prefine.preferences.convert import PairSource, Reading
+    from prefine.preferences.convert import PairSource
 
     config = run.config()
     other = given.data or config.get("eval_data")
     held = set() if other else set(run.data().get("held_out_prompts", []))
     if not other and not held:
         return []
-    reading = Reading(
-        column_map(given.map or config.get("map")),
-        None if given.data else config.get("format"),
-        config.get("pairing", "best-vs-worst"),
-        config.get("min_gap", 0.0),
-        config.get("seed", 42),
-    )
+    reading = _reading(config if not given.data else config | {"format": None}, given.map)
     pairs = PairSource(other or config["data"], reading, None if other else config.get("data_weights"))
     limits = (config.get("max_length", 1024), config.get("max_prompt_length"), config.get("truncation_mode", "keep_start"))
     encoder = Encoder(tokenizer, *limits)
@@ -130,20 +124,22 @@ def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any) -> list[tup
     return chosen
 
 
+def _reading(config: dict[str, Any], columns: list[str] | None = None) -> Reading:
+    """How a run read its pairs."""
+    from prefine.cli.data.reading import column_map
+    from prefine.preferences.convert import Reading
+
+    how = (config.get("pairing", "best-vs-worst"), config.get("min_gap", 0.0), config.get("seed", 42))
+    return Reading(column_map(columns or config.get("map")), config.get("format"), *how)
+
+
 def _trained_on(run: RunDirectory, encoder: Any) -> set[int]:
     """Keys of the prompts that a run was trained on."""
-    from prefine.cli.data.reading import column_map
     from prefine.packing.store import prompt_key
-    from prefine.preferences.convert import PairSource, Reading
+    from prefine.preferences.convert import PairSource
 
     config = run.config()
-    reading = Reading(
-        column_map(config.get("map")),
-        config.get("format"),
-        config.get("pairing", "best-vs-worst"),
-        config.get("min_gap", 0.0),
-        config.get("seed", 42),
-    )
+    reading = _reading(config)
     held = set(run.data().get("held_out_prompts", []))
     groups = (encoder.encode_pair(p) for p in PairSource(config["data"], reading, config.get("data_weights")))
     keys = {prompt_key(g) for g in groups if g is not None}
@@ -163,7 +159,7 @@ def _questions(given: EvalOptions, pairs: Sequence[Pair]) -> list[Question]:
         return found
     drawn = sorted(found, key=lambda q: share(prompt_text_key(q.prompt), given.seed))
     kept = {q.key for q in drawn[: given.max_prompts]}
-    return [replace(q) for q in found if q.key in kept]
+    return [q for q in found if q.key in kept]
 
 
 def _print(given: EvalOptions, found: Evaluation) -> None:
@@ -208,20 +204,28 @@ def _print(given: EvalOptions, found: Evaluation) -> None:
 def judge_held_out(trainer: Any, groups: Sequence[PromptGroup], run: RunDirectory) -> Verdict:
     """The verdict of DPO's own reward on held-out pairs right after training, with the models in memory; into ``eval/implicit``."""
     from prefine.evaluation.count import count
+    from prefine.evaluation.drift import completion_logps
     from prefine.evaluation.evaluate import IMPLICIT, implicit_rows, pair_summary
-    from prefine.evaluation.sides import Sides
     from prefine.evaluation.verdict_files import verdicts_of
-    from prefine.scoring.loading import load_model
-    from prefine.scoring.reference import Reference
 
-    reference = trainer.reference
-    if reference is None or next(reference.scorer.unwrapped.parameters()).is_meta:
-        # The reference's weights were let go (precomputed) or never needed: load the start again.
-        reference = Reference(trainer.scorer, load_model(str(run.config()["model"])).to(trainer.args.device))
-    sides = Sides(trainer.processing_class, trainer.scorer, reference, (str(run.config()["model"]), str(run.path)))
-    rows = implicit_rows(sides, groups)
+    sides = trained_sides(trainer, run)
+    logps = completion_logps(sides.policy, sides.reference, groups, sides.budget)
+    rows = implicit_rows(sides.names, groups, logps)
     folder = run.evaluation("implicit")
     write_jsonl(folder / "verdicts.jsonl", rows)
     found = count(verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl")), what=IMPLICIT)
-    write_json(folder / "summary.json", found.summary() | {"judge": "implicit", "held_out_pairs": pair_summary(sides, groups)})
+    write_json(folder / "summary.json", found.summary() | {"judge": "implicit", "held_out_pairs": pair_summary(groups, logps)})
     return found.verdict
+
+
+def trained_sides(trainer: Any, run: RunDirectory) -> Sides:
+    """Base and tuned right after training, the base loaded again where training let it go, moved it, or never needed it."""
+    from prefine.evaluation.sides import Sides
+    from prefine.scoring.loading import load_model
+    from prefine.scoring.reference import Reference
+
+    base, reference = str(run.config()["model"]), trainer.reference
+    moved = getattr(trainer.args, "sync_ref_model", False)
+    if reference is None or moved or next(reference.scorer.unwrapped.parameters()).is_meta:
+        reference = Reference(trainer.scorer, load_model(base).to(trainer.args.device))
+    return Sides(trainer.processing_class, trainer.scorer, reference, (base, str(run.path)))

@@ -259,7 +259,7 @@ def print_count(found: Count) -> None:
         f"standard error {100 * found.standard_error:.2f} points; "
         f"rounded to win or loss {100 * found.discrete:.2f} %; sign test p = {found.p_value:.2g}",
     ]
-    if found.verdict.outcome == "not shown" and found.needed is not None and found.draws < found.wins + found.losses + found.draws:
+    if found.verdict.outcome == "not shown" and found.needed is not None and found.wins + found.losses:
         more = found.needed - found.verdict.win_rate.clusters
         if more > 0:
             lines.append(f"  {more:,} more prompts would tell {100 * found.verdict.win_rate.estimate:.1f} % from 50 % (power 80 %)")

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefine.cli.data.reading import column_map
+from prefine.cli.eval import trained_sides
 from prefine.cli.judging import load_function, stages
 from prefine.errors import ConfigError
-from prefine.runs import RunDirectory, write_jsonl
+from prefine.runs import HELD_OUT_PROMPTS, RunDirectory, write_jsonl
 
-HELD_OUT = "held_out_prompts.jsonl"
 SHOWN = ("loss", "objective/scores", "objective/kl", "completions/length", "completions/ended")
 
 
@@ -74,7 +74,7 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
     key = hashlib.sha256("\n".join(sorted(questions)).encode()).hexdigest()[:24]
     started = planned.start(key)
     rows = [{"prompt": q.prompt if isinstance(q.prompt, str) else list(q.prompt)} for q in held.values()]
-    write_jsonl(started.run.path / HELD_OUT, rows)
+    write_jsonl(started.run.path / HELD_OUT_PROMPTS, rows)
     trainer = trainer_type(
         started.model,
         rewards,
@@ -113,16 +113,9 @@ def _judge(trainer: Any, questions: list[Any], run: RunDirectory) -> str:
     from prefine.evaluation.evaluate import evaluate
     from prefine.evaluation.judge import ByScore
     from prefine.evaluation.reward_scorer import TrainedReward
-    from prefine.evaluation.sides import Sides
     from prefine.generation.engine import Sampling
-    from prefine.scoring.loading import load_model
-    from prefine.scoring.reference import Reference
 
-    base = str(run.config()["model"])
-    reference = trainer.reference
-    if reference is None or getattr(trainer.args, "sync_ref_model", False):  # none was needed, or it is not the base any more
-        reference = Reference(trainer.scorer, load_model(base).to(trainer.args.device))
-    sides = Sides(trainer.processing_class, trainer.scorer, reference, (base, str(run.path)))
+    sides = trained_sides(trainer, run)
     aggregate, scales = trainer.args.reward_aggregate, trainer.reward_scales
     judge = ByScore(TrainedReward(trainer.rewards, trainer.reward_weights, aggregate, scales, trainer.encoder, trainer.budget))
     sampling = Sampling(trainer.args.response_length, trainer.args.temperature)

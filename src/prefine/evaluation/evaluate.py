@@ -13,7 +13,7 @@ from prefine.errors import DataError
 from prefine.evaluation.answers import AnswerFile, answer_questions
 from prefine.evaluation.contest import agree, findings_of, harms_of, hold, mean_ratings, people_on, told_reasons
 from prefine.evaluation.count import Count, count
-from prefine.evaluation.drift import Perplexity, completion_logps, implicit_wins, kl_to_base, perplexity, text_windows
+from prefine.evaluation.drift import Floats, Perplexity, completion_logps, implicit_wins, kl_to_base, perplexity, text_windows
 from prefine.evaluation.interval import mean_interval
 from prefine.evaluation.judge import Comparison, Judge, compare
 from prefine.evaluation.questions import Question
@@ -114,7 +114,8 @@ def evaluate(
     measured, texts = measure_skills(sides, extras, thresholds, progress)
     skills = [*extras.skills, *measured]
     harms = [*harms_of(findings), *(f"perplexity of {p.source} rose from {p.before:.3g} to {p.after:.3g}" for p in texts if _worse(p))]
-    verdicts = _verdicts(sides, judge, comparisons, extras.pairs, folder, progress)
+    logps = completion_logps(sides.policy, sides.reference, extras.pairs, sides.budget)
+    verdicts = _verdicts(sides, judge, comparisons, extras.pairs, logps, folder, progress)
     agreed = agree(verdicts, people_on(extras.people, sides.names), comparisons) if extras.people else None
     found = count(verdicts, skills, harms, thresholds, what if judge else IMPLICIT)
     rows = list(read_jsonl(folder / "verdicts.jsonl"))
@@ -125,7 +126,7 @@ def evaluate(
         "failed_answers": failed,
         "degeneration": [f.summary() for f in findings],
         "drift": _drift(sides, tuned) if tuned.answered else None,
-        "held_out_pairs": pair_summary(sides, extras.pairs) if extras.pairs else None,
+        "held_out_pairs": pair_summary(extras.pairs, logps) if extras.pairs else None,
         "perplexity": [asdict(p) for p in texts],
         "ratings": mean_ratings(rows, sides.names),
         "failure_reasons": told_reasons(rows),
@@ -135,19 +136,25 @@ def evaluate(
 
 
 def _verdicts(
-    sides: Sides, judge: Judge | None, comparisons: list[Comparison], pairs: Sequence[PromptGroup], folder: Path, progress: Progress
+    sides: Sides,
+    judge: Judge | None,
+    comparisons: list[Comparison],
+    pairs: Sequence[PromptGroup],
+    logps: tuple[Floats, Floats],
+    folder: Path,
+    progress: Progress,
 ) -> VerdictFile:
     if judge is not None:
         return hold(comparisons, judge, sides.names, folder, lambda n: progress("verdicts", n, len(comparisons)))
-    rows = implicit_rows(sides, pairs)
+    rows = implicit_rows(sides.names, pairs, logps)
     write_jsonl(folder / "verdicts.jsonl", rows)
     return verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl"))
 
 
-def implicit_rows(sides: Sides, pairs: Sequence[PromptGroup]) -> list[dict[str, Any]]:
-    """Verdict rows of DPO's own reward on pairs."""
-    tuned, base = completion_logps(sides.policy, sides.reference, pairs, sides.budget)
-    names = dict(zip(("base", "tuned"), sides.names, strict=True))
+def implicit_rows(models: tuple[str, str], pairs: Sequence[PromptGroup], logps: tuple[Floats, Floats]) -> list[dict[str, Any]]:
+    """Verdict rows of DPO's own reward on pairs, from :func:`~prefine.evaluation.drift.completion_logps`."""
+    tuned, base = logps
+    names = dict(zip(("base", "tuned"), models, strict=True))
     return [
         {
             "item": groups_fingerprint([g])[:16],
@@ -161,9 +168,9 @@ def implicit_rows(sides: Sides, pairs: Sequence[PromptGroup]) -> list[dict[str, 
     ]
 
 
-def pair_summary(sides: Sides, pairs: Sequence[PromptGroup]) -> dict[str, Any]:
+def pair_summary(pairs: Sequence[PromptGroup], logps: tuple[Floats, Floats]) -> dict[str, Any]:
     """Log-probs of held-out chosen and rejected before and after, nats an answer; how often chosen is the likelier."""
-    tuned, base = (side.reshape(-1, 2) for side in completion_logps(sides.policy, sides.reference, pairs, sides.budget))
+    tuned, base = (side.reshape(-1, 2) for side in logps)
     clusters = [f"{prompt_key(g):016x}" for g in pairs]
     out: dict[str, Any] = {"pairs": len(pairs)}
     for column, name in enumerate(("chosen", "rejected")):

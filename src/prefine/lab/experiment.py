@@ -103,10 +103,16 @@ def progress_callback(progress: Progress, stage: str) -> Any:
     return Steps()
 
 
-def train_base(settings: Settings, folder: Path, progress: Progress) -> Any:
-    """Train the base by SFT on the mixed corpus and save it with its tokenizer; returns the model."""
+def quiet(trainer: Any) -> None:
+    """Leave the terminal to the lab's own bars."""
     from transformers import PrinterCallback, ProgressCallback
 
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+
+
+def train_base(settings: Settings, folder: Path, progress: Progress) -> Any:
+    """Train the base by SFT on the mixed corpus and save it with its tokenizer; returns the model."""
     from prefine.training.config import SFTConfig
     from prefine.training.sft import SFTTrainer
 
@@ -137,8 +143,7 @@ def train_base(settings: Settings, folder: Path, progress: Progress) -> Any:
     )
     model = build_model(settings.seed)
     trainer = SFTTrainer(model, args, groups, processing_class=tokenizer, callbacks=[progress_callback(progress, "base model")])
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
+    quiet(trainer)
     trainer.train()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -240,8 +245,6 @@ def run(settings: Settings, run: RunDirectory, progress: Progress = lambda stage
 
 def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, retain: Path, progress: Progress) -> Any:
     """DPO from the base on the pairs file; saves and returns the tuned model."""
-    from transformers import PrinterCallback, ProgressCallback
-
     from prefine.training.config import DPOConfig
     from prefine.training.dpo import DPOTrainer
     from prefine.training.record import RecordRun
@@ -270,8 +273,7 @@ def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, re
     audited = audit([str(pairs)], data.reading, processes=1).summary()
     run.write_data(data.summary() | {"encoding": trainer.encoder.report.summary(), "audit": audited})
     trainer.on_event = run.append_event
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
+    quiet(trainer)
     trainer.train()
     trainer.save_model(str(run.model))
     return trainer.scorer.unwrapped

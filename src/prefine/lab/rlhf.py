@@ -22,6 +22,7 @@ from prefine.lab.experiment import (
     evaluate,
     make_pairs,
     progress_callback,
+    quiet,
     train_base,
     train_dpo,
     user,
@@ -100,7 +101,7 @@ def train_reward(
         disable_tqdm=True,
     )
     trainer = RewardTrainer(str(base), args, list(PairSource(str(pairs))), callbacks=[progress_callback(progress, "reward")])
-    _quiet(trainer)
+    quiet(trainer)
     trainer.train()
     folder = run.path / "reward"
     trainer.save_model(str(folder))
@@ -114,13 +115,6 @@ def _prompts(settings: Settings, count: int) -> list[Any]:
     tickets, _ = split_tickets()
     rng = random.Random(f"prompts {settings.seed}")
     return [user(rng.choice(tickets).prompt) for _ in range(count)]
-
-
-def _quiet(trainer: Any) -> None:
-    from transformers import PrinterCallback, ProgressCallback
-
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
 
 
 def train_ppo(
@@ -167,7 +161,7 @@ def train_ppo(
     callbacks = [progress_callback(progress, "PPO"), RecordRun(run)]
     trainer = PPOTrainer(str(base), reward, args, prompts, reward_weights=[reward_weight], callbacks=callbacks)
     trainer.on_event = run.append_event
-    _quiet(trainer)
+    quiet(trainer)
     trainer.train()
     trainer.save_model(str(run.model))
     return trainer
@@ -205,7 +199,7 @@ def train_online_dpo(
     callbacks = [progress_callback(progress, "online DPO"), RecordRun(run)]
     trainer = OnlineDPOTrainer(str(base), reward, args, prompts, callbacks=callbacks)
     trainer.on_event = run.append_event
-    _quiet(trainer)
+    quiet(trainer)
     trainer.train()
     trainer.save_model(str(run.model))
     return trainer
@@ -233,9 +227,9 @@ def compare(settings: Settings, own: RlhfSettings, folder: Path, progress: Progr
         begun = time.perf_counter()
         tuned = train(run)
         seconds = time.perf_counter() - begun
-        scale = tuned.scorer.unwrapped if hasattr(tuned, "scorer") else tuned
+        policy = tuned.scorer.unwrapped if hasattr(tuned, "scorer") else tuned
         base = AutoModelForCausalLM.from_pretrained(base_folder)
-        outcome = evaluate(settings, base, scale, tokenizer, run, progress)
+        outcome = evaluate(settings, base, policy, tokenizer, run, progress)
         outcome.pairs = pairs
         logs = run.metrics()
         trained = max((int(m.get("num_tokens", 0)) for m in logs), default=0)
