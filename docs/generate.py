@@ -38,6 +38,7 @@ def cli() -> str:
     from prefine.cli.generate import GenerateOptions
     from prefine.cli.judge import JudgeOptions
     from prefine.cli.judging import Gates, JudgeChoice
+    from prefine.cli.lab import LabOptions
     from prefine.cli.merge import MergeOptions
     from prefine.cli.pairs import PairsOptions
     from prefine.cli.report import ReportOptions
@@ -50,7 +51,7 @@ def cli() -> str:
         **{"demo": DemoOptions, "data show": ShowOptions, "data audit": AuditOptions, "data convert": ConvertOptions},
         **{"data split": SplitOptions, "data dedup": DedupOptions, "data filter": FilterOptions, "data sample": SampleOptions},
         **{"generate": GenerateOptions, "compare": CompareOptions, "report": ReportOptions, "chat": ChatOptions, "merge": MergeOptions},
-        **{"pairs": PairsOptions},
+        **{"pairs": PairsOptions, "lab": LabOptions},
     }
     kinds = {name: (kind,) for name, kind in simple.items()}
     kinds |= {"eval": (EvalOptions, JudgeChoice, Gates), "judge": (JudgeOptions, JudgeChoice, Gates)}

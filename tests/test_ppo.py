@@ -21,6 +21,7 @@ from conftest import lab_pairs
 from prefine import OnlineDPOConfig, OnlineDPOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer
 from prefine.errors import ConfigError, DataError, ModelError
 from prefine.lab.model import build_model, build_tokenizer
+from prefine.losses.policy_gradient import combine_rewards
 from prefine.training.online_dpo import best_against_worst
 from prefine.training.sampler import Sampled
 
@@ -304,7 +305,10 @@ def test_several_rewards_become_one(lab_model: Path, tmp_path: Path) -> None:
 
     assert totals() != totals(reward_aggregate="min")
     totals(reward_aggregate="mean-std")
+    totals(reward_aggregate="mean-std", reward_std_weight=3.0)
     totals(reward_aggregate="mean")
+    scores_RM = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
+    assert combine_rewards(scores_RM, [1.0, 1.0], "mean-std", [], 3.0).tolist() == [2.0 - 3 * 1.0, 5.0]
     args = config(tmp_path, response_length=6, total_episodes=16, reward_aggregate="min")
     same = PPOTrainer(str(lab_model), [lambda p, a: [float(len(t)) for t in a]] * 2, args, [PROMPT] * 4, reward_weights=[1.0, 3.0])
     sampled = same.score(same.sample(same.drawn_prompts(0, 16), 0))

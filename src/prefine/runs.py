@@ -53,11 +53,12 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: str | Path, resume: bool = False) -> RunDirectory:
-        """A new run; refuses a folder that already holds one, unless resuming."""
+        """A new run; refuses a folder that already holds one which began to train, unless resuming."""
         run = cls(path)
         if run.path.exists() and not run.path.is_dir():
             raise ConfigError(f"output_dir {path} is a file; give a folder")
-        if (run.path / "config.yaml").exists() and not resume:
+        began = any((run.path / name).exists() for name in ("metrics.jsonl", "checkpoints", "model", "eval"))
+        if (run.path / "config.yaml").exists() and began and not resume:
             raise ConfigError(f"output_dir {path} already holds a run; go on with --resume, or give another --output-dir")
         run.path.mkdir(parents=True, exist_ok=True)
         return run

@@ -9,6 +9,7 @@ from prefine.errors import ConfigError, PrefineError, nearest, printable
 
 COMMANDS = {
     "demo": "the offline laboratory, from nothing to a verdict",
+    "lab": "the laboratory's experiments: frontier, hacking, ensembles, live, filters",
     "data": "show preference data: format, counts, what would be dropped",
     "dpo": "align a model on preference pairs, and say whether it worked",
     "reward": "train a reward model on preference pairs, and measure it",

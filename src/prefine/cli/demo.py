@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     directory.write_environment()
     settings = Settings(seed=given.seed, retain=given.retain, label_flips=given.label_flips)
     settings = settings.quick() if given.quick else settings
-    with _bars(console) as progress:
+    with bars(console) as progress:
         outcome = run(settings, directory, progress)
     _print_outcome(console, outcome)
     from prefine.report.run_page import write_report
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
 
 
 @contextmanager
-def _bars(console: Any) -> Iterator[Callable[[str, int, int], None]]:
+def bars(console: Any) -> Iterator[Callable[[str, int, int], None]]:
     """A bar a stage; called with a stage, what is done and what there is."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -111,7 +111,7 @@ def _rlhf(given: DemoOptions, argv: list[str]) -> int:
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
         settings = Settings(seed=seed, retain=given.retain, label_flips=given.label_flips)
-        with _bars(console) as progress:
+        with bars(console) as progress:
             rows[seed] = compare(settings.quick() if given.quick else settings, own, folder, progress)
         for tried in rows[seed]:
             console.print(f"seed {seed}, {tried.method}: {tried.outcome.verdict.sentence}", highlight=False)

@@ -50,7 +50,7 @@ class JudgeChoice:
     )
     reward_run: str | None = field(default=None, metadata={"help": "implicit: the run whose reward judges."})
     aggregate: str = field(default="mean", metadata={"help": "reward-model: several as mean, min, or mean-std."})
-    function: str | None = field(default=None, metadata={"help": "python: module:name of a function (prompt, answer) -> number."})
+    function: str | None = field(default=None, metadata={"help": "python: file.py:name (or module:name) of (prompt, answer) -> number."})
     human: str | None = field(
         default=None, metadata={"help": "Verdicts that people gave, in any form that is counted: the judge, or what it is compared with."}
     )
@@ -136,16 +136,19 @@ def _python(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
 
 
 def load_function(name: str | None) -> Callable[[str, str], float]:
-    """The function ``module:name``; modules of the working folder are found too.
+    """The function ``module:name`` or ``file.py:name``; modules of the working folder are found too.
 
     Raises:
         ConfigError: not of that form, not there, or not callable.
     """
-    module, colon, attribute = (name or "").partition(":")
+    module, colon, attribute = (name or "").rpartition(":")
     if not module or not colon or not attribute:
         raise ConfigError("--judge python needs --function module:name, as in rewards:score")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    folder = os.getcwd()
+    if module.endswith(".py"):
+        folder, module = str(Path(module).resolve().parent), Path(module).stem
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

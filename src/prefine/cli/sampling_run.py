@@ -23,7 +23,8 @@ class RewardOptions:
         default=None, metadata={"help": "Folders or Hub ids of one-label classifiers, as prefine reward saves."}
     )
     reward_function: str | None = field(
-        default=None, metadata={"help": "module:name of a function (prompts, answers) -> scores; None or NaN is a counted failure."}
+        default=None,
+        metadata={"help": "file.py:name (or module:name) of (prompts, answers) -> scores; None or NaN is a counted failure."},
     )
     reward_weights: list[float] | None = field(default=None, metadata={"help": "A weight for each reward, models first."})
 
@@ -37,7 +38,7 @@ class RewardOptions:
         if self.reward_function:
             found.append(load_function(self.reward_function))
         if not found:
-            raise ConfigError("no reward: give --reward-model FOLDER (prefine reward makes one) or --reward-function module:name")
+            raise ConfigError("no reward: give --reward-model FOLDER (prefine reward makes one) or --reward-function file.py:name")
         return found
 
 
@@ -116,8 +117,7 @@ def _judge(trainer: Any, questions: list[Any], run: RunDirectory) -> str:
     from prefine.generation.engine import Sampling
 
     sides = trained_sides(trainer, run)
-    aggregate, scales = trainer.args.reward_aggregate, trainer.reward_scales
-    judge = ByScore(TrainedReward(trainer.rewards, trainer.reward_weights, aggregate, scales, trainer.encoder, trainer.budget))
+    judge = ByScore(TrainedReward(trainer.rewards, trainer.combine, trainer.encoder, trainer.budget))
     sampling = Sampling(trainer.args.response_length, trainer.args.temperature)
     with stages() as advance:
         found = evaluate(

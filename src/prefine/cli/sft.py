@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
+from prefine.cli.data.reading import column_map, dropped_text
 from prefine.errors import ConfigError
 
-ABOUT = "Trains on answers given prompts: rows with messages, or with prompt and completion."
+ABOUT = (
+    "Trains on answers given prompts: rows with messages, or with prompt and completion; on plain text (rows with text); "
+    "or on the chosen side of preference pairs."
+)
 
 
 def main(argv: list[str]) -> int:
     """Train and save."""
     from prefine.cli.training_run import announce, parameters_line, plan, show_progress, train
+    from prefine.preferences.convert import PairSource, Reading
     from prefine.preferences.source import read_rows, source_fingerprint
     from prefine.training.config import SFTConfig
     from prefine.training.record import RecordRun
@@ -21,10 +27,16 @@ def main(argv: list[str]) -> int:
     if planned is None:
         return 0
     own = planned.options
-    for name in ("map", "format", "data_weights", "ignore_audit"):
-        if getattr(own, name):
-            raise ConfigError(f"--{name.replace('_', '-')} is of no use here: sft reads messages, or prompt and completion; leave it out")
-    rows = [row for source in own.sources for _, row in read_rows(source)]
+    if own.ignore_audit:
+        raise ConfigError("--ignore-audit is of no use here: sft makes no audit; leave it out")
+    pairs = None
+    if own.map or own.format:  # preference data under other names, or in a form that has to be named
+        pairs = PairSource(
+            own.sources, Reading(column_map(own.map), own.format, own.pairing, own.min_gap, planned.args.seed), own.data_weights
+        )
+    elif own.data_weights:
+        raise ConfigError("--data-weights mixes preference data alone; here give --format too, or leave it out")
+    rows: Any = list(pairs) if pairs is not None else [row for source in own.sources for _, row in read_rows(source)]
     key = hashlib.sha256(" ".join(map(source_fingerprint, own.sources)).encode()).hexdigest()[:24]
     eval_rows = [row for _, row in read_rows(own.eval_data)] if own.eval_data else None
     started = planned.start(key)
@@ -38,10 +50,12 @@ def main(argv: list[str]) -> int:
         peft_config=started.peft_config,
     )
     report = trainer.encoder.report
+    dropped = report.summary()["dropped"] | (pairs.summary()["dropped"] if pairs is not None else {})
     started.run.write_data({"source": " + ".join(own.sources), "rows": len(rows), "key": key, "encoding": report.summary()})
     announce(
         [
-            f"data: {' + '.join(own.sources)}, {len(rows)} rows, {report.pairs} trained on; cut: {dict(report.cut) or 'none'}",
+            f"data: {' + '.join(own.sources)}, {len(rows)} {'rows' if pairs is None else 'pairs, of which the chosen side'}, "
+            f"{report.pairs} trained on; dropped: {dropped_text(dropped)}; cut: {dict(report.cut) or 'none'}",
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
             f"run directory: {started.run.path}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from prefine.cli.options import Option, help_text, options_of, parse
@@ -149,6 +150,8 @@ def plan(
                 raise ConfigError(f"{options[name].flag} would be ignored without --lora-r; give --lora-r 16, say")
     if own.load_in_4bit and own.lora_r is None:
         raise ConfigError("--load-in-4bit trains an adapter on a frozen base: give --lora-r 16, say")
+    if own.lora_r is not None and (Path(own.model) / "adapter_config.json").exists():
+        raise ConfigError(f"{own.model} is an adapter already, and training goes on with it; leave out --lora-r")
     if not 0 <= own.eval_fraction < 1:
         raise ConfigError(f"--eval-fraction is {own.eval_fraction}; expected 0 to below 1")
     more = {f.name for f in fields(extra)} if extra else set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import torch
 from prefine.errors import ConfigError
 from prefine.evaluation.answers import Answered
 from prefine.evaluation.judge import Score, Scorer
-from prefine.losses.policy_gradient import combine_rewards
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
@@ -120,7 +119,7 @@ class TrainedReward:
 
     Args:
         rewards: models as roles, or functions of prompts and answers.
-        weights, aggregate, scales: of :func:`prefine.losses.policy_gradient.combine_rewards`.
+        combine: R rewards of M answers, shape (R, M), as one, shape (M,).
     """
 
     name = "the reward trained on"
@@ -128,16 +127,12 @@ class TrainedReward:
     def __init__(
         self,
         rewards: Sequence[Any],
-        weights: Sequence[float],
-        aggregate: str,
-        scales: Sequence[tuple[float, float]],
+        combine: Callable[[torch.Tensor], torch.Tensor],
         encoder: Encoder,
         budget: TokenBudget,
     ) -> None:
         self.rewards = rewards
-        self.weights = weights
-        self.aggregate = aggregate
-        self.scales = scales
+        self.combine = combine
         self.encoder = encoder
         self.budget = budget
 
@@ -149,7 +144,7 @@ class TrainedReward:
         asked = ([plain_text(a.question.asked(a.answers[:-1])) for a in texts], [a.answers[-1] for a in texts])
         whole = [g for g in groups if g is not None]
         each = [r.rewards(whole, self.budget).double().cpu() if isinstance(r, HeadRole) else score_texts(r, *asked) for r in self.rewards]
-        total = combine_rewards(torch.stack(each), self.weights, self.aggregate, self.scales)
+        total = self.combine(torch.stack(each))
         yield from ((i, Score(None, failure="prompt or answer has no tokens")) for i, g in enumerate(groups) if g is None)
         for i, value in zip(kept, total.tolist(), strict=True):
             yield i, Score(value) if np.isfinite(value) else Score(None, failure="the reward is not a number")

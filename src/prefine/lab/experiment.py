@@ -52,6 +52,7 @@ class Settings:
     dpo_epochs: float = 3.0
     dpo_batch_size: int = 32
     dpo_learning_rate: float = 1.5e-3
+    dpo_loss: str = "sigmoid"
     dpo_beta: float = 0.1
     dpo_nll_weight: float = 0.2
     retain: bool = True
@@ -258,8 +259,8 @@ def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, re
         warmup_steps=0.1,
         lr_scheduler_type="linear",
         beta=settings.dpo_beta,
-        loss_type=["sigmoid", "sft"],
-        loss_weights=[1.0, settings.dpo_nll_weight],
+        loss_type=[settings.dpo_loss, "sft"] if settings.dpo_nll_weight else settings.dpo_loss,
+        loss_weights=[1.0, settings.dpo_nll_weight] if settings.dpo_nll_weight else None,
         retain=str(retain) if settings.retain else None,
         retain_weight=settings.retain_weight,
         retain_batch_size=settings.retain_batch_size if settings.retain else None,
@@ -292,7 +293,7 @@ def evaluate(settings: Settings, base: Any, tuned: Any, tokenizer: Any, run: Run
         done[0] += count
         progress("evaluation", done[0], total)
 
-    right = [_facts_right(m, tokenizer, [*facts, *held_out], on_done) for m in (base, tuned)]
+    right = [facts_right(m, tokenizer, [*facts, *held_out], on_done) for m in (base, tuned)]
     changes = [float(after) - float(before) for before, after in zip(*(r[: len(facts)] for r in right), strict=True)]
     means = [sum(r[: len(facts)]) / len(facts) for r in right]
     skill = Skill("arithmetic", means[0], means[1], mean_interval(changes, bounds=CHANGE))
@@ -333,7 +334,8 @@ def _gold(answered: Answered) -> Gold:
     return gold(plain_text(answered.question.prompt), answered.answers[-1], answered.ended[-1])
 
 
-def _facts_right(model: Any, tokenizer: Any, facts: list[Fact], on_done: Callable[[int], None]) -> list[bool]:
+def facts_right(model: Any, tokenizer: Any, facts: list[Fact], on_done: Callable[[int], None]) -> list[bool]:
+    """Which facts a model still knows."""
     answers = replies(model, tokenizer, [f.prompt for f in facts], 0, 0.0, on_done)
     return [a.text == f.answer for a, f in zip(answers, facts, strict=True)]
 

@@ -83,11 +83,58 @@ class Tried:
 def train_reward(
     settings: Settings, own: RlhfSettings, run: RunDirectory, base: Path, pairs: Path, progress: Progress
 ) -> tuple[Path, float, float]:
-    """A reward model on the pairs; its folder, its accuracy on them, and its rewards' standard deviation."""
-    from prefine.training.config import RewardConfig
+    """A reward model on the pairs; its folder, its accuracy on them, and its rewards' standard deviation.
+
+    Args:
+        base: what it starts from, with a new head.
+    """
     from prefine.training.reward import RewardTrainer
 
-    args = RewardConfig(
+    args = _reward_args(settings, own, run)
+    trainer = RewardTrainer(str(base), args, list(PairSource(str(pairs))), callbacks=[progress_callback(progress, "reward")])
+    quiet(trainer)
+    trainer.train()
+    folder = run.path / "reward"
+    trainer.save_model(str(folder))
+    trainer.scorer.unwrapped.eval()
+    parts = trainer.budget.split(trainer.train_dataset, trainer.scorer.shares)
+    rewards = torch.cat([trainer.scorer.completion_rewards(part) for part in parts]).view(-1, 2)
+    return folder, float((rewards[:, 0] > rewards[:, 1]).float().mean()), float(rewards.std())
+
+
+def train_reward_ensemble(
+    settings: Settings, own: RlhfSettings, run: RunDirectory, starts: list[Path], pairs: Path, progress: Progress
+) -> list[str]:
+    """Reward models, each from its own start on its own resample of the prompts; their folders."""
+    from prefine.packing.encoding import Encoder
+    from prefine.scoring.reward_scorer import load_reward_model
+    from prefine.training.reward import train_ensemble
+
+    args = _reward_args(settings, own, run)
+    args.ensemble = len(starts)
+    groups = list(Encoder(build_tokenizer(), 128).encode_pairs(PairSource(str(pairs))))
+    left = iter(starts)
+    folders = []
+    for member, _ in enumerate(
+        train_ensemble(
+            lambda: load_reward_model(str(next(left)), new_head=True),
+            args,
+            groups,
+            None,
+            run.path,
+            quiet,
+            processing_class=build_tokenizer(),
+            callbacks=[progress_callback(progress, "reward")],
+        )
+    ):
+        folders.append(str(run.path / f"member-{member}"))
+    return folders
+
+
+def _reward_args(settings: Settings, own: RlhfSettings, run: RunDirectory) -> Any:
+    from prefine.training.config import RewardConfig
+
+    return RewardConfig(
         output_dir=str(run.checkpoints),
         num_train_epochs=own.reward_epochs,
         per_device_train_batch_size=own.reward_batch_size,
@@ -100,15 +147,6 @@ def train_reward(
         save_strategy="no",
         disable_tqdm=True,
     )
-    trainer = RewardTrainer(str(base), args, list(PairSource(str(pairs))), callbacks=[progress_callback(progress, "reward")])
-    quiet(trainer)
-    trainer.train()
-    folder = run.path / "reward"
-    trainer.save_model(str(folder))
-    trainer.scorer.unwrapped.eval()
-    parts = trainer.budget.split(trainer.train_dataset, trainer.scorer.shares)
-    rewards = torch.cat([trainer.scorer.completion_rewards(part) for part in parts]).view(-1, 2)
-    return folder, float((rewards[:, 0] > rewards[:, 1]).float().mean()), float(rewards.std())
 
 
 def _prompts(settings: Settings, count: int) -> list[Any]:
@@ -123,12 +161,13 @@ def train_ppo(
     run: RunDirectory,
     base: Path,
     reward: Any,
-    reward_weight: float,
+    reward_weights: list[float],
     retain: Path | None,
     progress: Progress,
+    on_event: Callable[..., None] | None = None,
     **more: Any,
 ) -> Any:
-    """PPO (or its value-free kin, by ``more``) from the base against a reward; returns the trainer."""
+    """PPO (or its value-free kin, by ``more``) from the base against rewards; returns the trainer."""
     from prefine.training.config import PPOConfig
     from prefine.training.ppo import PPOTrainer
     from prefine.training.record import RecordRun
@@ -159,8 +198,8 @@ def train_ppo(
     )
     prompts = _prompts(settings, own.episodes // chosen["num_samples"])
     callbacks = [progress_callback(progress, "PPO"), RecordRun(run)]
-    trainer = PPOTrainer(str(base), reward, args, prompts, reward_weights=[reward_weight], callbacks=callbacks)
-    trainer.on_event = run.append_event
+    trainer = PPOTrainer(str(base), reward, args, prompts, reward_weights=reward_weights, callbacks=callbacks)
+    trainer.on_event = on_event or run.append_event
     quiet(trainer)
     trainer.train()
     trainer.save_model(str(run.model))
@@ -241,7 +280,7 @@ def compare(settings: Settings, own: RlhfSettings, folder: Path, progress: Progr
     reward, accuracy, spread = train_reward(settings, own, RunDirectory(folder / "reward-model"), base_folder, pairs_path, progress)
     reward_seconds = time.perf_counter() - begun
     write_json(folder / "reward.json", {"accuracy_on_its_pairs": accuracy, "standard_deviation": spread, "seconds": reward_seconds})
-    tried("PPO", lambda run: train_ppo(settings, own, run, base_folder, str(reward), 1 / spread, retain, progress), 4, 14)
+    tried("PPO", lambda run: train_ppo(settings, own, run, base_folder, str(reward), [1 / spread], retain, progress), 4, 14)
     tried("online DPO", lambda run: train_online_dpo(settings, own, run, base_folder, str(reward), retain, progress), 3, 10)
     for t in out[1:]:
         t.seconds += reward_seconds

@@ -74,24 +74,30 @@ def reward_to_go(rewards_T: torch.Tensor, gamma: float = 1.0) -> torch.Tensor:
     return rewards_T.new_tensor(out[::-1])
 
 
-REWARD_AGGREGATES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "sum": lambda scores_RM: scores_RM.sum(0),
-    "mean": lambda scores_RM: scores_RM.mean(0),
-    "min": lambda scores_RM: scores_RM.min(0).values,
-    "mean-std": lambda scores_RM: scores_RM.mean(0) - scores_RM.std(0, unbiased=False),
+REWARD_AGGREGATES: Mapping[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
+    "sum": lambda scores_RM, c: scores_RM.sum(0),
+    "mean": lambda scores_RM, c: scores_RM.mean(0),
+    "min": lambda scores_RM, c: scores_RM.min(0).values,
+    "mean-std": lambda scores_RM, c: scores_RM.mean(0) - c * scores_RM.std(0, unbiased=False),
 }
-"""How R rewards of M answers become one, shape (R, M) to (M,): min and mean-std are lower bounds, which an ensemble's
-disagreement pulls down where the policy leaves what the rewards were trained on (arXiv 2310.02743)."""
+"""How R rewards of M answers become one, shape (R, M) to (M,): min and mean-std (the mean less c standard deviations) are
+lower bounds, which an ensemble's disagreement pulls down where the policy leaves what the rewards were trained on
+(arXiv 2310.02743)."""
 
 
 def combine_rewards(
-    scores_RM: torch.Tensor, weights: Sequence[float], aggregate: str, scales: Sequence[tuple[float, float]]
+    scores_RM: torch.Tensor, weights: Sequence[float], aggregate: str, scales: Sequence[tuple[float, float]], std_weight: float = 1.0
 ) -> torch.Tensor:
-    """R rewards of M answers as one, shape (M,): first on one scale, where ``scales`` (mean, spread) are given, then weighted."""
+    """R rewards of M answers as one, shape (M,): first on one scale, where ``scales`` (mean, spread) are given, then weighted.
+
+    Args:
+        std_weight: how many standard deviations ``mean-std`` takes off.
+    """
     if scales:
         mean_R, spread_R = torch.tensor(scales, dtype=scores_RM.dtype).T
         scores_RM = (scores_RM - mean_R[:, None]) / spread_R[:, None]
-    return REWARD_AGGREGATES[aggregate](scores_RM * torch.tensor(list(weights), dtype=scores_RM.dtype)[:, None])
+    weighted = scores_RM * torch.tensor(list(weights), dtype=scores_RM.dtype)[:, None]
+    return REWARD_AGGREGATES[aggregate](weighted, std_weight)
 
 
 def whiten(values_N: torch.Tensor) -> torch.Tensor:

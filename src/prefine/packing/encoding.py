@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from prefine.errors import ConfigError, DataError, nearest
-from prefine.packing.group import Ids, PromptGroup, as_ids
+from prefine.packing.group import Ids, PromptGroup, WeightedGroup, as_ids
 from prefine.preferences.records import Message, Pair, PromptText
 
 ENCODING_VERSION = "2"
@@ -152,17 +152,71 @@ class Encoder:
             return None
         return self._truncate(prompt_ids, members, row)
 
+    def encode_text(self, text: str, row: int = 0) -> list[PromptGroup]:
+        """Plain text in windows of ``max_length`` tokens, every token but a window's first trained on; an end token after the text."""
+        ids = [*self._tokenize(text, special=True), self.tokenizer.eos_token_id] if text else []
+        width = self.max_length or len(ids)
+        windows = [ids[i : i + width] for i in range(0, len(ids), width)] if ids else []
+        if len(windows) > 1:
+            self.report.cut["texts split into windows"] += 1
+        out = [prompt_only(as_ids(w), row) for w in windows if len(w) > 1]
+        if not out:
+            self._drop("text has no tokens", row)
+        self.report.pairs += bool(out)
+        return out
+
+    def encode_turns(self, messages: Sequence[Message], row: int = 0, tools: Tools = None) -> list[PromptGroup]:
+        """A conversation of which every assistant turn is trained on: one group with weights.
+
+        Where the template writes an earlier turn otherwise once another follows (some leave its reasoning out), or
+        there is none, each turn is a group of its own, as the model will be asked; ``report.cut`` counts them.
+        """
+        turns = [i for i, m in enumerate(messages) if m.get("role") == "assistant" and i > 0]
+        if not turns:
+            self._drop("no assistant turn", row)
+            return []
+        rendered = [(head, done) for i in turns for head, [done] in [self.render(tuple(messages[:i]), [(messages[i],)], tools)]]
+        wholes = [head + done for head, done in rendered]
+        agree = self.has_template and all(later.startswith(whole) for whole, (later, _) in zip(wholes, rendered[1:], strict=False))
+        if len(turns) > 1 and not agree:
+            self.report.cut["conversations split into turns"] += 1
+            apart = [self.encode(tuple(messages[:i]), [(messages[i],)], row, tools) for i in turns]
+            return [g for g in apart if g is not None]
+        text = rendered[0][0]
+        special = self._special(tuple(messages))
+        prompt_ids = self._tokenize(text, special)
+        if not prompt_ids:
+            self._drop("prompt has no tokens", row)
+            return []
+        ids = list(prompt_ids)
+        weights: list[float] = []
+        for place, (head, done) in enumerate(rendered):
+            for piece, weight in ((head[len(text) :], 0.0), (done, 1.0)):
+                new = self._continue(text, ids, piece, special) if piece else []
+                text, ids, weights = text + piece, ids + new, weights + [weight] * len(new)
+            if place == len(rendered) - 1 and not self._ends(new):
+                self.report.end_tokens_added += 1
+                ids, weights = [*ids, self.tokenizer.eos_token_id], [*weights, 1.0]
+        group = self._truncate(prompt_ids, [ids[len(prompt_ids) :]], row)
+        if group is None:
+            return []
+        kept = np.array(weights[: group.num_completion_tokens], np.float32)
+        return [WeightedGroup(group.prompt_ids, group.completion_ids, row, None, kept)]
+
     def _completion(self, prompt: str, prompt_ids: list[int], completion: str, special: bool) -> list[int]:
-        whole = self._tokenize(prompt + completion, special)
-        if whole[: len(prompt_ids)] == prompt_ids:
-            ids = whole[len(prompt_ids) :]
-        else:
-            self.report.merges += 1
-            ids = self._tokenize(completion, special=False)
+        ids = self._continue(prompt, prompt_ids, completion, special)
         if not self._ends(ids):
             self.report.end_tokens_added += 1
             ids = [*ids, self.tokenizer.eos_token_id]
         return ids
+
+    def _continue(self, text: str, ids: list[int], piece: str, special: bool) -> list[int]:
+        """The piece's ids, such that those of the text before it stay as they are."""
+        whole = self._tokenize(text + piece, special)
+        if whole[: len(ids)] == ids:
+            return whole[len(ids) :]
+        self.report.merges += 1
+        return self._tokenize(piece, special=False)
 
     def _ends(self, ids: list[int]) -> bool:
         """Whether the last token that is not white space is an end-of-turn token."""

@@ -39,3 +39,10 @@ class PromptGroup:
         """Tokens a forward pass needs; a completion's last token predicts nothing and is left out."""
         completions = sum(len(ids) - 1 for ids in self.completion_ids)
         return completions + len(self.prompt_ids) * (1 if shared else len(self.completion_ids))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightedGroup(PromptGroup):
+    """A group whose completion tokens do not all count: ``weights`` has 1 or 0 for each, end to end."""
+
+    weights: NDArray[np.float32] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -110,6 +111,95 @@ def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], 
         f'<figure><figcaption>{escape(title)}{legend}</figcaption><svg viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{escape(title)}: {escape(ends)}">{"".join(lines)}{texts}</svg></figure>'
     )
+
+
+MARKS = ("circle", "square", "diamond", "triangle", "down")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a picture.
+
+    Attributes:
+        points: (x, y), joined in this order; labels: what stands at some of them; cloud: single measurements behind them.
+        dots: whether the points are marked.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    labels: Sequence[str] = ()
+    cloud: Sequence[tuple[float, float]] = ()
+    dots: bool = True
+
+
+def xy_chart(title: str, series: Sequence[Series], x_label: str, y_label: str, width: int = 640) -> str:
+    """Up to five series over two axes, told apart by colour, mark and dash, and named in a legend below; '' where there is nothing."""
+    kept = [s for s in series if s.points]
+    if not kept:
+        return ""
+    plot, foot, left, right = 300, 34, 44, 12
+    legend = 18 * ((len(kept) + 1) // 2)
+    points = [p for s in kept for p in (*s.points, *s.cloud)]
+    x_ticks, y_ticks = _ticks([x for x, _ in points]), _ticks([y for _, y in points])
+
+    def x(value: float) -> float:
+        return left + (value - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (width - left - right)
+
+    def y(value: float) -> float:
+        return 8 + (1 - (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])) * (plot - 8)
+
+    parts = []
+    for tick in x_ticks:
+        parts.append(f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="8" y2="{plot}"></line>')
+        parts.append(f'<text x="{x(tick):.1f}" y="{plot + 14}" text-anchor="middle">{tick:g}</text>')
+    for tick in y_ticks:
+        parts.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"></line>')
+        parts.append(f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    parts.append(f'<text x="{width - right}" y="{plot + 29}" text-anchor="end">{escape(x_label)}</text>')
+    parts.append(f'<text x="{left + 6}" y="20">{escape(y_label)}</text>')
+    told = []
+    for i, s in enumerate(kept):
+        drawn = [f'<g class="faint">{_mark(i, x(a), y(b), 2.5)}</g>' for a, b in s.cloud]
+        line = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in s.points)
+        drawn.append(f'<polyline class="{"dashed" if i >= 3 else ""}" points="{line}"></polyline>')
+        drawn += [_mark(i, x(a), y(b), 4.5) for a, b in s.points] if s.dots else []
+        for (a, b), label in zip(s.points, s.labels, strict=False):
+            drawn.append(f'<text x="{x(a) + 7:.1f}" y="{y(b) + 4:.1f}">{escape(label)}</text>')
+        across, down = left + (i % 2) * (width - left) / 2, plot + foot + 14 + 18 * (i // 2)
+        drawn.append(
+            f'<line x1="{across}" x2="{across + 22}" y1="{down - 4}" y2="{down - 4}"></line>{_mark(i, across + 11, down - 4, 4.5)}'
+        )
+        drawn.append(f'<text x="{across + 28}" y="{down}">{escape(s.name)}</text>')
+        parts.append(f'<g class="series s{i}">{"".join(drawn)}</g>')
+        told.append(f"{s.name}: " + ", ".join(f"({a:.3g}, {b:.3g})" for a, b in (s.points if s.dots else (s.points[0], s.points[-1]))))
+    about = escape(f"{title}. {y_label} over {x_label}. {'; '.join(told)}")
+    return (
+        f'<figure><svg viewBox="0 0 {width} {plot + foot + legend + 4}" role="img" aria-label="{about}">{"".join(parts)}</svg>'
+        f"<figcaption>{escape(title)}</figcaption></figure>"
+    )
+
+
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Round numbers around values, four to eight of them."""
+    low, high = min(values), max(values)
+    span = (high - low) or abs(high) or 1.0
+    step = 10 ** math.floor(math.log10(span))
+    step *= next(f for f in (0.1, 0.2, 0.25, 0.5, 1.0) if span / (step * f) <= 6.5 or f == 1.0)
+    first = math.floor(low / step + 1e-9)
+    count = math.ceil((high - first * step) / step - 1e-9)
+    return [round((first + i) * step, 10) for i in range(max(1, count) + 1)]
+
+
+def _mark(kind: int, x: float, y: float, size: float) -> str:
+    name = MARKS[kind % len(MARKS)]
+    if name == "circle":
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}"></circle>'
+    if name == "square":
+        return f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size}" height="{2 * size}"></rect>'
+    up = {"diamond": ((0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)), "triangle": ((0, -1.2), (1.2, 1), (-1.2, 1))}
+    corners = up.get(name, ((0, 1.2), (1.2, -1), (-1.2, -1)))
+    path = " ".join(f"{x + a * size:.1f},{y + b * size:.1f}" for a, b in corners)
+    return f'<path d="M{path}Z"></path>'
 
 
 CURVES: tuple[tuple[str, tuple[str, ...]], ...] = (

@@ -64,6 +64,8 @@ class PackConfig(TrainingArguments):
         self.gradient_checkpointing = self.gradient_checkpointing if new is None else new
         if hasattr(self, "activation_checkpointing"):
             setattr(self, "activation_checkpointing", self.gradient_checkpointing)  # noqa: B010  absent in older versions
+        if self.neftune_noise_alpha is not None and not hasattr(self, "assistant_only_loss"):
+            raise ConfigError("neftune_noise_alpha is for SFT: noise would move policy and reference apart; leave it out")
         self.remove_unused_columns = False  # batches are prompt groups, not columns
         TokenBudget.of(self.token_budget, "cpu")
         self.encoder(None)
@@ -81,6 +83,7 @@ class SFTConfig(PackConfig):
     """Supervised fine-tuning on completions."""
 
     learning_rate: float = field(default=2e-5, metadata={"help": "Peak learning rate of AdamW."})
+    assistant_only_loss: bool = field(default=False, metadata={"help": "Messages: train on every assistant turn, not on the last alone."})
 
 
 @dataclass
@@ -122,6 +125,7 @@ class SamplingConfig(PackConfig):
     reward_aggregate: str = field(
         default="sum", metadata={"help": "Several rewards as their weighted sum, mean, min (the most pessimistic), or mean-std."}
     )
+    reward_std_weight: float = field(default=1.0, metadata={"help": "mean-std: how many standard deviations are taken off the mean."})
     num_sample_texts: int = field(default=4, metadata={"help": "Sampled texts written into the run directory at each log."})
 
     def __post_init__(self) -> None:
@@ -134,6 +138,10 @@ class SamplingConfig(PackConfig):
                 f"reward_aggregate is {self.reward_aggregate!r}; expected one of {', '.join(REWARD_AGGREGATES)}"
                 f"{nearest(self.reward_aggregate, REWARD_AGGREGATES)}"
             )
+        if self.reward_std_weight < 0:
+            raise ConfigError(f"reward_std_weight is {self.reward_std_weight}; expected 0 or above")
+        if self.reward_std_weight != 1 and self.reward_aggregate != "mean-std":
+            raise ConfigError(f"reward_std_weight would be ignored by reward_aggregate {self.reward_aggregate}; leave it out")
         if self.temperature <= 0:
             raise ConfigError(f"temperature is {self.temperature}; sampling from a policy needs one above 0")
         if self.gradient_accumulation_steps != 1:

@@ -168,7 +168,7 @@ class SamplingTrainer(PackTrainer):
         if self.args.reward_aggregate != "sum" and not self.reward_scales:
             # One scale for all, that of the first rollout: a lower bound over several scales would be the smallest one's.
             self.reward_scales = [_scale(row) for row in scores_RM]
-        total = combine_rewards(scores_RM, self.reward_weights, self.args.reward_aggregate, self.reward_scales)
+        total = self.combine(scores_RM)
         if len(each) > 1:
             self.note("train", "objective/disagreement", float(scores_RM.std(0, unbiased=False).nanmean()))
         penalty = self.args.missing_eos_penalty or 0.0
@@ -184,6 +184,10 @@ class SamplingTrainer(PackTrainer):
             if failed == len(total):
                 raise ModelError("not one sampled answer has a score: every reward failed or is not a number")
         return out
+
+    def combine(self, scores_RM: torch.Tensor) -> torch.Tensor:
+        """R rewards of M answers as the one that is trained on, shape (M,)."""
+        return combine_rewards(scores_RM, self.reward_weights, self.args.reward_aggregate, self.reward_scales, self.args.reward_std_weight)
 
     def check_barren(self, is_barren: bool, is_last: bool = False) -> None:
         """Stop when rollouts give nothing to learn from.
@@ -205,8 +209,9 @@ class SamplingTrainer(PackTrainer):
         self.note("train", "objective/scores", sum(scores := scored) / max(1, len(scores)), len(scores))
         self.note("train", "completions/length", sum(a.num_tokens for a, _ in answers) / len(answers), len(answers))
         self.note("train", "completions/ended", sum(a.ended for a, _ in answers) / len(answers), len(answers))
-        shown = [(self.texts[x.group.index], x.answers[0].text, x.scores[0]) for x in sampled[: self.args.num_sample_texts]]
-        self.on_event("samples", step=self.state.global_step, texts=[{"prompt": p, "answer": t, "score": s} for p, t, s in shown])
+        shown = [(self.texts[x.group.index], x.answers[0], x.scores[0]) for x in sampled[: self.args.num_sample_texts]]
+        texts = [{"prompt": p, "answer": a.text, "ended": a.ended, "score": s} for p, a, s in shown]
+        self.on_event("samples", step=self.state.global_step, texts=texts)
 
     # ---- saving
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from prefine.errors import DataError
 from prefine.packing.encoding import Encoder
-from prefine.packing.group import PromptGroup
+from prefine.packing.group import PromptGroup, WeightedGroup
+from prefine.packing.pack import Pack
+from prefine.preferences.convert import read_pairs
 from prefine.preferences.examples import to_examples
+from prefine.preferences.records import Pair
 from prefine.training.config import SFTConfig
 from prefine.training.pack_trainer import PackTrainer
 
@@ -18,7 +26,8 @@ class SFTTrainer(PackTrainer):
     """Cross-entropy of answers given prompts, mean over the batch's tokens.
 
     Args:
-        train_dataset: rows with ``messages``, or ``prompt`` and ``completion``, or groups.
+        train_dataset: rows with ``messages``; with ``prompt`` and ``completion``; with ``text`` (all of it is trained
+            on); preference pairs (the chosen side is); or groups.
     """
 
     args: SFTConfig
@@ -37,38 +46,128 @@ class SFTTrainer(PackTrainer):
         if train_dataset is None:
             raise DataError("train_dataset is missing; give rows with 'messages', or with 'prompt' and 'completion'")
         args = args if args is not None else SFTConfig(output_dir="trainer_output")
+        self.args = args  # prepare, which the base class calls, needs it
         super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, optimizers, peft_config)
+        self.noise: EmbeddingNoise | None = None
+        if args.neftune_noise_alpha is not None:
+            self.noise = EmbeddingNoise(self.scorer.unwrapped, args.neftune_noise_alpha)
+            self.neftune_noise_alpha: float | None = None  # transformers would scale the noise by a pack's length
 
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> list[PromptGroup]:
-        """Encode rows, or pass groups through."""
-        rows = list(dataset)
-        if rows and isinstance(rows[0], PromptGroup):
-            return rows
-        examples = to_examples(enumerate(rows, 1), name)
-        encoded = [encoder.encode(p, [a], i) for i, (p, a) in enumerate(examples, 1) if a is not None]
-        groups = [g for g in encoded if g is not None]
+        """Encode rows or pairs, or pass groups through."""
+        rows = iter(dataset)
+        first = next(rows, None)
+        if first is None:
+            raise DataError(f"{name} is empty")
+        whole = chain([first], rows)
+        if isinstance(first, PromptGroup):
+            return list(whole)
+        if isinstance(first, Pair) or "rejected" in first:
+            groups = _chosen(whole if isinstance(first, Pair) else read_pairs(whole, name, encoder.report.dropped), encoder)
+        else:
+            groups = [g for i, row in enumerate(whole, 1) for g in self._encode(row, i, name, encoder)]
         if not groups:
             raise DataError(f"{name}: no row has an answer that is left after encoding; dropped {encoder.report.dropped}")
         return groups
 
+    def _encode(self, row: Mapping[str, Any], number: int, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
+        if isinstance(row.get("text"), str) and not row.get("messages") and not row.get("prompt"):
+            return encoder.encode_text(row["text"], number)
+        [(prompt, answer)] = to_examples([(number, row)], name)
+        if answer is None:
+            encoder.report.dropped.setdefault("no answer", []).append(number)
+            return []
+        if self.args.assistant_only_loss and not isinstance(prompt, str) and not isinstance(answer, str):
+            return encoder.encode_turns((*prompt, *answer), number, row.get("tools"))
+        group = encoder.encode(prompt, [answer], number, row.get("tools"))
+        return [group] if group is not None else []
+
     def batch_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
         """Token-mean cross-entropy."""
-        total_tokens = sum(len(g.completion_ids[0]) for g in groups)
+        total_weight = _weight(groups)
         total = torch.zeros((), device=self.args.device)
         for pack in self.packs(groups):
-            with self.scorer.attending(pack):
+            with self.scorer.attending(pack), self._noisy(pack):
                 with self.compute_loss_context_manager():
-                    loss = -self.scorer.token_logps(pack).sum() / total_tokens
+                    loss = -_weighted(self.scorer.token_logps(pack), pack) / total_weight
                 self.backward(loss * scale)
             self.note_pack(pack)
             total += loss.detach()
         return total
 
+    @contextmanager
+    def _noisy(self, pack: Pack) -> Iterator[None]:
+        if self.noise is None:
+            yield
+            return
+        with self.noise.over(pack, self.scorer.layout == "padded"):
+            yield
+
     def batch_loss(self, groups: list[PromptGroup]) -> torch.Tensor:
         """Token-mean cross-entropy without gradient."""
-        total_tokens = sum(len(g.completion_ids[0]) for g in groups)
+        total_weight = _weight(groups)
         total = torch.zeros((), device=self.args.device)
         for pack in self.packs(groups):
             with self.scorer.attending(pack):
-                total -= self.scorer.token_logps(pack).sum() / total_tokens
+                total -= _weighted(self.scorer.token_logps(pack), pack) / total_weight
         return total
+
+
+def _chosen(pairs: Iterator[Pair], encoder: Encoder) -> list[PromptGroup]:
+    """The chosen side of pairs, each answer to a prompt once: ranked answers put the best into several pairs."""
+    out, seen = [], set()
+    for pair in pairs:
+        group = encoder.encode(pair.prompt, [pair.chosen], pair.row, pair.tools)
+        if group is None:
+            continue
+        key = (group.prompt_ids.tobytes(), group.completion_ids[0].tobytes())
+        if key in seen:
+            encoder.report.pairs -= 1
+            encoder.report.dropped.setdefault("the same chosen answer once more", []).append(pair.row)
+            continue
+        seen.add(key)
+        out.append(group)
+    return out
+
+
+def _weights(group: PromptGroup) -> np.ndarray:
+    if isinstance(group, WeightedGroup) and group.weights is not None:
+        return group.weights
+    return np.ones(group.num_completion_tokens, np.float32)
+
+
+def _weight(groups: Sequence[PromptGroup]) -> float:
+    return max(1.0, float(sum(_weights(g).sum() for g in groups)))
+
+
+def _weighted(logps_N: torch.Tensor, pack: Pack) -> torch.Tensor:
+    """Sum of the log-probs that count."""
+    if not any(isinstance(g, WeightedGroup) for g in pack.groups):
+        return logps_N.sum()
+    weights_N = torch.from_numpy(np.concatenate([_weights(g) for g in pack.groups])).to(logps_N.device)
+    return (logps_N * weights_N).sum()
+
+
+class EmbeddingNoise:
+    """NEFTune (arXiv 2310.05914): uniform noise on embeddings of up to alpha / sqrt(L D), L an example's tokens, D the hidden size."""
+
+    def __init__(self, model: Any, alpha: float) -> None:
+        self.alpha = alpha
+        self.lengths: torch.Tensor | None = None
+        model.get_input_embeddings().register_forward_hook(self._add)
+
+    @contextmanager
+    def over(self, pack: Pack, padded: bool) -> Iterator[None]:
+        """Within the block, embeddings are of this pack, and noisy; elsewhere (evaluation, retention) they are not."""
+        lengths = torch.tensor([s.prompt + sum(s.completions) for s in pack.spans], device=pack.input_ids_T.device)
+        self.lengths = lengths[:, None] if padded else lengths.repeat_interleave(lengths)[None]
+        try:
+            yield
+        finally:
+            self.lengths = None
+
+    def _add(self, module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        if self.lengths is None:
+            return output
+        largest = self.alpha / (self.lengths[..., None] * output.shape[-1]).sqrt()
+        return output + (torch.rand_like(output) * 2 - 1) * largest.to(output.dtype)

@@ -1,0 +1,169 @@
+"""Supervised fine-tuning: what each form of data trains on, noise, and an adapter that becomes the reference."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from prefine import DPOConfig, SFTConfig, SFTTrainer
+from prefine.cli import main
+from prefine.errors import ConfigError, DataError
+from prefine.lab.model import build_model, build_tokenizer
+from prefine.packing.group import PromptGroup, WeightedGroup
+
+QWEN_LIKE = (
+    "{% set last = messages|length - 1 %}{% for m in messages %}<user> {{ m['role'] }} "
+    "{% if m['role'] == 'assistant' and loop.index0 == last %}thanks {% endif %}{{ m['content'] }} <end> {% endfor %}"
+    "{% if add_generation_prompt %}<user> assistant {% endif %}"
+)
+"""Writes a mark before the last answer only, as templates do that leave earlier reasoning out."""
+
+
+def trainer(tmp_path: Path, rows: Any, tokenizer: Any = None, **more: Any) -> SFTTrainer:
+    args = SFTConfig(output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=4, gradient_checkpointing=False, **more)
+    return SFTTrainer(build_model(0), args, rows, processing_class=tokenizer or build_tokenizer())
+
+
+def words(t: SFTTrainer, group: PromptGroup) -> tuple[str, str]:
+    """A group's words, and those that are trained on."""
+    ids = group.completion_ids[0]
+    counted = group.weights if isinstance(group, WeightedGroup) and group.weights is not None else np.ones(len(ids))
+    decode = t.processing_class.decode
+    return decode([*group.prompt_ids, *ids]), decode(ids[counted > 0])
+
+
+def said(*contents: str) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    return {"messages": [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)]}
+
+
+def test_last_answer_or_every_answer(tmp_path: Path) -> None:
+    rows = [said("my printer is hot", "clean the fan", "my phone is slow", "clear the cache")]
+    one = trainer(tmp_path, rows)
+    assert words(one, one.train_dataset[0])[1] == "clear the cache <end>"
+    every = trainer(tmp_path, rows, assistant_only_loss=True)
+    whole, counted = words(every, every.train_dataset[0])
+    assert len(every.train_dataset) == 1
+    assert counted == "clean the fan <end> clear the cache <end>"
+    assert whole == words(one, one.train_dataset[0])[0]
+    cut = trainer(tmp_path, rows, assistant_only_loss=True, max_length=11)
+    assert words(cut, cut.train_dataset[0])[1] == "clean the fan <end>"
+    assert cut.encoder.report.cut["answers"] == 1
+
+
+def test_every_answer_where_the_template_rewrites_earlier_ones(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = QWEN_LIKE
+    t = trainer(tmp_path, [said("my", "fan", "phone", "cache")], tokenizer, assistant_only_loss=True)
+    assert [words(t, g)[1].split()[:2] for g in t.train_dataset] == [["thanks", "fan"], ["thanks", "cache"]]
+    assert t.encoder.report.cut["conversations split into turns"] == 1
+
+
+def test_loss_is_the_mean_over_the_tokens_that_count(tmp_path: Path) -> None:
+    """Against transformers' own loss with every other label masked."""
+    rows = [said("my printer is hot", "clean the fan", "my phone is slow", "clear the cache"), said("help the router is loud", "sorry")]
+    t = trainer(tmp_path, rows, assistant_only_loss=True)
+    total, count = 0.0, 0
+    for g in t.train_dataset:
+        ids = torch.tensor(np.concatenate((g.prompt_ids, g.completion_ids[0])))[None].long()
+        labels = ids.clone()
+        labels[0, : len(g.prompt_ids)] = -100
+        labels[0, len(g.prompt_ids) :][torch.from_numpy(g.weights) == 0] = -100
+        total += float(t.model(input_ids=ids, labels=labels).loss.detach()) * int((labels != -100).sum())
+        count += int((labels != -100).sum())
+    with torch.no_grad():
+        found = float(t.batch_loss(list(t.train_dataset)))
+    assert found == pytest.approx(total / count, rel=1e-5)
+
+
+def test_plain_text_in_windows(tmp_path: Path) -> None:
+    text = "clean the fan on the printer . sorry about that ."
+    t = trainer(tmp_path, [{"text": text}, {"text": ""}], max_length=6)
+    assert [words(t, g)[0] for g in t.train_dataset] == ["clean the fan on the printer", ". sorry about that . <end>"]
+    assert [g.num_completion_tokens for g in t.train_dataset] == [5, 5]
+    assert t.encoder.report.cut["texts split into windows"] == 1
+    assert t.encoder.report.dropped == {"text has no tokens": [2]}
+
+
+def test_chosen_side_of_pairs_once(tmp_path: Path) -> None:
+    pair = {"prompt": "my printer is hot", "chosen": "clean the fan", "rejected": "restart it"}
+    implicit = {"chosen": "\n\nHuman: hot\n\nAssistant: fan", "rejected": "\n\nHuman: hot\n\nAssistant: it"}
+    t = trainer(tmp_path, [pair, pair | {"rejected": "sorry"}])
+    assert [words(t, g) for g in t.train_dataset] == [("my printer is hot clean the fan <end>", "clean the fan <end>")]
+    assert t.encoder.report.dropped == {"the same chosen answer once more": [2]}
+    assert words(h := trainer(tmp_path, [implicit]), h.train_dataset[0])[1] == "fan <end>"
+
+
+def test_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
+    t = trainer(tmp_path, [said("hot"), said("hot", "fan")])
+    assert t.encoder.report.dropped == {"no answer": [1]}
+    with pytest.raises(DataError, match="no row has an answer"):
+        trainer(tmp_path, [said("hot")])
+    with pytest.raises(ConfigError, match="for SFT"):
+        DPOConfig(output_dir=str(tmp_path), neftune_noise_alpha=5)
+
+
+def test_noise_is_scaled_by_each_example(tmp_path: Path) -> None:
+    """Two examples in one pack: each one's noise is uniform within alpha / sqrt(its own tokens x hidden size)."""
+    rows = [{"prompt": "my printer is hot", "completion": "clean the fan " * 30}, {"prompt": "my phone", "completion": "fan"}]
+    t = trainer(tmp_path, rows, neftune_noise_alpha=5.0)
+    seen: list[torch.Tensor] = []
+    embed = t.model.get_input_embeddings()
+    embed.register_forward_hook(lambda module, inputs, output: seen.append(output - module.weight[inputs[0]]))
+    groups = list(t.train_dataset)
+    t.model.train()
+    t.batch_backward(groups, 1.0)
+    noise = torch.cat([s[0] for s in seen]).detach()
+    lengths = [g.num_tokens() for g in groups]
+    for part, length in zip(noise.split(lengths), lengths, strict=True):
+        bound = 5 / math.sqrt(length * 96)
+        assert 0.9 * bound < float(part.abs().max()) <= bound
+    seen.clear()
+    t.batch_loss(groups)
+    assert not torch.cat([s[0] for s in seen]).any()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_adapter_is_the_reference_of_what_follows(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    """SFT adapter, then DPO and PPO on it, then a merge: no margin and no KL at step 0; merged logits are base plus adapters."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text("".join(json.dumps({"prompt": f"what is {i} plus 1", "completion": str(i + 1)}) + "\n" for i in range(8)))
+    lora = ["--lora-r", "4", "--logging-steps", "1", "--per-device-train-batch-size", "8"]
+    sft, dpo, ppo, merged = (tmp_path / n for n in ("sft", "dpo", "ppo", "merged"))
+    base = ["--model", str(lab_model), "--learning-rate", "2e-2"]
+    assert main(["sft", *base, "--data", str(facts), "--output-dir", str(sft), "--max-steps", "20", *lora]) == 0
+    after = ["--model", str(sft / "model"), "--learning-rate", "1e-3", *lora[2:]]
+    assert main(["dpo", *after, "--lora-r", "4", "--data", str(pairs_file), "--output-dir", str(dpo), "--max-steps", "4"]) == 2
+    assert main(["dpo", *after, "--data", str(pairs_file), "--output-dir", str(dpo), "--max-steps", "4"]) == 0
+
+    def logged(run: Path) -> dict[str, float]:
+        return next(m for line in (run / "metrics.jsonl").read_text().splitlines() if "loss" in (m := json.loads(line)))
+
+    first = logged(dpo)
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert first["rewards/margins"] == pytest.approx(0, abs=1e-6)
+    (tmp_path / "score.py").write_text("def score(prompts, answers):\n    return [float(len(a)) for a in answers]\n")
+    reward = ["--reward-function", f"{tmp_path / 'score.py'}:score", "--value-role", "policy", "--response-length", "8"]
+    assert main(["ppo", *after, *reward, "--data", str(pairs_file), "--output-dir", str(ppo), "--max-steps", "1"]) == 0
+    assert logged(ppo)["objective/kl"] == pytest.approx(0, abs=1e-5)
+
+    assert main(["merge", str(dpo), "--output", str(merged)]) == 0
+    ids = torch.tensor([[2, 7, 8, 9, 3, 20, 21]])
+    with torch.no_grad():
+        before = AutoModelForCausalLM.from_pretrained(lab_model)(ids).logits
+        with_sft, both = (
+            PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(lab_model), run / "model")(ids).logits for run in (sft, dpo)
+        )
+        plain = AutoModelForCausalLM.from_pretrained(merged)(ids).logits
+    assert float((plain - both).abs().max()) < 1e-4
+    assert float((with_sft - before).abs().max()) > 1e-2
+    assert float((plain - with_sft).abs().max()) > 1e-3
