@@ -119,6 +119,7 @@ def _rlhf(given: DemoOptions, argv: list[str]) -> int:
     _print_comparison(console, rows)
     numbers = [
         {"seed": seed, "method": t.method, "seconds": t.seconds, "tokens_sampled": t.tokens_sampled, "tokens_trained": t.tokens_trained}
+        | {"peak_bytes": t.peak_bytes, "weights": t.weights, "settings": t.settings}
         | {"gold": t.outcome.gold_tuned, "kl_nats": t.outcome.kl_nats, **t.outcome.verdict.summary()}
         for seed, tried in rows.items()
         for t in tried
@@ -153,6 +154,7 @@ def _print_comparison(console: Any, rows: dict[int, Any]) -> None:
     line("seconds", lambda ts: f"{mean(t.seconds for t in ts):.0f}")
     line("tokens sampled", lambda ts: f"{mean(t.tokens_sampled for t in ts):,.0f}")
     line("tokens trained on", lambda ts: f"{mean(t.tokens_trained for t in ts):,.0f}")
+    line("peak memory of the process (MiB)", lambda ts: f"{mean(t.peak_bytes for t in ts) / 2**20:,.0f}")
     line("weights held", lambda ts: f"{ts[0].weights:,}")
     line("settings given", lambda ts: str(ts[0].settings))
     console.print(table)

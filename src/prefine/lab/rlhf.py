@@ -6,6 +6,7 @@ model trained on them. Gold is looked at in the evaluation alone.
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections.abc import Callable
@@ -51,7 +52,7 @@ class RlhfSettings:
     vf_coef: float = 1.0
     kl_coef: float = 0.1
     no_end_penalty: float = 1.0
-    online_learning_rate: float = 3e-4
+    online_learning_rate: float = 1e-4
     online_samples: int = 4
     online_prompts: int = 32
     online_steps: int = 80
@@ -68,7 +69,7 @@ class Tried:
     Attributes:
         tokens_sampled, tokens_trained: of answers drawn, and of prompts and answers in gradients.
         settings: knobs that the method was given.
-        weights: parameters that are held in memory at once.
+        weights: parameters that are held in memory at once; peak_bytes: most memory of the process while it trained.
     """
 
     method: str
@@ -78,6 +79,7 @@ class Tried:
     tokens_trained: int
     settings: int
     weights: int
+    peak_bytes: int
 
 
 def train_reward(
@@ -248,6 +250,8 @@ def compare(settings: Settings, own: RlhfSettings, folder: Path, progress: Progr
     """All methods on one seed, each in a run directory of its own under ``folder``."""
     from transformers import AutoModelForCausalLM
 
+    from prefine.training.peak_memory import forget_peak_memory, peak_memory_bytes
+
     tokenizer = build_tokenizer()
     base_folder, pairs_path, retain_path = folder / "base", folder / "pairs.jsonl", folder / "retain.jsonl"
     model = train_base(settings, base_folder, progress)
@@ -263,9 +267,11 @@ def compare(settings: Settings, own: RlhfSettings, folder: Path, progress: Progr
             {"command": method, "model": str(base_folder), "data": str(pairs_path), **vars(settings), **vars(own)}, ["demo", "--rlhf"]
         )
         run.write_environment()
+        gc.collect()
+        forget_peak_memory()
         begun = time.perf_counter()
         tuned = train(run)
-        seconds = time.perf_counter() - begun
+        seconds, peak = time.perf_counter() - begun, peak_memory_bytes()
         policy = tuned.scorer.unwrapped if hasattr(tuned, "scorer") else tuned
         base = AutoModelForCausalLM.from_pretrained(base_folder)
         outcome = evaluate(settings, base, policy, tokenizer, run, progress)
@@ -273,7 +279,7 @@ def compare(settings: Settings, own: RlhfSettings, folder: Path, progress: Progr
         logs = run.metrics()
         trained = max((int(m.get("num_tokens", 0)) for m in logs), default=0)
         sampled = getattr(tuned, "tokens_sampled", 0)
-        out.append(Tried(method, outcome, seconds, sampled, trained, settings_count, held * base_weights))
+        out.append(Tried(method, outcome, seconds, sampled, trained, settings_count, held * base_weights, peak))
 
     tried("DPO", lambda run: train_dpo(settings, run, base_folder, pairs_path, retain_path, progress), 2, 6)
     begun = time.perf_counter()

@@ -31,6 +31,7 @@ from prefine.scoring.reference import Reference
 from prefine.scoring.scorer import Scorer
 from prefine.training.config import PackConfig
 from prefine.training.offload import OffloadActivations
+from prefine.training.peak_memory import peak_memory_bytes
 from prefine.training.retention import Retention
 
 MOVED_REFERENCE = "reference.pt"
@@ -89,7 +90,9 @@ class PackTrainer(Trainer):
             needs_reference = needs_reference or self.retention.uses_reference
         self.reference = Reference(self.scorer, None if ref_model is None else _loaded(ref_model, args)) if needs_reference else None
         self.external_reference = ref_model is not None
-        self.budget = TokenBudget.of(args.token_budget, args.device.type)
+        text = self.scorer.unwrapped.config.get_text_config()
+        width = getattr(text, "num_hidden_layers", 0) * getattr(text, "hidden_size", 0)
+        self.budget = TokenBudget.of(args.token_budget, args.device.type, width)
         self._since_update: list[list[PromptGroup]] = []
         self._sums: dict[str, dict[str, list[float]]] = {"train": defaultdict(lambda: [0.0, 0.0]), "eval": defaultdict(lambda: [0.0, 0.0])}
         self._pending_tokens = 0
@@ -338,15 +341,6 @@ def is_out_of_memory(error: RuntimeError) -> bool:
         return False
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
-
-
-def peak_memory_bytes() -> int:
-    """Peak of the CUDA allocator, or of this process's resident memory."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    import resource
-
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024
 
 
 def disable_dropout(model: nn.Module) -> None:
