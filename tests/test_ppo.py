@@ -19,6 +19,7 @@ import torch
 
 from conftest import lab_pairs
 from prefine import OnlineDPOConfig, OnlineDPOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer
+from prefine.cli import main
 from prefine.errors import ConfigError, DataError, ModelError
 from prefine.lab.model import build_model, build_tokenizer
 from prefine.losses.policy_gradient import combine_rewards
@@ -442,3 +443,121 @@ def test_the_commands_from_pairs_to_a_judged_policy(
     assert main([*words, *judge, "--min-gap", "1000"]) == 1
     assert main([*words, "--judge", "fake"]) == 2
     assert main([*words, *judge, "--temperature", "0"]) == 2
+
+
+def test_reward_model_with_a_tokenizer_of_its_own(lab_model: Path, tmp_path: Path) -> None:
+    """Scored by its own tokenizer and template: as the judge scores the same words by plain padded forwards."""
+    from transformers import AutoModelForSequenceClassification
+
+    from prefine.evaluation.answers import Answered
+    from prefine.evaluation.questions import Question
+    from prefine.evaluation.reward_scorer import RewardModel
+
+    other = build_tokenizer()
+    state = json.loads(other.backend_tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    words = [w for w in vocabulary if not w.startswith("<")]
+    state["model"]["vocab"] |= dict(zip(words, [vocabulary[w] for w in reversed(words)], strict=True))
+    other._tokenizer = type(other.backend_tokenizer).from_str(json.dumps(state))
+    other.chat_template = other.chat_template.replace("<user>", "<user> sorry")
+    folder = tmp_path / "rm"
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_pretrained(lab_model, num_labels=1).save_pretrained(folder)
+    other.save_pretrained(folder)
+    made = PPOTrainer(str(lab_model), str(folder), config(tmp_path, response_length=6, total_episodes=8, value_role="policy"), [PROMPT] * 4)
+    sampled = made.score(made.sample(made.drawn_prompts(0, 8), 0))
+    asked = [Answered(Question("q", PROMPT), (x.answers[0].text,), (True,)) for x in sampled]
+    expected = {place: score.value for place, score in RewardModel(str(folder)).score(asked)}
+    assert [x.scores[0] for x in sampled] == pytest.approx([expected[i] for i in range(len(sampled))], abs=1e-5)
+    assert len({round(x.scores[0], 4) for x in sampled}) > 1
+    with pytest.raises(ModelError, match="another tokenizer"):
+        PPOTrainer(str(lab_model), str(folder), config(tmp_path, total_episodes=8, value_role="reward"), [PROMPT] * 4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_judge_as_a_reward(lab_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A judge's options in a file: here a function that fails on some answers, which are counted."""
+    (tmp_path / "own.py").write_text("def rate(prompt, answer):\n    return len(answer) / 0 if answer.startswith('t') else len(answer)\n")
+    judge, prompts = tmp_path / "judge.yaml", tmp_path / "prompts.txt"
+    judge.write_text(f"judge: python\nfunction: {tmp_path / 'own.py'}:rate\n")
+    prompts.write_text("\n".join(f"my printer is hot {i}" for i in range(8)))
+    words = ["ppo", "--model", str(lab_model), "--data", str(prompts), "--output-dir", str(tmp_path / "run"), "--value-role", "policy"]
+    words += ["--reward-judge", str(judge), "--response-length", "6", "--max-steps", "2", "--logging-steps", "1"]
+    assert main(words) == 0
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert logged[0]["objective/scores"] > 1
+    judge.write_text("judge: human\n")
+    assert main([*words[:6], str(tmp_path / "other"), *words[7:]]) == 2
+    judge.write_text("judg: python\n")
+    assert main([*words[:6], str(tmp_path / "other"), *words[7:]]) == 2
+    assert "did you mean 'judge'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_rollouts_by_vllm_take_each_adapter_over(stale: bool, lab_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM is not installed here. A stand-in with its published signatures draws from base and adapter as they lie on disk."""
+    import types
+
+    from peft import LoraConfig, PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from prefine.generation.engine import Sampling
+    from prefine.generation.generate import generate
+
+    loaded: dict[int, Any] = {}
+
+    class LLM:
+        def __init__(self, model: str, **settings: Any) -> None:
+            assert settings == {
+                "enable_lora": True,
+                "max_lora_rank": 4,
+                "gpu_memory_utilization": 0.3,
+                "logprobs_mode": "processed_logprobs",
+            }
+            self.base = model
+
+        def generate(self, prompts: Any, settings: Any, lora_request: Any, use_tqdm: bool) -> Any:
+            _, number, folder = lora_request
+            number = 1 if stale else number
+            if number not in loaded:
+                loaded[number] = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(self.base), folder)
+            first = settings[0]
+            ids = [np.array(p["prompt_token_ids"]) for p in prompts]
+            sampling = Sampling(first["max_tokens"], first["temperature"])
+            found = dict(generate(loaded[number], build_tokenizer(), ids, sampling, [s["seed"] for s in settings]))
+            for place in range(len(prompts)):
+                a = found[place]
+                logprobs = [{t: types.SimpleNamespace(logprob=lp)} for t, lp in zip(a.ids, a.logps, strict=True)]
+                out = types.SimpleNamespace(token_ids=tuple(a.ids), logprobs=logprobs, finish_reason="stop" if a.ended else "length")
+                yield types.SimpleNamespace(outputs=[out])
+
+    fake = types.ModuleType("vllm")
+    fake.LLM, fake.SamplingParams = LLM, lambda **k: k  # type: ignore[attr-defined]
+    lora, request = types.ModuleType("vllm.lora"), types.ModuleType("vllm.lora.request")
+    request.LoRARequest = lambda *a: a  # type: ignore[attr-defined]
+
+    def trainer(peft: Any) -> PPOTrainer:
+        args = config(
+            tmp_path, rollout_engine="vllm", response_length=6, total_episodes=24, per_device_train_batch_size=8, learning_rate=5e-2
+        )
+        return PPOTrainer(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4, peft_config=peft)
+
+    adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    with pytest.raises(ConfigError, match="pip install vllm"):
+        trainer(adapter).train()
+    for name, module in (("vllm", fake), ("vllm.lora", lora), ("vllm.lora.request", request)):
+        monkeypatch.setitem(sys.modules, name, module)
+    made = trainer(adapter)
+    if stale:  # a sampler that goes on with the first adapter is found out
+        with pytest.raises(ModelError, match="sampler and trainer disagree"):
+            made.train()
+        return
+    made.train()
+    gaps = [m["objective/sampler_gap"] for m in made.state.log_history if "objective/sampler_gap" in m]
+    assert len(gaps) == 3
+    assert max(gaps) < 1e-4
+    assert sorted(loaded) == [1, 2, 3]
+    with pytest.raises(ConfigError, match="train one"):
+        trainer(None).train()
+    with pytest.raises(ConfigError, match="did you mean 'vllm'"):
+        config(tmp_path, rollout_engine="vlm")

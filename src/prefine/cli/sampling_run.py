@@ -8,8 +8,10 @@ from typing import Any
 
 from prefine.cli.data.reading import column_map
 from prefine.cli.eval import trained_sides
-from prefine.cli.judging import load_function, stages
+from prefine.cli.judging import JudgeChoice, build_judge, load_function, stages
+from prefine.cli.options import options_of, read_yaml
 from prefine.errors import ConfigError
+from prefine.evaluation.judge import ByScore
 from prefine.runs import HELD_OUT_PROMPTS, RunDirectory, write_jsonl
 
 SHOWN = ("loss", "objective/scores", "objective/kl", "completions/length", "completions/ended")
@@ -26,6 +28,9 @@ class RewardOptions:
         default=None,
         metadata={"help": "file.py:name (or module:name) of (prompts, answers) -> scores; None or NaN is a counted failure."},
     )
+    reward_judge: str | None = field(
+        default=None, metadata={"help": "YAML file with the options of a judge that scores single answers, as prefine judge takes them."}
+    )
     reward_weights: list[float] | None = field(default=None, metadata={"help": "A weight for each reward, models first."})
 
     def rewards(self) -> list[Any]:
@@ -37,8 +42,17 @@ class RewardOptions:
         found: list[Any] = list(self.reward_model or [])
         if self.reward_function:
             found.append(load_function(self.reward_function))
+        if self.reward_judge:
+            judge = build_judge(JudgeChoice(**read_yaml(self.reward_judge, options_of(JudgeChoice, "judge"))), ("policy", "policy"))
+            if not isinstance(judge, ByScore):
+                raise ConfigError(
+                    f"{self.reward_judge}: a reward needs a judge that scores: reward-model, python, or openai with mode single"
+                )
+            found.append(judge.rewards)
         if not found:
-            raise ConfigError("no reward: give --reward-model FOLDER (prefine reward makes one) or --reward-function file.py:name")
+            raise ConfigError(
+                "no reward: give --reward-model FOLDER (prefine reward makes one), --reward-function file.py:name or --reward-judge FILE"
+            )
         return found
 
 
@@ -112,7 +126,6 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
 def _judge(trainer: Any, questions: list[Any], run: RunDirectory) -> str:
     """Base against tuned by the reward that was trained on: it should win there; whether it is better, another judge must say."""
     from prefine.evaluation.evaluate import evaluate
-    from prefine.evaluation.judge import ByScore
     from prefine.evaluation.reward_scorer import TrainedReward
     from prefine.generation.engine import Sampling
 

@@ -105,6 +105,15 @@ class ByScore:
         self.scorer = scorer
         self.name = scorer.name
 
+    def rewards(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+        """A score for each answer, None where there is none: what a reward function gives."""
+        asked = [
+            Answered(Question(str(i), ({"role": "user", "content": p},)), (a,), (True,))
+            for i, (p, a) in enumerate(zip(prompts, answers, strict=True))
+        ]
+        found = dict(self.scorer.score(asked))
+        return [found[i].value for i in range(len(asked))]
+
     def judge(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, Vote]]:
         """One vote a comparison, once both its answers are scored."""
         sides = [a for c in comparisons for a in c.sides]

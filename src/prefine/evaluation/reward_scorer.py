@@ -14,11 +14,11 @@ from prefine.evaluation.judge import Score, Scorer
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
-from prefine.preferences.records import PromptText, plain_text
+from prefine.preferences.records import PromptText
 from prefine.scoring.loading import load_tokenizer
 from prefine.scoring.reference import Reference
 from prefine.scoring.reward_scorer import load_reward_model
-from prefine.scoring.roles import HeadRole, score_texts
+from prefine.scoring.roles import Reward, score_answers
 from prefine.scoring.scorer import Scorer as LogpScorer
 
 
@@ -126,7 +126,7 @@ class TrainedReward:
 
     def __init__(
         self,
-        rewards: Sequence[Any],
+        rewards: Sequence[Reward],
         combine: Callable[[torch.Tensor], torch.Tensor],
         encoder: Encoder,
         budget: TokenBudget,
@@ -141,9 +141,9 @@ class TrainedReward:
         groups = [_group(self.encoder, a) for a in answered]
         kept = [i for i, g in enumerate(groups) if g is not None]
         texts = [answered[i] for i in kept]
-        asked = ([plain_text(a.question.asked(a.answers[:-1])) for a in texts], [a.answers[-1] for a in texts])
+        prompts, answers = [a.question.asked(a.answers[:-1]) for a in texts], [a.answers[-1] for a in texts]
         whole = [g for g in groups if g is not None]
-        each = [r.rewards(whole, self.budget).double().cpu() if isinstance(r, HeadRole) else score_texts(r, *asked) for r in self.rewards]
+        each = [score_answers(r, whole, prompts, answers, self.budget) for r in self.rewards]
         total = self.combine(torch.stack(each))
         yield from ((i, Score(None, failure="prompt or answer has no tokens")) for i, g in enumerate(groups) if g is None)
         for i, value in zip(kept, total.tolist(), strict=True):

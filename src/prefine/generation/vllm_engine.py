@@ -8,6 +8,7 @@ from typing import Any
 from prefine.errors import ConfigError, DataError
 from prefine.generation.engine import Answer, Failure, Request, Sampling
 from prefine.packing.encoding import Encoder
+from prefine.packing.group import Ids
 
 
 class VllmEngine:
@@ -24,11 +25,7 @@ class VllmEngine:
     name = "vllm"
 
     def __init__(self, model: str, tokenizer: Any, adapter: str | None = None) -> None:
-        try:
-            import vllm
-            from vllm.lora.request import LoRARequest
-        except ImportError as error:
-            raise ConfigError("--engine vllm needs vLLM: pip install vllm (Linux with a GPU), or leave --engine out") from error
+        vllm, LoRARequest = _vllm("--engine")
         self._vllm = vllm
         self.encoder = Encoder(tokenizer)
         self._adapter = LoRARequest("tuned", 1, adapter) if adapter else None
@@ -54,3 +51,58 @@ class VllmEngine:
             best = out.outputs[0]
             sampled = list(best.token_ids)
             yield place, Answer(best.text.strip(), sampled, best.finish_reason == "stop", len(sampled))
+
+
+class VllmPolicy:
+    """A policy under training in vLLM: its base is loaded once, its adapter handed over before each rollout.
+
+    Args:
+        model: the base, a folder or Hub id.
+        rank: the adapter's.
+        memory_share: of the GPU's memory, for vLLM; training has the rest.
+
+    Raises:
+        ConfigError: vLLM is not installed.
+    """
+
+    def __init__(self, model: str, tokenizer: Any, rank: int, memory_share: float) -> None:
+        self._vllm, self._adapter = _vllm("--rollout-engine")
+        self.tokenizer = tokenizer
+        # processed_logprobs: those of the tempered distribution that tokens are drawn from, as the trainer scores them.
+        self._model = self._vllm.LLM(
+            model=model,
+            enable_lora=True,
+            max_lora_rank=rank,
+            gpu_memory_utilization=memory_share,
+            logprobs_mode="processed_logprobs",
+        )
+
+    def sample(
+        self, prompts: Sequence[Ids], sampling: Sampling, seeds: Sequence[int], adapter: str, number: int
+    ) -> Iterator[tuple[int, Answer]]:
+        """Each prompt's place with its answer and its tokens' log-probs.
+
+        Args:
+            adapter: folder of the policy's adapter as it is now; number: never the same for two of them, for vLLM keeps each.
+        """
+        asked = [{"prompt_token_ids": p.tolist()} for p in prompts]
+        settings = [
+            self._vllm.SamplingParams(max_tokens=sampling.max_new_tokens, temperature=sampling.temperature, seed=s % 2**31, logprobs=0)
+            for s in seeds
+        ]
+        request = self._adapter("policy", number, adapter)
+        for place, out in enumerate(self._model.generate(asked, settings, lora_request=request, use_tqdm=False)):
+            best = out.outputs[0]
+            ids = list(best.token_ids)
+            logps = tuple(float(at[token].logprob) for at, token in zip(best.logprobs, ids, strict=True))
+            text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            yield place, Answer(text, ids, best.finish_reason == "stop", len(ids), logps)
+
+
+def _vllm(option: str) -> tuple[Any, Any]:
+    try:
+        import vllm
+        from vllm.lora.request import LoRARequest
+    except ImportError as error:
+        raise ConfigError(f"{option} vllm needs vLLM: pip install vllm (Linux with a GPU), or leave {option} out") from error
+    return vllm, LoRARequest

@@ -74,7 +74,8 @@ class Experiment:
 def _dpo(**changes: Any) -> Train:
     def train(ground: Ground, run: RunDirectory) -> Measured:
         settings = replace(ground.settings, **changes)
-        return ground.measure(train_dpo(settings, run, ground.base, ground.pairs(), ground.retain, ground.progress), _judge(ground))
+        pairs = ground.pairs(settings.label_flips)
+        return ground.measure(train_dpo(settings, run, ground.base, pairs, ground.retain, ground.progress), _judge(ground))
 
     return train
 
@@ -211,31 +212,35 @@ def _arms(name: str, knob: str, make: Callable[[float], Train], values: tuple[fl
     return tuple(Arm(name, make(v), f"{knob} {v:g}") for v in values)
 
 
-def _noisy(flips: float, members: int) -> Callable[[Ground], Reward]:
-    name = f"flips-{round(100 * flips)}-{members}"
-    return lambda ground: ground.reward(name, ground.pairs(flips), members=members)
+def _noisy(flips: float, members: int, resampled: bool) -> Callable[[Ground], Reward]:
+    name = f"flips-{round(100 * flips)}-{members}{'' if resampled else '-all'}"
+    return lambda ground: ground.reward(name, ground.pairs(flips), members=members, resampled=resampled)
 
 
-def _weak(members: int) -> Callable[[Ground], Reward]:
+def _weak(members: int, resampled: bool) -> Callable[[Ground], Reward]:
     """A reward model too small for its task, on few pairs, a quarter of them wrong, trained far too long."""
 
     def reward(ground: Ground) -> Reward:
         own = replace(ground.own, reward_learning_rate=2e-3, reward_epochs=5 * ground.own.reward_epochs)
-        return ground.reward(f"weak-{members}", ground.pairs(0.25, 400), own, small=True, members=members)
+        name = f"weak-{members}{'' if resampled else '-all'}"
+        return ground.reward(name, ground.pairs(0.25, 400), own, small=True, members=members, resampled=resampled)
 
     return reward
 
 
-def _hack(members: int, kl: float, **more: Any) -> Train:
+def _hack(members: int, kl: float, resampled: bool = True, **more: Any) -> Train:
     rloo: dict[str, Any] = {"advantage_estimator": "rloo", "num_samples": 4, "kl_coef": kl}
-    return _ppo(_weak(members), False, lambda own: replace(own, learning_rate=3e-4, episodes=2 * own.episodes), **rloo, **more)
+    return _ppo(_weak(members, resampled), False, lambda own: replace(own, learning_rate=3e-4, episodes=2 * own.episodes), **rloo, **more)
 
 
-ENSEMBLES: tuple[tuple[str, int, dict[str, Any]], ...] = (
-    ("one", 1, {}),
-    ("mean of 4", 4, {"reward_aggregate": "mean"}),
-    ("mean - std of 4", 4, {"reward_aggregate": "mean-std"}),
+ENSEMBLES: tuple[tuple[str, int, bool, dict[str, Any]], ...] = (
+    ("one", 1, True, {}),
+    ("mean of 4", 4, True, {"reward_aggregate": "mean"}),
+    ("mean - std of 4", 4, True, {"reward_aggregate": "mean-std"}),
+    ("mean of 4 on all pairs", 4, False, {"reward_aggregate": "mean"}),
+    ("mean - std of 4 on all pairs", 4, False, {"reward_aggregate": "mean-std"}),
 )
+"""Name, members, whether each learns from a resample of the prompts, and how they are put together."""
 EXPERIMENTS: Mapping[str, Experiment] = {
     e.name: e
     for e in (
@@ -259,11 +264,13 @@ EXPERIMENTS: Mapping[str, Experiment] = {
                 Arm("ensemble of 4, mean", _hack(4, 0.0, reward_aggregate="mean")),
                 Arm("ensemble of 4, mean - std", _hack(4, 0.0, reward_aggregate="mean-std")),
                 Arm("ensemble of 4, mean - 3 std", _hack(4, 0.0, reward_aggregate="mean-std", reward_std_weight=3.0)),
+                Arm("ensemble of 4 on all pairs, mean - std", _hack(4, 0.0, resampled=False, reward_aggregate="mean-std")),
             ),
             (
                 Contrast("KL to the base stops it", "KL 0.1", "no KL"),
                 Contrast("an ensemble's lower bound stops it", "ensemble of 4, mean - std", "no KL"),
                 Contrast("a lower bound three times as low stops it", "ensemble of 4, mean - 3 std", "no KL"),
+                Contrast("a lower bound of members on all pairs stops it", "ensemble of 4 on all pairs, mean - std", "no KL"),
                 Contrast("the lower bound does more than the mean", "ensemble of 4, mean - std", "ensemble of 4, mean"),
             ),
             seeds=5,
@@ -271,16 +278,25 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         ),
         Experiment(
             "ensembles",
-            "PPO against one reward model and against an ensemble of four, with 25 and 40 % of the labels wrong.",
+            "PPO against one reward model and against ensembles of four, and DPO, with 25 and 40 % of the labels wrong.",
             tuple(
-                Arm(name, _ppo(_noisy(flips, members), **more), f"{round(100 * flips)} % wrong")
+                Arm(name, train, f"{round(100 * flips)} % wrong")
                 for flips in (0.25, 0.40)
-                for name, members, more in ENSEMBLES
+                for name, train in (
+                    *((name, _ppo(_noisy(flips, members, resampled), **more)) for name, members, resampled, more in ENSEMBLES),
+                    ("DPO", _dpo(label_flips=flips)),
+                )
             ),
             tuple(
                 Contrast(f"{words} helps with {flips} % wrong labels", f"{name}, {flips} % wrong", f"one, {flips} % wrong")
                 for flips in (25, 40)
-                for name, words in (("mean of 4", "an ensemble's mean"), ("mean - std of 4", "an ensemble's lower bound"))
+                for name, words in (
+                    ("mean of 4", "an ensemble's mean"),
+                    ("mean - std of 4", "its lower bound"),
+                    ("mean of 4 on all pairs", "the mean of four on all pairs"),
+                    ("mean - std of 4 on all pairs", "their lower bound"),
+                    ("DPO", "DPO in place of PPO"),
+                )
             ),
         ),
         Experiment(

@@ -146,7 +146,7 @@ class Findings:
             return self._curves()
         names = list(dict.fromkeys(a.name for a in self.experiment.arms))
         series = []
-        for name in names[:5]:
+        for name in names[:6]:
             arms = [a for a in self.experiment.arms if a.name == name and a.label in self.labels]
             each = [self.each(a.label) for a in arms]
             points = [(mean(m.kl for m in e), mean(m.mean() for m in e)) for e in each]

@@ -126,11 +126,14 @@ class Ground:
             write_retention(path)
         return path
 
-    def reward(self, name: str, pairs: Path, own: RlhfSettings | None = None, small: bool = False, members: int = 1) -> Reward:
+    def reward(
+        self, name: str, pairs: Path, own: RlhfSettings | None = None, small: bool = False, members: int = 1, resampled: bool = True
+    ) -> Reward:
         """A reward model, or an ensemble of them, on the pairs.
 
         Args:
             small: from a model of one layer that knows nothing, not from the base.
+            resampled: an ensemble's members learn from a resample of the prompts each, not all from all.
         """
         folder = self.folder / f"reward-{name}"
         done = folder / "reward.json"
@@ -142,7 +145,8 @@ class Ground:
                 found, _, spread = train_reward(self.settings, own or self.own, run, starts[0], pairs, self.progress)
                 folders = [str(found)]
             else:
-                folders, spread = train_reward_ensemble(self.settings, own or self.own, run, starts, pairs, self.progress), math.nan
+                folders = train_reward_ensemble(self.settings, own or self.own, run, starts, pairs, resampled, self.progress)
+                spread = math.nan
             write_json(done, {"folders": folders, "spread": spread})
         kept = json.loads(done.read_text())
         return Reward(tuple(kept["folders"]), float(kept["spread"]))

@@ -105,15 +105,15 @@ def train_reward(
 
 
 def train_reward_ensemble(
-    settings: Settings, own: RlhfSettings, run: RunDirectory, starts: list[Path], pairs: Path, progress: Progress
+    settings: Settings, own: RlhfSettings, run: RunDirectory, starts: list[Path], pairs: Path, resampled: bool, progress: Progress
 ) -> list[str]:
-    """Reward models, each from its own start on its own resample of the prompts; their folders."""
+    """Reward models, each from its own start, on its own resample of the prompts or all on all; their folders."""
     from prefine.packing.encoding import Encoder
     from prefine.scoring.reward_scorer import load_reward_model
     from prefine.training.reward import train_ensemble
 
     args = _reward_args(settings, own, run)
-    args.ensemble = len(starts)
+    args.ensemble, args.ensemble_bootstrap = len(starts), resampled
     groups = list(Encoder(build_tokenizer(), 128).encode_pairs(PairSource(str(pairs))))
     left = iter(starts)
     folders = []

@@ -113,7 +113,7 @@ def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], 
     )
 
 
-MARKS = ("circle", "square", "diamond", "triangle", "down")
+MARKS = ("circle", "square", "diamond", "triangle", "down", "bar")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Series:
 
 
 def xy_chart(title: str, series: Sequence[Series], x_label: str, y_label: str, width: int = 640) -> str:
-    """Up to five series over two axes, told apart by colour, mark and dash, and named in a legend below; '' where there is nothing."""
+    """Up to six series over two axes, told apart by colour, mark and dash, and named in a legend below; '' where there is nothing."""
     kept = [s for s in series if s.points]
     if not kept:
         return ""
@@ -197,7 +197,7 @@ def _mark(kind: int, x: float, y: float, size: float) -> str:
     if name == "square":
         return f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size}" height="{2 * size}"></rect>'
     up = {"diamond": ((0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)), "triangle": ((0, -1.2), (1.2, 1), (-1.2, 1))}
-    corners = up.get(name, ((0, 1.2), (1.2, -1), (-1.2, -1)))
+    corners = up.get(name, ((0, 1.2), (1.2, -1), (-1.2, -1)) if name == "down" else ((-0.5, -1.2), (0.5, -1.2), (0.5, 1.2), (-0.5, 1.2)))
     path = " ".join(f"{x + a * size:.1f},{y + b * size:.1f}" for a, b in corners)
     return f'<path d="M{path}Z"></path>'
 

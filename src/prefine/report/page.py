@@ -28,6 +28,7 @@ svg .line { fill: none; stroke: var(--bar); stroke-width: 1.8; } svg .second { s
 svg .better { fill: var(--fine); stroke: var(--fine); } svg .worse { fill: var(--fix); stroke: var(--fix); }
 svg .unsure { fill: var(--look); stroke: var(--look); }
 svg .s0 { --own: #0072b2; } svg .s1 { --own: #d55e00; } svg .s2 { --own: #009e73; } svg .s3 { --own: #cc79a7; } svg .s4 { --own: #b58900; }
+svg .s5 { --own: #56b4e9; }
 svg .series line, svg .series polyline { fill: none; stroke: var(--own); stroke-width: 2; }
 svg .series polyline.dashed { stroke-dasharray: 5 4; }
 svg .series circle, svg .series rect, svg .series path { fill: var(--own); } svg .series .faint { opacity: .35; }

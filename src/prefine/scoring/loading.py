@@ -53,23 +53,37 @@ def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
     return tokenizer
 
 
+def own_tokenizer(model: str, trust_remote_code: bool = False) -> Any | None:
+    """A model's tokenizer; None where it was saved without one.
+
+    Raises:
+        MissingFile: the folder does not exist.
+    """
+    try:
+        return load_tokenizer(model, trust_remote_code)
+    except MissingFile:
+        raise
+    except ModelError:
+        return None
+
+
+def differing_tokens(tokenizer: Any, other: Any) -> list[str]:
+    """Tokens that only one of two tokenizers has, or that have other ids, sorted."""
+    ours, theirs = tokenizer.get_vocab(), other.get_vocab()
+    return sorted(t for t in {*ours, *theirs} if ours.get(t) != theirs.get(t))
+
+
 def check_same_tokenizer(tokenizer: Any, reference: str, trust_remote_code: bool = False) -> None:
     """Refuse a reference whose tokenizer maps text to other ids; one saved without a tokenizer is not checked.
 
     Raises:
         ModelError: the vocabularies differ, with the first few tokens that do.
     """
-    try:
-        theirs = load_tokenizer(reference, trust_remote_code).get_vocab()
-    except MissingFile:
-        raise
-    except ModelError:
-        return
-    ours = tokenizer.get_vocab()
-    differing = sorted(t for t in {*ours, *theirs} if ours.get(t) != theirs.get(t))
+    theirs = own_tokenizer(reference, trust_remote_code)
+    differing = differing_tokens(tokenizer, theirs) if theirs is not None else []
     if differing:
         raise ModelError(
-            f"{reference}: its tokenizer differs from the policy's in {len(differing)} of {len(ours)} tokens "
+            f"{reference}: its tokenizer differs from the policy's in {len(differing)} of {len(tokenizer)} tokens "
             f"({', '.join(map(repr, differing[:3]))}): their log-probs cannot be compared; "
             "give a reference with the policy's tokenizer, or leave it out to use the policy's start"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from prefine.errors import ConfigError, ModelError
+from prefine.errors import ConfigError, DataError, ModelError
 from prefine.packing.budget import TokenBudget
+from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
+from prefine.preferences.records import PromptText, plain_text
 from prefine.scoring.proof import prove_layout
 from prefine.scoring.reward_scorer import RewardScorer, with_last
 from prefine.scoring.scorer import Scorer
@@ -121,6 +124,49 @@ class HeadRole:
         return [*trunk, *(p for p in self.head.parameters() if id(p) not in known)]
 
 
+@dataclass
+class TextRole:
+    """A classifier that reads the words, with a tokenizer and a template of its own."""
+
+    role: HeadRole
+    encoder: Encoder
+
+    def rewards(self, prompts: Sequence[PromptText], answers: Sequence[str], budget: TokenBudget) -> torch.Tensor:
+        """A reward for each answer, shape (M,), float32; NaN where an answer has no tokens, or the template refuses the prompt."""
+        encoded = [self._encode(p, a) for p, a in zip(prompts, answers, strict=True)]
+        out = torch.full((len(answers),), math.nan)
+        places = [i for i, g in enumerate(encoded) if g is not None]
+        if places:
+            out[places] = self.role.rewards([g for g in encoded if g is not None], budget).cpu()
+        return out
+
+    def _encode(self, prompt: PromptText, answer: str) -> PromptGroup | None:
+        try:
+            return self.encoder.encode(prompt, [answer])
+        except DataError as error:  # its template refuses a role that the policy's takes
+            warnings.warn(f"an answer without a reward: {error}", stacklevel=2)
+            return None
+
+
+Reward = HeadRole | TextRole | RewardFunction
+"""What scores answers."""
+
+
+def score_answers(
+    reward: Reward, groups: Sequence[PromptGroup], prompts: Sequence[PromptText], answers: Sequence[str], budget: TokenBudget
+) -> torch.Tensor:
+    """Scores of M answers, shape (M,), float64 on the CPU, NaN where there is none.
+
+    Args:
+        groups: the same answers as ids, for models of the policy's tokenizer.
+    """
+    if isinstance(reward, HeadRole):
+        return reward.rewards(groups, budget).double().cpu()
+    if isinstance(reward, TextRole):
+        return reward.rewards(prompts, answers, budget).double()
+    return score_texts(reward, [plain_text(p) for p in prompts], answers)
+
+
 def own_role(model: Any, max_length: int | None = None) -> HeadRole:
     """A classifier with one label as a role of its own."""
     proof = prove_layout(model, max_length, RewardScorer)
@@ -191,7 +237,10 @@ def value_role(policy: Scorer, reward: HeadRole | None, role: str) -> HeadRole:
         nn.init.zeros_(head.bias)
         return HeadRole(policy, head.to(next(policy.unwrapped.parameters()).device))
     if reward is None:
-        raise ModelError("value_role reward copies the reward model, but rewards come from functions; give value_role policy")
+        raise ModelError(
+            "value_role reward copies the reward model, but rewards come from functions or from models with another tokenizer; "
+            "give value_role policy"
+        )
     if reward.adapter is None:
         scorer = RewardScorer(copy.deepcopy(reward.scorer.unwrapped), reward.scorer.layout)
         make_trainable(scorer.unwrapped)

@@ -15,6 +15,7 @@ from prefine.losses.policy_gradient import KL_ESTIMATORS, REWARD_AGGREGATES, che
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 
+ROLLOUT_ENGINES = ("transformers", "vllm")
 MACHINE_OPTIONS = ("padding_free", "pad_to_multiple_of", "dataset_num_proc", "precompute_ref_batch_size")
 """TRL's options that only say how its machine runs: taken, so that scripts move over, and said to have no effect."""
 
@@ -95,8 +96,9 @@ class RewardConfig(PackConfig):
     center_rewards_coefficient: float | None = field(
         default=None, metadata={"help": "Weight of the squared sum of a pair's rewards, which keeps them around 0. 0.01 is usual."}
     )
-    ensemble: int = field(
-        default=1, metadata={"help": "Train so many reward models, each on a bootstrap of the prompts with a seed of its own."}
+    ensemble: int = field(default=1, metadata={"help": "Train so many reward models, each with a seed of its own."})
+    ensemble_bootstrap: bool = field(
+        default=True, metadata={"help": "ensemble: each member on a resample of the prompts; --no-ensemble-bootstrap: all on all of them."}
     )
     use_margins: bool = field(default=True, metadata={"help": "Where the data has scores, ask for a margin of their difference."})
 
@@ -122,6 +124,10 @@ class SamplingConfig(PackConfig):
         default=None, metadata={"help": "Taken off the score of an answer that does not end by itself. 1.0 is usual."}
     )
     sampling_batch_size: int = field(default=128, metadata={"help": "Most answers sampled at once; halved when memory runs out."})
+    rollout_engine: str = field(
+        default="transformers", metadata={"help": "transformers, or vllm where it is installed (needs an adapter: --lora-r)."}
+    )
+    vllm_gpu_memory_utilization: float = field(default=0.3, metadata={"help": "vllm: its share of the GPU's memory."})
     reward_aggregate: str = field(
         default="sum", metadata={"help": "Several rewards as their weighted sum, mean, min (the most pessimistic), or mean-std."}
     )
@@ -137,6 +143,11 @@ class SamplingConfig(PackConfig):
             raise ConfigError(
                 f"reward_aggregate is {self.reward_aggregate!r}; expected one of {', '.join(REWARD_AGGREGATES)}"
                 f"{nearest(self.reward_aggregate, REWARD_AGGREGATES)}"
+            )
+        if self.rollout_engine not in ROLLOUT_ENGINES:
+            raise ConfigError(
+                f"rollout_engine is {self.rollout_engine!r}; expected one of {', '.join(ROLLOUT_ENGINES)}"
+                f"{nearest(self.rollout_engine, ROLLOUT_ENGINES)}"
             )
         if self.reward_std_weight < 0:
             raise ConfigError(f"reward_std_weight is {self.reward_std_weight}; expected 0 or above")

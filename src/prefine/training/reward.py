@@ -153,7 +153,7 @@ def train_ensemble(
 ) -> Iterator[RewardTrainer]:
     """Train ``args.ensemble`` members one after the other; each is saved as ``folder/member-I`` and its trainer given.
 
-    Every member has a seed of its own, for its head, its adapter and its resample of the prompts. With
+    Every member has a seed of its own, for its head, its adapter, its order and its resample of the prompts. With
     ``peft_config`` the base is loaded once: members are adapters and heads on it.
 
     Args:
@@ -171,7 +171,7 @@ def train_ensemble(
         std = float(getattr(model.config, "initializer_range", 0.02))
         model.score.weight.data.copy_(torch.randn(model.score.weight.shape, generator=generator) * std)
         torch.manual_seed(own.seed)  # of a new adapter's weights
-        places = bootstrap(groups, own.seed)
+        places = bootstrap(groups, own.seed) if args.ensemble_bootstrap else list(range(len(groups)))
         drawn = groups.select(np.array(places)) if hasattr(groups, "select") else [groups[i] for i in places]
         trainer = RewardTrainer(model, own, drawn, peft_config=copy.deepcopy(peft_config), **kwargs)
         prepare(trainer)

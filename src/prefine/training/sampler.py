@@ -19,12 +19,13 @@ from torch import nn
 from prefine.errors import ConfigError, DataError, ModelError
 from prefine.generation.engine import Answer, Sampling
 from prefine.generation.generate import generate
+from prefine.generation.vllm_engine import VllmPolicy
 from prefine.losses.policy_gradient import combine_rewards
 from prefine.packing.encoding import Encoder, prompt_only
-from prefine.packing.group import PromptGroup, as_ids
+from prefine.packing.group import Ids, PromptGroup, as_ids
 from prefine.preferences.examples import to_examples
 from prefine.preferences.records import PromptText, plain_text
-from prefine.scoring.roles import HeadRole, RewardFunction, adapter_role, fits_base, own_role, score_texts
+from prefine.scoring.roles import HeadRole, Reward, TextRole, adapter_role, fits_base, own_role, score_answers
 from prefine.scoring.token_logps import HeadScaling
 from prefine.training.config import SamplingConfig
 from prefine.training.pack_trainer import PackTrainer
@@ -57,6 +58,7 @@ class SamplingTrainer(PackTrainer):
     tokens_sampled: int = 0
     rollouts_done: int = 0
     _barren: int = 0
+    _vllm: VllmPolicy | None = None
 
     def set_rewards(self, rewards: Any, weights: Sequence[float] | None) -> None:
         """Take what scores answers: models (folders or loaded classifiers), functions, or several with weights.
@@ -71,14 +73,17 @@ class SamplingTrainer(PackTrainer):
         if len(self.reward_weights) != len(listed):
             raise ConfigError(f"{len(self.reward_weights)} reward weights for {len(listed)} rewards; expected one each")
         self.reward_scales: list[tuple[float, float]] = []
-        self.rewards: list[HeadRole | RewardFunction] = [self._reward(r, i) for i, r in enumerate(listed)]
+        self.rewards: list[Reward] = [self._reward(r, i) for i, r in enumerate(listed)]
 
-    def _reward(self, reward: Any, place: int) -> HeadRole | RewardFunction:
-        from prefine.scoring.loading import check_same_tokenizer
+    def _reward(self, reward: Any, place: int) -> Reward:
+        from prefine.scoring.loading import differing_tokens, own_tokenizer
         from prefine.scoring.reward_scorer import load_reward_model
 
         if isinstance(reward, str):
-            check_same_tokenizer(self.processing_class, reward, self.args.trust_remote_code)
+            theirs = own_tokenizer(reward, self.args.trust_remote_code)
+            if theirs is not None and differing_tokens(self.processing_class, theirs):
+                model = load_reward_model(reward, trust_remote_code=self.args.trust_remote_code)
+                return TextRole(own_role(model.requires_grad_(False).eval().to(self.args.device)), Encoder(theirs))
             if fits_base(self.scorer.unwrapped, reward):
                 return adapter_role(self.scorer, reward, f"reward{place}")
             reward = load_reward_model(reward, trust_remote_code=self.args.trust_remote_code)
@@ -109,11 +114,11 @@ class SamplingTrainer(PackTrainer):
         """Prompts as groups: texts, messages, rows with a prompt (answers are not looked at), or groups."""
         out: list[PromptGroup] = []
         too_long = 0
-        self.texts: dict[int, str] = getattr(self, "texts", {})
+        self.prompts: dict[int, PromptText] = getattr(self, "prompts", {})
         for i, item in enumerate(dataset, 1):
             if isinstance(item, PromptGroup):
                 out.append(item)
-                self.texts.setdefault(item.index, encoder.tokenizer.decode(item.prompt_ids, skip_special_tokens=True))
+                self.prompts.setdefault(item.index, encoder.tokenizer.decode(item.prompt_ids, skip_special_tokens=True))
                 continue
             prompt: PromptText = item if isinstance(item, str | tuple) else to_examples([(i, item)], name)[0][0]
             ids = encoder.prompt_ids(prompt)
@@ -123,7 +128,7 @@ class SamplingTrainer(PackTrainer):
                 encoder.report.dropped.setdefault("prompt leaves no room for an answer", []).append(i)
             elif len(ids) > 1:
                 out.append(prompt_only(ids, i))
-                self.texts[i] = plain_text(prompt)
+                self.prompts[i] = prompt
         if not out:
             raise DataError(f"{name}: no prompt is left; {too_long} leave no room for an answer of {self.args.response_length} tokens")
         return out
@@ -150,7 +155,7 @@ class SamplingTrainer(PackTrainer):
         ids = [np.concatenate((g.prompt_ids, *g.completion_ids)) for g in prompts for _ in range(k)]
         seeds = [_seed(self.args.seed, rollout, place, sample) for place in range(len(prompts)) for sample in range(k)]
         sampling = Sampling(self.args.response_length, self.args.temperature)
-        found = dict(generate(self.scorer.unwrapped, self.processing_class, ids, sampling, seeds, self.args.sampling_batch_size))
+        found = dict(self._generate(ids, sampling, seeds, rollout))
         self.tokens_sampled += sum(a.num_tokens for a in found.values())
         out = []
         for place, prompt in enumerate(prompts):
@@ -159,11 +164,27 @@ class SamplingTrainer(PackTrainer):
             out.append((PromptGroup(whole, tuple(as_ids(a.ids) for a in answers), prompt.index), answers))
         return out
 
+    def _generate(self, ids: Sequence[Ids], sampling: Sampling, seeds: Sequence[int], rollout: int) -> Iterator[tuple[int, Answer]]:
+        model = self.scorer.unwrapped
+        if self.args.rollout_engine == "transformers":
+            return generate(model, self.processing_class, ids, sampling, seeds, self.args.sampling_batch_size)
+        if self._vllm is None:
+            if not hasattr(model, "peft_config"):
+                raise ConfigError("rollout_engine vllm takes the policy's adapter over after each update: train one (--lora-r 16, say)")
+            base = str(model.get_base_model().config._name_or_path)
+            rank = model.peft_config[model.active_adapter].r
+            self._vllm = VllmPolicy(base, self.processing_class, rank, self.args.vllm_gpu_memory_utilization)
+        folder = Path(self.args.output_dir) / "rollout-adapter"
+        model.save_pretrained(folder, selected_adapters=[model.active_adapter])
+        adapter = folder if model.active_adapter == "default" else folder / model.active_adapter
+        return self._vllm.sample(ids, sampling, seeds, str(adapter), rollout + 1)
+
     def score(self, sampled: Sequence[tuple[PromptGroup, tuple[Answer, ...]]]) -> list[Sampled]:
         """Weighted scores of all answers, less the penalty for those that do not end; failures are NaN and counted."""
         groups = [g for g, _ in sampled]
-        texts = ([self.texts[g.index] for g, answers in sampled for _ in answers], [a.text for _, answers in sampled for a in answers])
-        each = [r.rewards(groups, self.budget).double().cpu() if isinstance(r, HeadRole) else score_texts(r, *texts) for r in self.rewards]
+        prompts = [self.prompts[g.index] for g, answers in sampled for _ in answers]
+        texts = [a.text for _, answers in sampled for a in answers]
+        each = [score_answers(r, groups, prompts, texts, self.budget) for r in self.rewards]
         scores_RM = torch.stack(each)
         if self.args.reward_aggregate != "sum" and not self.reward_scales:
             # One scale for all, that of the first rollout: a lower bound over several scales would be the smallest one's.
@@ -209,7 +230,7 @@ class SamplingTrainer(PackTrainer):
         self.note("train", "objective/scores", sum(scores := scored) / max(1, len(scores)), len(scores))
         self.note("train", "completions/length", sum(a.num_tokens for a, _ in answers) / len(answers), len(answers))
         self.note("train", "completions/ended", sum(a.ended for a, _ in answers) / len(answers), len(answers))
-        shown = [(self.texts[x.group.index], x.answers[0], x.scores[0]) for x in sampled[: self.args.num_sample_texts]]
+        shown = [(plain_text(self.prompts[x.group.index]), x.answers[0], x.scores[0]) for x in sampled[: self.args.num_sample_texts]]
         texts = [{"prompt": p, "answer": a.text, "ended": a.ended, "score": s} for p, a, s in shown]
         self.on_event("samples", step=self.state.global_step, texts=texts)
 
