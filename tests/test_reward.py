@@ -159,7 +159,7 @@ def test_an_ensemble_on_one_base(lab_model: Path, pairs_file: Path, tmp_path: Pa
     groups = list(Encoder(tokenizer).encode_pairs(PairSource(str(pairs_file))))
     config = LoraConfig(r=2, target_modules="all-linear")
     sizes = []
-    for made in train_ensemble(lambda: base, args, groups, config, tmp_path / "members", processing_class=tokenizer):
+    for _, made in train_ensemble(lambda: base, args, groups, config, tmp_path / "members", processing_class=tokenizer):
         sizes.append(sum(p.numel() for p in made.scorer.unwrapped.parameters()))
     assert max(sizes) == min(sizes)  # no member's weights stay behind
     assert sizes[0] < 1.3 * sum(p.numel() for p in base.parameters())
@@ -169,3 +169,34 @@ def test_an_ensemble_on_one_base(lab_model: Path, pairs_file: Path, tmp_path: Pa
     assert places == bootstrap(groups, 0) != bootstrap(groups, 1)
     with pytest.raises(ConfigError, match="train_ensemble"):
         trainer(lab_model, tmp_path, lab_pairs(4), ensemble=2)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_ensemble_goes_on_where_it_was(
+    lab_model: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped in the second of three members: the first is left alone, the others come out as if nothing had happened."""
+    from safetensors.torch import load_file
+
+    words = ["reward", "--model", str(lab_model), "--data", str(pairs_file), "--max-steps", "3", "--lora-r", "2", "--ensemble", "3"]
+    words += ["--learning-rate", "1e-2", "--eval-fraction", "0.2"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main([*words, "--output-dir", str(whole)]) == 0
+    real = RewardTrainer.train
+
+    def interrupted(self: RewardTrainer, *args: Any, **kwargs: Any) -> Any:
+        if self.args.seed == 43:
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RewardTrainer, "train", interrupted)
+        assert main([*words, "--output-dir", str(cut)]) == 130
+    first = (cut / "model/member-0/adapter_model.safetensors").stat().st_mtime_ns
+    assert main([*words, "--output-dir", str(cut), "--resume"]) == 0
+    assert "already trained: member 0" in capsys.readouterr().out
+    assert (cut / "model/member-0/adapter_model.safetensors").stat().st_mtime_ns == first
+    for member in range(3):
+        ours, theirs = (load_file(run / f"model/member-{member}/adapter_model.safetensors") for run in (cut, whole))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert (cut / "eval/reward/summary.json").read_text() == (whole / "eval/reward/summary.json").read_text()

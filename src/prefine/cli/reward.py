@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from prefine.errors import ConfigError
+from prefine.runs import write_json
 
 ABOUT = "Trains a reward model on preference pairs (Bradley-Terry), measures it on held-out ones, saves a one-label classifier."
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins")
@@ -67,8 +69,6 @@ def _ensemble(planned: Any, data: Any, margins: dict[int, float]) -> int:
     from prefine.training.record import RecordRun
     from prefine.training.reward import train_ensemble
 
-    if planned.options.resume:
-        raise ConfigError("--resume is of no use with --ensemble: members are trained one after the other; give another --output-dir")
     args = planned.args
     started = planned.start(data.encoded.key)
     started.run.write_data(data.summary)
@@ -78,17 +78,25 @@ def _ensemble(planned: Any, data: Any, margins: dict[int, float]) -> int:
     def load() -> Any:
         return given.pop() if given else planned.load(planned.options.model, dtype=planned.dtype)
 
-    rewards = []
+    folder: Path = started.run.evaluation("reward")
+
+    def measured(member: int) -> Path:
+        return folder / f"member-{member}.json"  # written once a member is whole
+
+    done = [m for m in range(args.ensemble) if measured(m).exists()]
+    if done:
+        announce([f"already trained: member {', '.join(map(str, done))}"])
     kwargs = {"processing_class": started.tokenizer, "callbacks": [RecordRun(started.run)], "margins": margins}
     members = train_ensemble(
-        load, args, data.train, started.peft_config, started.run.model, lambda trainer: show_progress(trainer, SHOWN), **kwargs
+        load, args, data.train, started.peft_config, started.run.model, lambda trainer: show_progress(trainer, SHOWN), done, **kwargs
     )
-    for member, trainer in enumerate(members):
-        if len(data.held_out):
-            rewards.append(_rewards(trainer, data.held_out))
-            right = (rewards[-1][:, 0] > rewards[-1][:, 1]).mean()
-            announce([f"member {member}: held-out accuracy {100 * right:.1f} %"])
-    if rewards:
+    for member, trainer in members:
+        found = _rewards(trainer, data.held_out)
+        write_json(measured(member), found.tolist())
+        if len(found):
+            announce([f"member {member}: held-out accuracy {100 * (found[:, 0] > found[:, 1]).mean():.1f} %"])
+    if len(data.held_out):
+        rewards = [np.array(json.loads(measured(m).read_text())) for m in range(args.ensemble)]
         table = np.stack([(r - r.mean()) / (r.std() or 1.0) for r in rewards])  # rewards have no common scale
         disagreement = float(table.std(0).mean())
         announce(
@@ -116,7 +124,6 @@ def _measure(sides: Any, groups: Any, run: Any) -> list[str]:
     """Quality on held-out pairs, into ``eval/reward``; lines to print."""
     from prefine.evaluation.reward_quality import reward_quality
     from prefine.packing.store import prompt_key
-    from prefine.runs import write_json
 
     lengths = [[len(c) for c in g.completion_ids] for g in groups]
     found = reward_quality(sides[:, 0], sides[:, 1], lengths, [f"{prompt_key(g):016x}" for g in groups])

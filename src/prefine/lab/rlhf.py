@@ -116,21 +116,17 @@ def train_reward_ensemble(
     args.ensemble, args.ensemble_bootstrap = len(starts), resampled
     groups = list(Encoder(build_tokenizer(), 128).encode_pairs(PairSource(str(pairs))))
     left = iter(starts)
-    folders = []
-    for member, _ in enumerate(
-        train_ensemble(
-            lambda: load_reward_model(str(next(left)), new_head=True),
-            args,
-            groups,
-            None,
-            run.path,
-            quiet,
-            processing_class=build_tokenizer(),
-            callbacks=[progress_callback(progress, "reward")],
-        )
-    ):
-        folders.append(str(run.path / f"member-{member}"))
-    return folders
+    members = train_ensemble(
+        lambda: load_reward_model(str(next(left)), new_head=True),
+        args,
+        groups,
+        None,
+        run.path,
+        quiet,
+        processing_class=build_tokenizer(),
+        callbacks=[progress_callback(progress, "reward")],
+    )
+    return [str(run.path / f"member-{member}") for member, _ in members]
 
 
 def _reward_args(settings: Settings, own: RlhfSettings, run: RunDirectory) -> Any:

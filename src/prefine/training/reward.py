@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +149,10 @@ def train_ensemble(
     peft_config: Any,
     folder: Path,
     prepare: Callable[[RewardTrainer], None] = lambda trainer: None,
+    done: Collection[int] = (),
     **kwargs: Any,
-) -> Iterator[RewardTrainer]:
-    """Train ``args.ensemble`` members one after the other; each is saved as ``folder/member-I`` and its trainer given.
+) -> Iterator[tuple[int, RewardTrainer]]:
+    """Train ``args.ensemble`` members one after the other; each is saved as ``folder/member-I``, and I and its trainer given.
 
     Every member has a seed of its own, for its head, its adapter, its order and its resample of the prompts. With
     ``peft_config`` the base is loaded once: members are adapters and heads on it.
@@ -159,10 +160,11 @@ def train_ensemble(
     Args:
         load: gives a classifier; called once with an adapter, else for every member.
         prepare: sees each trainer before it trains.
+        done: members that were trained before; they are left as they are.
         kwargs: further arguments of :class:`RewardTrainer`.
     """
     model = None
-    for member in range(args.ensemble):
+    for member in (m for m in range(args.ensemble) if m not in done):
         own = copy.copy(args)
         own.ensemble, own.seed, own.output_dir = 1, args.seed + member, f"{args.output_dir}/member-{member}"
         if model is None or peft_config is None:
@@ -177,6 +179,6 @@ def train_ensemble(
         prepare(trainer)
         trainer.train()
         trainer.save_model(str(folder / f"member-{member}"))
-        yield trainer
+        yield member, trainer
         if peft_config is not None:
             model = trainer.scorer.unwrapped.unload()
