@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -32,6 +33,8 @@ def test_experiment_from_the_command_line_and_again(tmp_path: Path, capsys: pyte
     page = (tmp_path / "hacking.html").read_text()
     assert page.count("<svg") == 2
     assert "ensemble" not in page.split("<h2>")[0].split("</header>")[1]
+    picture = ElementTree.parse(tmp_path / "hacking.svg").getroot()
+    assert "no KL" in "".join(picture.itertext())
     kept = {p: p.stat().st_mtime_ns for p in tmp_path.glob("seed-0/*/*/measured.json")}
     assert len(kept) == 2
     assert main(words) == 0
@@ -125,5 +128,8 @@ def test_picture_says_its_points() -> None:
     assert "&lt;one&gt;: (0, 0.5), (2, 0.9)" in drawn
     assert drawn.count("<circle") == 4  # a cloud's, two points, and one in the legend
     assert xy_chart("t", [], "x", "y") == ""
+    logarithmic = xy_chart("t", [Series("s", [(0.0, 0.5), (0.09, 0.6), (45.0, 0.2)])], "KL", "gold", log_x=True, level=("base", 0.55))
+    assert [f'y="334" text-anchor="middle">{t}</text>' in logarithmic for t in ("0.05", "0.1", "20", "50", "100")] == [True] * 4 + [False]
+    assert "base: 0.55" in logarithmic
     for points in ([(1.0, 1.0)], [(0.0, -3e-5), (1.0, 7e-5)], [(float(x), float(x) ** 3) for x in np.arange(20)]):
         assert "nan" not in xy_chart("t", [Series("s", points)], "x", "y")

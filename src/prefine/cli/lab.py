@@ -56,6 +56,7 @@ def main(argv: list[str]) -> int:
     from prefine.lab.experiments import EXPERIMENTS, run_seed
     from prefine.lab.findings import Findings
     from prefine.lab.rlhf import RlhfSettings
+    from prefine.report.page import picture_file
     from prefine.runs import write_json, write_text
 
     transformers_logging.set_verbosity_error()
@@ -74,7 +75,7 @@ def main(argv: list[str]) -> int:
             found[seed] = run_seed(experiment, settings, own, Path(given.output_dir), progress, given.only)
     findings = Findings(experiment, found)
     # Eighty columns hold less than the page does.
-    for head, rows, places in ((findings.HEAD, findings.rows(), (0, 1, 3, 4, 5, 6)), (findings.CLAIMS_HEAD, findings.claims(), (0, 2, 3))):
+    for head, rows, places in ((findings.HEAD, findings.rows(), (0, 1, 3, 4, 5)), (findings.CLAIMS_HEAD, findings.claims(), (0, 2, 3))):
         shown = Table(box=SIMPLE)
         for place in places:
             shown.add_column(head[place], justify="right" if place else "left", min_width=0 if place else 28)
@@ -87,5 +88,6 @@ def main(argv: list[str]) -> int:
     page = Path(given.output_dir) / f"{name}.html"
     write_json(page.with_suffix(".json"), findings.summary())
     write_text(page, findings.html())
+    write_text(page.with_suffix(".svg"), picture_file(findings.picture()))
     console.print(f"The page is {page}; every policy lies under {given.output_dir}", highlight=False)
     return 0

@@ -77,7 +77,7 @@ class Findings:
         for label in self.labels:
             each = self.each(label)
             golds = [m.mean() for m in each]
-            spread = f" ± {stdev(golds):.3f}" if len(golds) > 1 else ""
+            spread = f"\u00a0±\u00a0{stdev(golds):.3f}" if len(golds) > 1 else ""
             proxies = [m.proxy for m in each]
             out.append(
                 [
@@ -153,7 +153,8 @@ class Findings:
             ends = [a.knob if i in (0, len(arms) - 1) else "" for i, a in enumerate(arms)]
             series.append(Series(name, points, ends, [(m.kl, m.mean()) for e in each for m in e]))
         title = f"{self.experiment.about} Means of seeds {', '.join(map(str, self.found))}; faint: each seed."
-        return xy_chart(title, series, "KL to the base, nats an answer", "gold score")
+        base = mean(float(np.mean(by[self.labels[0]].base)) for by in self.found.values())
+        return xy_chart(title, series, "KL to the base, nats an answer (logarithmic)", "gold score", log_x=True, level=("the base", base))
 
     def _curves(self) -> str:
         out = []

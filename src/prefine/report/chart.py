@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -132,32 +132,46 @@ class Series:
     dots: bool = True
 
 
-def xy_chart(title: str, series: Sequence[Series], x_label: str, y_label: str, width: int = 640) -> str:
-    """Up to six series over two axes, told apart by colour, mark and dash, and named in a legend below; '' where there is nothing."""
+def xy_chart(
+    title: str, series: Sequence[Series], x_label: str, y_label: str, log_x: bool = False, level: tuple[str, float] | None = None
+) -> str:
+    """Up to six series over two axes, told apart by colour, mark and dash, and named in a legend below; '' where there is nothing.
+
+    Args:
+        log_x: a logarithmic scale across; for values above 0.
+        level: a name and a height that a dashed line marks.
+    """
     kept = [s for s in series if s.points]
     if not kept:
         return ""
-    plot, foot, left, right = 300, 34, 44, 12
+    width, top, plot, foot, left, right = 640, 22, 320, 34, 44, 12
     legend = 18 * ((len(kept) + 1) // 2)
     points = [p for s in kept for p in (*s.points, *s.cloud)]
-    x_ticks, y_ticks = _ticks([x for x, _ in points]), _ticks([y for _, y in points])
+    x_ticks = (_log_ticks if log_x else _ticks)([x for x, _ in points])
+    y_ticks = _ticks([*(y for _, y in points), *([level[1]] if level else [])])
+    scale: Callable[[float], float] = math.log if log_x else float
 
     def x(value: float) -> float:
-        return left + (value - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (width - left - right)
+        first, last = scale(x_ticks[0]), scale(x_ticks[-1])
+        return left + (scale(max(value, x_ticks[0])) - first) / (last - first) * (width - left - right)
 
     def y(value: float) -> float:
-        return 8 + (1 - (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])) * (plot - 8)
+        return top + (1 - (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])) * (plot - top)
 
     parts = []
     for tick in x_ticks:
-        parts.append(f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="8" y2="{plot}"></line>')
+        parts.append(f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{top}" y2="{plot}"></line>')
         parts.append(f'<text x="{x(tick):.1f}" y="{plot + 14}" text-anchor="middle">{tick:g}</text>')
     for tick in y_ticks:
         parts.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"></line>')
         parts.append(f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
     parts.append(f'<text x="{width - right}" y="{plot + 29}" text-anchor="end">{escape(x_label)}</text>')
-    parts.append(f'<text x="{left + 6}" y="20">{escape(y_label)}</text>')
+    parts.append(f'<text x="{left}" y="12">{escape(y_label)}</text>')
     told = []
+    if level:
+        parts.append(f'<line class="mark" x1="{left}" x2="{width - right}" y1="{y(level[1]):.1f}" y2="{y(level[1]):.1f}"></line>')
+        parts.append(f'<text x="{width - right - 4}" y="{y(level[1]) - 4:.1f}" text-anchor="end">{escape(level[0])}</text>')
+        told.append(f"{level[0]}: {level[1]:.3g}")
     for i, s in enumerate(kept):
         drawn = [f'<g class="faint">{_mark(i, x(a), y(b), 2.5)}</g>' for a, b in s.cloud]
         line = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in s.points)
@@ -188,6 +202,16 @@ def _ticks(values: Sequence[float]) -> list[float]:
     first = math.floor(low / step + 1e-9)
     count = math.ceil((high - first * step) / step - 1e-9)
     return [round((first + i) * step, 10) for i in range(max(1, count) + 1)]
+
+
+def _log_ticks(values: Sequence[float]) -> list[float]:
+    """1, 2 and 5 times powers of ten around positive values; the smallest positive one stands in for what is not."""
+    above = [v for v in values if v > 0] or [1.0]
+    low, high = min(above), max(above)
+    steps = [m * 10.0**e for e in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2) for m in (1, 2, 5)]
+    first = max(i for i, s in enumerate(steps) if s <= low * (1 + 1e-9))
+    last = max(first + 1, min(i for i, s in enumerate(steps) if s >= high * (1 - 1e-9)))
+    return [round(s, 10) for s in steps[first : last + 1]]
 
 
 def _mark(kind: int, x: float, y: float, size: float) -> str:

@@ -71,6 +71,14 @@ def page(title: str, body: str, script: str = "") -> str:
     )
 
 
+def picture_file(figure: str) -> str:
+    """The first picture of a figure as an SVG file of its own, for pages written elsewhere."""
+    start, end = figure.index("<svg "), figure.index("</svg>") + len("</svg>")
+    head, body = figure[start:end].split(">", 1)
+    paper = '<rect width="100%" height="100%" style="fill: var(--paper)"></rect>'
+    return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{STYLE}</style>{paper}{body}\n'
+
+
 def _sha256(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
