@@ -160,6 +160,8 @@ def test_the_readme_commands_run(lab_model: Path, pairs_file: Path, tmp_path: Pa
         "runs/reward",
         "runs/ppo",
         "own.jsonl",
+        "runs/sft",
+        "runs/after-sft",
     ):
         stand_ins[name] = str(tmp_path / Path(name).name)
     stand_ins |= {name: str(tmp_path / name) for name in ("base.jsonl", "tuned.jsonl")}
@@ -179,6 +181,7 @@ def test_the_readme_commands_run(lab_model: Path, pairs_file: Path, tmp_path: Pa
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     more = {
         **{name: ["--max-steps", "2", "--eval-fraction", "0.2"] for name in ("dpo", "reward")},
+        "sft": ["--max-steps", "2"],
         "ppo": ["--max-steps", "2", "--response-length", "4"],
         "pairs": ["--max-new-tokens", "4"],
         "demo": ["--quick", "--seeds", "1", "--output-dir", str(tmp_path / "demo")],

@@ -126,6 +126,11 @@ class RunDirectory:
         return max(whole, key=lambda p: int(p.name.rsplit("-", 1)[1]), default=None)
 
 
+def model_of(name: str) -> str:
+    """A finished run's model where ``name`` is a run directory; any other folder or Hub id as it is."""
+    return str(Path(name) / "model") if (Path(name) / "config.yaml").exists() else name
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

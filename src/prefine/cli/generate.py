@@ -12,6 +12,7 @@ from prefine.cli.judging import stages
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, nearest, printable
 from prefine.preferences.convert import Reading
+from prefine.runs import model_of
 
 ABOUT = (
     "Answers prompts: of preference data in any form, of a list (one a line in .txt; prompt, messages), of MT-Bench or AlpacaEval. "
@@ -103,8 +104,7 @@ def main(argv: list[str]) -> int:
     if given.references:
         questions = with_references(questions, given.references)
     name = given.model
-    if (Path(given.model) / "config.yaml").exists():
-        given.model = str(Path(given.model) / "model")
+    given.model = model_of(given.model)
     if not given.adapter:
         name += " without adapter"
     if given.server is not None:

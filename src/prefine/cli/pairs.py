@@ -16,6 +16,7 @@ from prefine.preferences.convert import Reading, canonical
 from prefine.preferences.ranking import POLICIES, to_pairs
 from prefine.preferences.records import Ranked
 from prefine.preferences.writing import RowWriter
+from prefine.runs import model_of
 
 ABOUT = (
     "Samples several answers to each prompt, has --judge score them (reward-model, python, exact, or openai with --mode single), "
@@ -74,8 +75,7 @@ def main(argv: list[str]) -> int:
 
     questions = read_questions(given.prompts, Reading(column_map(given.map), given.format))[: given.limit]
     questions = [replace(q, later_turns=()) for q in questions]
-    if (Path(given.model) / "config.yaml").exists():
-        given.model = str(Path(given.model) / "model")
+    given.model = model_of(given.model)
     engine: Any = ENGINES[given.engine](pick(GenerateOptions, vars(given)))
     asked = [replace(q, key=f"{q.key}#{i}") for q in questions for i in range(given.num_samples)]
     sampling = Sampling(given.max_new_tokens, given.temperature, given.top_p)

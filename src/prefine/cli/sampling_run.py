@@ -12,7 +12,7 @@ from prefine.cli.judging import JudgeChoice, build_judge, load_function, stages
 from prefine.cli.options import options_of, read_yaml
 from prefine.errors import ConfigError
 from prefine.evaluation.judge import ByScore
-from prefine.runs import HELD_OUT_PROMPTS, RunDirectory, write_jsonl
+from prefine.runs import HELD_OUT_PROMPTS, RunDirectory, model_of, write_jsonl
 
 SHOWN = ("loss", "objective/scores", "objective/kl", "completions/length", "completions/ended")
 
@@ -39,7 +39,7 @@ class RewardOptions:
         Raises:
             ConfigError: none is given.
         """
-        found: list[Any] = list(self.reward_model or [])
+        found: list[Any] = [model_of(name) for name in self.reward_model or []]
         if self.reward_function:
             found.append(load_function(self.reward_function))
         if self.reward_judge:

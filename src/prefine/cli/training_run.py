@@ -10,7 +10,7 @@ from typing import Any
 
 from prefine.cli.options import Option, help_text, options_of, parse
 from prefine.errors import ConfigError, printable
-from prefine.runs import RunDirectory
+from prefine.runs import RunDirectory, model_of
 
 
 @dataclass
@@ -144,6 +144,7 @@ def plan(
     for name in ("model", "data"):
         if not getattr(own, name):
             raise ConfigError(f"--{name} is missing ({options[name].help})")
+    own.model = model_of(own.model)
     if not own.load_in_4bit and own.lora_r is None:
         for name in ("lora_alpha", "lora_target"):
             if getattr(own, name) is not None:
