@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-EPISODES, PASSES, RESPONSE, LONGEST_PROMPT, WARM_UP, THREADS = 32, 4, 53, 512, 1, 2
+PASSES, RESPONSE, LONGEST_PROMPT, MICRO_BATCH, WARM_UP, THREADS = 4, 53, 512, 8, 1, 2
 """Passes, response length and the longest prompt are the defaults of TRL's PPOConfig and of its own example."""
 
 
@@ -37,7 +37,7 @@ def prompts(folder: Path, count: int) -> list[list[int]]:
     return [ids for ids in found if len(ids) <= LONGEST_PROMPT][:count]
 
 
-def worker(side: str, folder: Path, rollouts: int, lora: bool) -> None:
+def worker(side: str, folder: Path, rollouts: int, episodes: int, lora: bool) -> None:
     """Train one side, a rollout for each line on standard input; write seconds a rollout to standard output."""
     import torch
     from transformers import TrainerCallback
@@ -65,7 +65,7 @@ def worker(side: str, folder: Path, rollouts: int, lora: bool) -> None:
             sys.stdin.readline()
             self.start = time.perf_counter()
 
-    trainer = (trl_trainer if side == "trl" else prefine_trainer)(folder, rollouts, lora, Turns())
+    trainer = (trl_trainer if side == "trl" else prefine_trainer)(folder, rollouts, episodes, lora, Turns())
     print(json.dumps({"ready": True}), file=out, flush=True)
     trainer.train()
 
@@ -96,7 +96,7 @@ def adapter(task: str) -> Any:
     return LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type=task)
 
 
-def trl_trainer(folder: Path, rollouts: int, lora: bool, turns: Any) -> Any:
+def trl_trainer(folder: Path, rollouts: int, episodes: int, lora: bool, turns: Any) -> Any:
     """TRL's, as its own example sets it up: policy, reference, reward and value model."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -105,12 +105,12 @@ def trl_trainer(folder: Path, rollouts: int, lora: bool, turns: Any) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder / "base", padding_side="left")
     args = PPOConfig(
         output_dir=tempfile.mkdtemp(),
-        per_device_train_batch_size=8,
-        gradient_accumulation_steps=EPISODES // 8,
+        per_device_train_batch_size=MICRO_BATCH,
+        gradient_accumulation_steps=episodes // MICRO_BATCH,
         gradient_checkpointing=False,
         stop_token="eos",
         num_sample_generations=0,
-        **COMMON | {"total_episodes": EPISODES * rollouts},
+        **COMMON | {"total_episodes": episodes * rollouts},
     )
     rewards = [AutoModelForSequenceClassification.from_pretrained(folder / "reward", num_labels=1) for _ in range(2)]
     base = AutoModelForCausalLM.from_pretrained(folder / "base")
@@ -127,7 +127,7 @@ def trl_trainer(folder: Path, rollouts: int, lora: bool, turns: Any) -> Any:
     )
 
 
-def prefine_trainer(folder: Path, rollouts: int, lora: bool, turns: Any) -> Any:
+def prefine_trainer(folder: Path, rollouts: int, episodes: int, lora: bool, turns: Any) -> Any:
     """Ours; with LoRA, the reward model is an adapter on the same base."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -137,9 +137,9 @@ def prefine_trainer(folder: Path, rollouts: int, lora: bool, turns: Any) -> Any:
 
     args = PPOConfig(
         output_dir=tempfile.mkdtemp(),
-        per_device_train_batch_size=EPISODES,
+        per_device_train_batch_size=episodes,
         gradient_checkpointing=False,
-        **COMMON | {"total_episodes": EPISODES * rollouts},
+        **COMMON | {"total_episodes": episodes * rollouts},
     )
     ids = json.loads((folder / "prompts.json").read_text())
     groups = [prompt_only(as_ids(p), i) for i, p in enumerate(ids)]
@@ -155,7 +155,7 @@ def prefine_trainer(folder: Path, rollouts: int, lora: bool, turns: Any) -> Any:
     )
 
 
-def make(folder: Path, tiny: bool, rollouts: int) -> None:
+def make(folder: Path, tiny: bool, episodes: int) -> None:
     """Base, reward model (whole, and as an adapter) and prompts."""
     import torch
     from dpo_vs_trl import make_model
@@ -170,7 +170,7 @@ def make(folder: Path, tiny: bool, rollouts: int) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     for name in ("reward", "reward-adapter"):
         tokenizer.save_pretrained(folder / name)
-    (folder / "prompts.json").write_text(json.dumps(prompts(folder / "base", EPISODES * (rollouts + 1))))
+    (folder / "prompts.json").write_text(json.dumps(prompts(folder / "base", episodes)))
 
 
 def main() -> None:
@@ -179,20 +179,22 @@ def main() -> None:
     parser.add_argument("--trl-python", help="Python of the environment with TRL 1.12.0; without it Prefine runs alone")
     parser.add_argument("--size", choices=("tiny", "30m"), default="30m")
     parser.add_argument("--rollouts", type=int, default=6)
+    parser.add_argument("--episodes", type=int, default=32, help=f"of a rollout; a multiple of {MICRO_BATCH}")
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        worker(args.worker, Path(args.folder), args.rollouts, args.lora)
+        worker(args.worker, Path(args.folder), args.rollouts, args.episodes, args.lora)
         return
     folder = Path(tempfile.mkdtemp())
-    make(folder, args.size == "tiny", args.rollouts)
+    make(folder, args.size == "tiny", args.episodes * (args.rollouts + 1))
     pythons = {"trl": args.trl_python, "prefine": sys.executable}
     sides = {}
     for name, python in pythons.items():
         if python:
             command = [python, __file__, "--folder", str(folder), "--rollouts", str(args.rollouts), "--worker", name]
+            command += ["--episodes", str(args.episodes)]
             command += ["--lora"] if args.lora else []
             errors = (folder / f"{name}.log").open("w")
             sides[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
@@ -212,9 +214,10 @@ def main() -> None:
     for process in sides.values():
         process.wait()
     median = {name: statistics.median(s) for name, s in seconds.items()}
-    print(f"{args.size}, {'LoRA' if args.lora else 'full fine-tuning'}, {EPISODES} episodes a rollout, {PASSES} passes, {THREADS} threads")
+    how = "LoRA" if args.lora else "full fine-tuning"
+    print(f"{args.size}, {how}, {args.episodes} episodes a rollout, {PASSES} passes, {THREADS} threads")
     for name in sides:
-        print(f"  {name:<8} {EPISODES / median[name]:7.2f} episodes a second   peak memory {peaks[name] / 2**20:7.0f} MiB")
+        print(f"  {name:<8} {args.episodes / median[name]:7.2f} episodes a second   peak memory {peaks[name] / 2**20:7.0f} MiB")
     if len(sides) == 2:
         ratios = sorted(t / p for t, p in zip(seconds["trl"], seconds["prefine"], strict=True))
         print(f"  ratio of median seconds, TRL over Prefine: {median['trl'] / median['prefine']:.2f}")

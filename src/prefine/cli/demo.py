@@ -134,6 +134,8 @@ def _print_comparison(console: Any, rows: dict[int, Any]) -> None:
 
     from rich.table import Table
 
+    from prefine.lab.findings import over_seeds
+
     methods = [t.method for t in next(iter(rows.values()))]
     by_method = {m: [next(t for t in tried if t.method == m) for tried in rows.values()] for m in methods}
     table = Table(title=f"seeds {', '.join(map(str, rows))}: one base and the same noisy pairs for all methods of a seed")
@@ -147,7 +149,9 @@ def _print_comparison(console: Any, rows: dict[int, Any]) -> None:
         line(f"gold win rate over the base, seed {seed}", lambda ts, i=i: ts[i].outcome.verdict.win_rate.percent())  # type: ignore[misc]
     rates = {m: [100 * t.outcome.verdict.win_rate.estimate for t in ts] for m, ts in by_method.items()}
     if len(rows) > 1:
-        table.add_row("  mean, spread between seeds", *(f"{mean(rates[m]):.1f} %, {stdev(rates[m]):.1f}" for m in methods))
+        whole = {m: over_seeds(r) for m, r in rates.items()}
+        table.add_row("  mean over seeds [95 %]", *(f"{w.estimate:.1f} % [{w.low:.1f}, {w.high:.1f}]" for w in whole.values()))
+        table.add_row("  spread between seeds", *(f"{stdev(rates[m]):.1f}" for m in methods))
     line("gold score", lambda ts: f"{mean(t.outcome.gold_tuned['score'] for t in ts):.3f}")
     line("arithmetic, facts trained on", lambda ts: f"{100 * mean(t.outcome.verdict.skills[0].after for t in ts):.1f} %")
     line("KL to base (nats a reply)", lambda ts: f"{mean(t.outcome.kl_nats for t in ts):.2f}")

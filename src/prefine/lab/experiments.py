@@ -310,7 +310,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             (
                 Contrast("live samples help DPO", "live samples, rate 0.0001", "base's samples, rate 0.0001"),
                 Contrast("live samples help DPO at a higher rate", "live samples, rate 0.0003", "base's samples, rate 0.0003"),
-                Contrast("PPO beats DPO on the base's samples", "PPO", "base's samples, rate 0.001"),
+                Contrast("PPO beats DPO on the base's samples", "PPO", "base's samples, rate 0.0001"),
             ),
         ),
         Experiment(
@@ -320,12 +320,14 @@ EXPERIMENTS: Mapping[str, Experiment] = {
                 Arm("PPO", _ppo()),
                 Arm("PPO, reward above 0", _ppo(min_reward=0.0)),
                 Arm("PPO, best of 4", _ppo(num_samples=4, best_of=True)),
+                Arm("SFT, best of 4", _filtered_sft(1e-3, 1.0)),
                 Arm("SFT, highest half", _filtered_sft(1e-3, 0.5)),
                 Arm("SFT, highest tenth", _filtered_sft(1e-3, 0.1)),
             ),
             (
                 Contrast("a threshold helps PPO", "PPO, reward above 0", "PPO"),
                 Contrast("the best of four helps PPO", "PPO, best of 4", "PPO"),
+                Contrast("a threshold helps SFT on the best of four", "SFT, highest half", "SFT, best of 4"),
                 Contrast("a higher threshold helps SFT", "SFT, highest tenth", "SFT, highest half"),
             ),
         ),
