@@ -1,7 +1,8 @@
 """PPO side by side with the last TRL that had it (1.12.0, September 2026), rollout by rollout in turns.
 
-Same model, prompts, episodes, response length, passes and threads; each side in a process of its own through its own
-``trainer.train()``. TRL lives in an environment of its own, whose Python is given:
+Same base, prompts (drawn in orders of their own), episodes, response length, passes and threads; each side in a process of its
+own through its own ``trainer.train()``. With --lora the policies train the same adapter; TRL's value model is trained whole and
+its reward model is a model of its own, as it knows no other way, where Prefine's are adapters on the one base. TRL lives in an environment of its own, whose Python is given:
 
     python -m venv /tmp/trlppo && /tmp/trlppo/bin/pip install torch==2.13.0 trl==1.12.0 transformers==5.23.0
     python benchmarks/ppo_vs_trl.py --trl-python /tmp/trlppo/bin/python [--size tiny|30m] [--lora] [--rollouts 6]
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -56,7 +56,8 @@ def worker(side: str, folder: Path, rollouts: int, episodes: int, lora: bool) ->
             if side == "prefine" and self.updates % PASSES:
                 return  # an update of a rollout that goes on
             seconds = time.perf_counter() - self.start
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            # Not ru_maxrss: a child inherits its parent's.
+            peak = 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
             print(json.dumps({"seconds": seconds, "peak_bytes": peak}), file=out, flush=True)
             if self.updates < rollouts * (PASSES if side == "prefine" else 1):
                 self._wait()

@@ -16,7 +16,7 @@ from prefine.cli.lab import ABOUT
 from prefine.lab.experiment import Settings
 from prefine.lab.experiments import EXPERIMENTS, Arm, Contrast, Experiment, run_seed
 from prefine.lab.findings import Findings, over_seeds, state
-from prefine.lab.ground import Ground, Measured
+from prefine.lab.ground import Measured, ground_of
 from prefine.lab.rlhf import RlhfSettings
 from prefine.report.chart import Series, xy_chart
 
@@ -27,19 +27,19 @@ def test_experiment_from_the_command_line_and_again(tmp_path: Path, capsys: pyte
     out = capsys.readouterr().out
     assert "no KL" in out
     assert "KL to the base stops it" in out
-    assert "hack its reward" in out
-    found = json.loads((tmp_path / "hacking.json").read_text())
+    assert "'no KL', one seed: from first to last rollouts" in " ".join(out.split())
+    found = json.loads((tmp_path / "hacking-quick-KL.json").read_text())
     assert [a["arm"] for a in found["arms"]] == ["no KL", "KL 0.1"]
-    page = (tmp_path / "hacking.html").read_text()
+    page = (tmp_path / "hacking-quick-KL.html").read_text()
     assert page.count("<svg") == 2
     assert "ensemble" not in page.split("<h2>")[0].split("</header>")[1]
-    picture = ElementTree.parse(tmp_path / "hacking.svg").getroot()
+    picture = ElementTree.parse(tmp_path / "hacking-quick-KL.svg").getroot()
     assert "no KL" in "".join(picture.itertext())
-    kept = {p: p.stat().st_mtime_ns for p in tmp_path.glob("seed-0/*/*/measured.json")}
+    kept = {p: p.stat().st_mtime_ns for p in tmp_path.glob("seed-0-*/*/*/measured.json")}
     assert len(kept) == 2
     assert main(words) == 0
     assert {p: p.stat().st_mtime_ns for p in kept} == kept  # nothing is done twice
-    config = next(tmp_path.glob("seed-0/hacking/kl-0.1*/config.yaml")).read_text()
+    config = next(tmp_path.glob("seed-0-*/hacking/kl-0.1*/config.yaml")).read_text()
     assert "repeat: prefine lab hacking --only" in config
 
 
@@ -80,7 +80,8 @@ def test_every_way_to_train_runs(tmp_path: Path) -> None:
         assert all(0 <= g <= 1 for g in m.gold)
     best = found["best of n, n 4"]
     assert best.kl == pytest.approx(math.log(4) - 3 / 4)
-    ground = Ground(settings, own, tmp_path / "seed-0", lambda *a: None)
+    ground = ground_of(settings, own, tmp_path, lambda *a: None)
+    assert ground.folder != ground_of(replace(settings, pair_prompts=61), own, tmp_path, lambda *a: None).folder
     base = ground.judged(ground.base_answers(), 0.0, 0.0, ground.reward("all", ground.pairs()))
     assert base.gold == base.base
     assert best.proxy > base.proxy + 0.3  # the best of four by the reward model scores higher by it
@@ -88,7 +89,7 @@ def test_every_way_to_train_runs(tmp_path: Path) -> None:
 
 
 def measured(golds: list[float], base: list[float], kl: float, curve: list[tuple[float, float]] | None = None) -> Measured:
-    return Measured(golds, base, ["a", "b", "c", "d"], kl, math.nan, 1.0, {}, 1.0, curve or [])
+    return Measured(golds, base, ["a", "b", "c", "d"], kl, math.nan, 1.0, {}, curve or [])
 
 
 def test_findings_by_hand() -> None:
@@ -109,7 +110,7 @@ def test_findings_by_hand() -> None:
     assert state(whole) == "not shown"
     gold, reward = found.hacking() or (whole, whole)
     assert (gold.estimate, reward.estimate) == pytest.approx((-0.3, 1.0))
-    assert "hacked its reward" in found.hacked()
+    assert found.hacked().startswith("'y' hacked its reward")
     assert found.each("y")[1].win_rate().estimate == pytest.approx((0 + 0.5 + 0 + 0) / 4)
     assert found.rows()[0][0] == "x"
     json.dumps(found.summary(), allow_nan=False)

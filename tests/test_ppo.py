@@ -267,13 +267,6 @@ def test_bad_rewards_are_counted_or_clear_errors(lab_model: Path, tmp_path: Path
         trainer(None)
     with pytest.raises(ModelError, match="nothing to learn"):
         trainer(lambda p, a: [0.0] * len(a), min_reward=1.0).train()
-    other = tmp_path / "other"
-    reward_model(other, 0)
-    names = json.loads((other / "tokenizer.json").read_text())
-    names["model"]["vocab"] = {w: len(names["model"]["vocab"]) - 1 - i for w, i in names["model"]["vocab"].items()}
-    (other / "tokenizer.json").write_text(json.dumps(names))
-    with pytest.raises(ModelError, match="tokenizer differs"):
-        trainer(str(other))
     with pytest.raises(DataError, match="no prompt is left"):
         PPOTrainer(str(lab_model), lambda p, a: [0.0], config(tmp_path, max_length=16), [({"role": "user", "content": "mouse " * 50},)])
     for settings, told in (
@@ -510,7 +503,9 @@ def test_rollouts_by_vllm_take_each_adapter_over(stale: bool, lab_model: Path, t
         def __init__(self, model: str, **settings: Any) -> None:
             assert settings == {
                 "enable_lora": True,
-                "max_lora_rank": 4,
+                "max_lora_rank": 8,
+                "max_model_len": 1024,
+                "dtype": "float32",
                 "gpu_memory_utilization": 0.3,
                 "logprobs_mode": "processed_logprobs",
             }

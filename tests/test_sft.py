@@ -55,6 +55,8 @@ def test_last_answer_or_every_answer(tmp_path: Path) -> None:
     cut = trainer(tmp_path, rows, assistant_only_loss=True, max_length=11)
     assert words(cut, cut.train_dataset[0])[1] == "clean the fan <end>"
     assert cut.encoder.report.cut["answers"] == 1
+    end = trainer(tmp_path, rows, assistant_only_loss=True, max_length=11, truncation_mode="keep_end")
+    assert [words(end, g)[1] for g in end.train_dataset] == ["clean the fan <end>", "clear the cache <end>"]
 
 
 def test_every_answer_where_the_template_rewrites_earlier_ones(tmp_path: Path) -> None:
@@ -85,19 +87,44 @@ def test_loss_is_the_mean_over_the_tokens_that_count(tmp_path: Path) -> None:
 def test_plain_text_in_windows(tmp_path: Path) -> None:
     text = "clean the fan on the printer . sorry about that ."
     t = trainer(tmp_path, [{"text": text}, {"text": ""}], max_length=6)
-    assert [words(t, g)[0] for g in t.train_dataset] == ["clean the fan on the printer", ". sorry about that . <end>"]
-    assert [g.num_completion_tokens for g in t.train_dataset] == [5, 5]
+    assert [words(t, g)[0] for g in t.train_dataset] == ["clean the fan on the printer", "printer . sorry about that .", ". <end>"]
+    assert [g.num_completion_tokens for g in t.train_dataset] == [5, 5, 1]  # every token but the first, once
+    ended = trainer(tmp_path, [{"text": text + " <end>"}])
+    assert words(ended, ended.train_dataset[0])[0] == f"{text} <end>"
     assert t.encoder.report.cut["texts split into windows"] == 1
     assert t.encoder.report.dropped == {"text has no tokens": [2]}
 
 
-def test_chosen_side_of_pairs_once(tmp_path: Path) -> None:
+def test_chosen_side_of_pairs(tmp_path: Path) -> None:
     pair = {"prompt": "my printer is hot", "chosen": "clean the fan", "rejected": "restart it"}
     implicit = {"chosen": "\n\nHuman: hot\n\nAssistant: fan", "rejected": "\n\nHuman: hot\n\nAssistant: it"}
-    t = trainer(tmp_path, [pair, pair | {"rejected": "sorry"}])
+    t = trainer(tmp_path, [pair])
     assert [words(t, g) for g in t.train_dataset] == [("my printer is hot clean the fan <end>", "clean the fan <end>")]
-    assert t.encoder.report.dropped == {"the same chosen answer once more": [2]}
     assert words(h := trainer(tmp_path, [implicit]), h.train_dataset[0])[1] == "fan <end>"
+    with pytest.raises(ConfigError, match="of preference pairs"):
+        trainer(tmp_path, [pair], assistant_only_loss=True)
+    alpaca = trainer(tmp_path, [{"instruction": "hot", "output": "fan", "text": "hot fan"}])
+    assert words(alpaca, alpaca.train_dataset[0])[1] == "fan <end>"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_preference_data_by_the_command(lab_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"q": f"my printer is hot {i}", "good": "clean the fan", "bad": "restart it" if i else "clean the fan"} for i in range(6)]
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for file in files:
+        file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    out = ["--model", str(lab_model), "--max-steps", "1", "--output-dir"]
+    named = ["--map", "prompt=q", "--map", "chosen=good", "--map", "rejected=bad"]
+    data = ["--data", *map(str, files), "--data-weights", "1", "3", "--eval-data", str(files[0])]
+    assert main(["sft", *out, str(tmp_path / "run"), *data, *named]) == 0
+    said = capsys.readouterr().out
+    assert "20 pairs, of which the chosen side, 20 trained on" in said  # five pairs once, and three times five
+    kept = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert sum(what["count"] for what in kept["dropped"].values()) == 2  # equal sides, a row in each file
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text('{"prompt": "hot", "completion": "fan"}\n')
+    assert main(["sft", *out, str(tmp_path / "x"), "--data", str(facts), "--min-gap", "1"]) == 2
+    assert "for preference data" in capsys.readouterr().err
 
 
 def test_rows_without_an_answer_are_counted(tmp_path: Path) -> None:

@@ -131,6 +131,13 @@ def model_of(name: str) -> str:
     return str(Path(name) / "model") if (Path(name) / "config.yaml").exists() else name
 
 
+def models_of(name: str) -> list[str]:
+    """As :func:`model_of`; all members where the run trained an ensemble."""
+    folder = Path(model_of(name))
+    members = sorted(folder.glob("member-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    return [str(m) for m in members] or [model_of(name)]
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

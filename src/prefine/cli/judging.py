@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from prefine.evaluation.judge import ByScore, FakeJudge, FunctionScorer, HumanJu
 from prefine.evaluation.verdict import THRESHOLDS, Thresholds
 from prefine.evaluation.verdict_files import read_verdicts
 from prefine.preferences.records import plain_text
+from prefine.runs import models_of
 
 T = TypeVar("T")
 MODES = ("pairwise", "single", "logprob")
@@ -114,7 +116,7 @@ def _reward_model(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
 
     if not choice.reward_model:
         raise ConfigError("--judge reward-model needs --reward-model: a folder or Hub id")
-    scorers = [RewardModel(m) for m in choice.reward_model]
+    scorers = [RewardModel(m) for name in choice.reward_model for m in models_of(name)]
     return ByScore(scorers[0] if len(scorers) == 1 else Ensemble(scorers, choice.aggregate))
 
 
@@ -135,6 +137,24 @@ def _python(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
     return ByScore(FunctionScorer(choice.function or "", lambda a: function(plain_text(a.question.asked(a.answers[:-1])), a.answers[-1])))
 
 
+def _from_file(path: Path) -> Any:
+    """A module by its file, whatever else has its name."""
+    if not path.is_file():
+        raise MissingFile(f"--function {path}: no such file")
+    spec = importlib.util.spec_from_file_location(f"_prefine_{abs(hash(path.resolve()))}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _from_path(module: str) -> Any:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return importlib.import_module(module)
+
+
 def load_function(name: str | None) -> Callable[[str, str], float]:
     """The function ``module:name`` or ``file.py:name``; modules of the working folder are found too.
 
@@ -144,13 +164,8 @@ def load_function(name: str | None) -> Callable[[str, str], float]:
     module, colon, attribute = (name or "").rpartition(":")
     if not module or not colon or not attribute:
         raise ConfigError("--judge python needs --function module:name, as in rewards:score")
-    folder = os.getcwd()
-    if module.endswith(".py"):
-        folder, module = str(Path(module).resolve().parent), Path(module).stem
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = getattr(_from_file(Path(module)) if module.endswith(".py") else _from_path(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"--function {name}: {error}") from error
     if not callable(found):

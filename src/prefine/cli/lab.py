@@ -85,7 +85,8 @@ def main(argv: list[str]) -> int:
             console.print(shown)
     if findings.hacked():
         console.print(findings.hacked(), highlight=False)
-    page = Path(given.output_dir) / f"{name}.html"
+    part = "".join(f"-{word}" for word in ("quick" * given.quick, "-".join((given.only or "").split())) if word)
+    page = Path(given.output_dir) / f"{name}{part}.html"
     write_json(page.with_suffix(".json"), findings.summary())
     write_text(page, findings.html())
     write_text(page.with_suffix(".svg"), picture_file(findings.picture()))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from prefine.runs import write_json
+from prefine.errors import ConfigError
+from prefine.runs import RunDirectory, write_json
 
 ABOUT = "Trains a reward model on preference pairs (Bradley-Terry), measures it on held-out ones, saves a one-label classifier."
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins")
@@ -83,20 +84,31 @@ def _ensemble(planned: Any, data: Any, margins: dict[int, float]) -> int:
     def measured(member: int) -> Path:
         return folder / f"member-{member}.json"  # written once a member is whole
 
+    schedule = {"max_steps": args.max_steps, "num_train_epochs": args.num_train_epochs}
     done = [m for m in range(args.ensemble) if measured(m).exists()]
+    for m in done:
+        was = {name: json.loads(measured(m).read_text())[name] for name in schedule}
+        if was != schedule:
+            raise ConfigError(f"--resume: member {m} was trained with {was}; give the same, or another --output-dir")
     if done:
         announce([f"already trained: member {', '.join(map(str, done))}"])
-    kwargs = {"processing_class": started.tokenizer, "callbacks": [RecordRun(started.run)], "margins": margins}
-    members = train_ensemble(
-        load, args, data.train, started.peft_config, started.run.model, lambda trainer: show_progress(trainer, SHOWN), done, **kwargs
-    )
+    kwargs = {"processing_class": started.tokenizer, "margins": margins}
+
+    def prepare(trainer: Any) -> None:
+        member = trainer.args.seed - args.seed
+        # The page draws one run's curves: the first member's.
+        own = started.run if member == 0 else RunDirectory.create(started.run.path / "members" / str(member), resume=True)
+        trainer.add_callback(RecordRun(own))
+        show_progress(trainer, SHOWN)
+
+    members = train_ensemble(load, args, data.train, started.peft_config, started.run.model, prepare, done, **kwargs)
     for member, trainer in members:
         found = _rewards(trainer, data.held_out)
-        write_json(measured(member), found.tolist())
+        write_json(measured(member), schedule | {"rewards": found.tolist()})
         if len(found):
             announce([f"member {member}: held-out accuracy {100 * (found[:, 0] > found[:, 1]).mean():.1f} %"])
     if len(data.held_out):
-        rewards = [np.array(json.loads(measured(m).read_text())) for m in range(args.ensemble)]
+        rewards = [np.array(json.loads(measured(m).read_text())["rewards"]) for m in range(args.ensemble)]
         table = np.stack([(r - r.mean()) / (r.std() or 1.0) for r in rewards])  # rewards have no common scale
         disagreement = float(table.std(0).mean())
         announce(
@@ -106,8 +118,7 @@ def _ensemble(planned: Any, data: Any, margins: dict[int, float]) -> int:
                 f"members differ by {disagreement:.2f} standard deviations of a reward",
             ]
         )
-    folders = " ".join(str(started.run.model / f"member-{i}") for i in range(args.ensemble))
-    announce([f"use them together: --reward-model {folders} --reward-aggregate mean-std", f"report: {write_report(started.run)}"])
+    announce([f"use them together: --reward-model {started.run.path} --reward-aggregate mean-std", f"report: {write_report(started.run)}"])
     return 0
 
 

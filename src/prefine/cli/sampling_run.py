@@ -12,7 +12,7 @@ from prefine.cli.judging import JudgeChoice, build_judge, load_function, stages
 from prefine.cli.options import options_of, read_yaml
 from prefine.errors import ConfigError
 from prefine.evaluation.judge import ByScore
-from prefine.runs import HELD_OUT_PROMPTS, RunDirectory, model_of, write_jsonl
+from prefine.runs import HELD_OUT_PROMPTS, RunDirectory, models_of, write_jsonl
 
 SHOWN = ("loss", "objective/scores", "objective/kl", "completions/length", "completions/ended")
 
@@ -39,16 +39,19 @@ class RewardOptions:
         Raises:
             ConfigError: none is given.
         """
-        found: list[Any] = [model_of(name) for name in self.reward_model or []]
+        found: list[Any] = [folder for name in self.reward_model or [] for folder in models_of(name)]
         if self.reward_function:
             found.append(load_function(self.reward_function))
         if self.reward_judge:
-            judge = build_judge(JudgeChoice(**read_yaml(self.reward_judge, options_of(JudgeChoice, "judge"))), ("policy", "policy"))
-            if not isinstance(judge, ByScore):
+            choice = JudgeChoice(**read_yaml(self.reward_judge, options_of(JudgeChoice, "judge")))
+            judge = build_judge(choice, ("policy", "policy"))
+            if not isinstance(judge, ByScore) or choice.judge == "exact":
+                raise ConfigError(f"{self.reward_judge}: a reward needs a judge that scores: reward-model, python, openai with mode single")
+            if len(choice.reward_model or ()) > 1:
                 raise ConfigError(
-                    f"{self.reward_judge}: a reward needs a judge that scores: reward-model, python, or openai with mode single"
+                    f"{self.reward_judge}: the trainer puts several reward models together: --reward-model A B --reward-aggregate mean"
                 )
-            found.append(judge.rewards)
+            found.append(judge)
         if not found:
             raise ConfigError(
                 "no reward: give --reward-model FOLDER (prefine reward makes one), --reward-function file.py:name or --reward-judge FILE"

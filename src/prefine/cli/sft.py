@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Any
 
-from prefine.cli.data.reading import column_map, dropped_text
+from prefine.cli.data.reading import column_map
 from prefine.errors import ConfigError
 
 ABOUT = (
@@ -29,16 +30,20 @@ def main(argv: list[str]) -> int:
     own = planned.options
     if own.ignore_audit:
         raise ConfigError("--ignore-audit is of no use here: sft makes no audit; leave it out")
-    pairs = None
-    if own.map or own.format:  # preference data under other names, or in a form that has to be named
-        pairs = PairSource(
-            own.sources, Reading(column_map(own.map), own.format, own.pairing, own.min_gap, planned.args.seed), own.data_weights
-        )
-    elif own.data_weights:
-        raise ConfigError("--data-weights mixes preference data alone; here give --format too, or leave it out")
+    first = next(iter(read_rows(own.sources[0])), (0, {}))[1]
+    reading, pairs = None, None
+    if own.map or own.format or "rejected" in first:
+        reading = Reading(column_map(own.map), own.format, own.pairing, own.min_gap, planned.args.seed)
+        pairs = PairSource(own.sources, reading, own.data_weights)
+    else:
+        for name in ("data_weights", "min_gap", "pairing"):
+            if getattr(own, name) != getattr(type(own), name):
+                raise ConfigError(f"--{name.replace('_', '-')} is for preference data, and this has no column 'rejected'; leave it out")
     rows: Any = list(pairs) if pairs is not None else [row for source in own.sources for _, row in read_rows(source)]
     key = hashlib.sha256(" ".join(map(source_fingerprint, own.sources)).encode()).hexdigest()[:24]
-    eval_rows = [row for _, row in read_rows(own.eval_data)] if own.eval_data else None
+    eval_rows: Any = None
+    if own.eval_data:
+        eval_rows = list(PairSource(own.eval_data, reading)) if reading else [row for _, row in read_rows(own.eval_data)]
     started = planned.start(key)
     trainer = SFTTrainer(
         started.model,
@@ -50,12 +55,15 @@ def main(argv: list[str]) -> int:
         peft_config=started.peft_config,
     )
     report = trainer.encoder.report
-    dropped = report.summary()["dropped"] | (pairs.summary()["dropped"] if pairs is not None else {})
-    started.run.write_data({"source": " + ".join(own.sources), "rows": len(rows), "key": key, "encoding": report.summary()})
+    read: dict[str, Any] = pairs.summary() if pairs is not None else {"source": " + ".join(own.sources), "rows": len(rows), "dropped": {}}
+    started.run.write_data(read | {"key": key, "encoding": report.summary()})
+    counts = Counter({reason: what["count"] for reason, what in read["dropped"].items()})
+    counts.update({reason: len(places) for reason, places in report.dropped.items()})
+    dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "none"
     announce(
         [
             f"data: {' + '.join(own.sources)}, {len(rows)} {'rows' if pairs is None else 'pairs, of which the chosen side'}, "
-            f"{report.pairs} trained on; dropped: {dropped_text(dropped)}; cut: {dict(report.cut) or 'none'}",
+            f"{report.pairs} trained on; dropped: {dropped}; cut: {dict(report.cut) or 'none'}",
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
             f"run directory: {started.run.path}",

@@ -145,13 +145,16 @@ def plan(
         if not getattr(own, name):
             raise ConfigError(f"--{name} is missing ({options[name].help})")
     own.model = model_of(own.model)
+    is_adapter = (Path(own.model) / "adapter_config.json").exists()
+    if is_adapter and command == "reward":
+        raise ConfigError(f"{own.model} is an adapter of a language model; make one model of it first: prefine merge RUN --output FOLDER")
     if not own.load_in_4bit and own.lora_r is None:
         for name in ("lora_alpha", "lora_target"):
             if getattr(own, name) is not None:
                 raise ConfigError(f"{options[name].flag} would be ignored without --lora-r; give --lora-r 16, say")
-    if own.load_in_4bit and own.lora_r is None:
+    if own.load_in_4bit and own.lora_r is None and not is_adapter:
         raise ConfigError("--load-in-4bit trains an adapter on a frozen base: give --lora-r 16, say")
-    if own.lora_r is not None and (Path(own.model) / "adapter_config.json").exists():
+    if own.lora_r is not None and is_adapter:
         raise ConfigError(f"{own.model} is an adapter already, and training goes on with it; leave out --lora-r")
     if not 0 <= own.eval_fraction < 1:
         raise ConfigError(f"--eval-fraction is {own.eval_fraction}; expected 0 to below 1")
@@ -171,7 +174,7 @@ def plan(
     args = _make_args(config, training, output_dir)
     tokenizer = load_tokenizer(own.model, args.trust_remote_code)
     # Adapters train in float32 over a base in the compute dtype; full fine-tuning keeps float32 master weights.
-    load_dtype = dtype if own.lora_r is not None and name == "bfloat16" else _float32()
+    load_dtype = dtype if (own.lora_r is not None or is_adapter) and name == "bfloat16" else _float32()
     return Planned(
         own,
         args,

@@ -105,12 +105,9 @@ class ByScore:
         self.scorer = scorer
         self.name = scorer.name
 
-    def rewards(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        """A score for each answer, None where there is none: what a reward function gives."""
-        asked = [
-            Answered(Question(str(i), ({"role": "user", "content": p},)), (a,), (True,))
-            for i, (p, a) in enumerate(zip(prompts, answers, strict=True))
-        ]
+    def message_rewards(self, prompts: Sequence[PromptText], answers: Sequence[str]) -> list[float | None]:
+        """A score for each answer, None where there is none: a judge as a reward (:class:`prefine.scoring.roles.MessageReward`)."""
+        asked = [Answered(Question(str(i), p), (a,)) for i, (p, a) in enumerate(zip(prompts, answers, strict=True))]
         found = dict(self.scorer.score(asked))
         return [found[i].value for i in range(len(asked))]
 

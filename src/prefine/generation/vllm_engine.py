@@ -53,26 +53,34 @@ class VllmEngine:
             yield place, Answer(best.text.strip(), sampled, best.finish_reason == "stop", len(sampled))
 
 
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The largest ranks that vLLM can be told to take; a smaller adapter fits into the next."""
+
+
 class VllmPolicy:
     """A policy under training in vLLM: its base is loaded once, its adapter handed over before each rollout.
 
     Args:
         model: the base, a folder or Hub id.
         rank: the adapter's.
+        max_tokens: most tokens of prompt and answer; None for all the model takes.
+        dtype: of the base's weights, as ``"bfloat16"``: another one would sample otherwise than the trainer scores.
         memory_share: of the GPU's memory, for vLLM; training has the rest.
 
     Raises:
         ConfigError: vLLM is not installed.
     """
 
-    def __init__(self, model: str, tokenizer: Any, rank: int, memory_share: float) -> None:
+    def __init__(self, model: str, tokenizer: Any, rank: int, max_tokens: int | None, dtype: str, memory_share: float) -> None:
         self._vllm, self._adapter = _vllm("--rollout-engine")
         self.tokenizer = tokenizer
         # processed_logprobs: those of the tempered distribution that tokens are drawn from, as the trainer scores them.
         self._model = self._vllm.LLM(
             model=model,
             enable_lora=True,
-            max_lora_rank=rank,
+            max_lora_rank=min((r for r in VLLM_RANKS if r >= rank), default=rank),
+            max_model_len=max_tokens,
+            dtype=dtype,
             gpu_memory_utilization=memory_share,
             logprobs_mode="processed_logprobs",
         )

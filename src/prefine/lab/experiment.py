@@ -244,8 +244,12 @@ def run(settings: Settings, run: RunDirectory, progress: Progress = lambda stage
     return outcome
 
 
-def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, retain: Path, progress: Progress) -> Any:
-    """DPO from the base on the pairs file; saves and returns the tuned model."""
+def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, retain: Path, progress: Progress, warmup: float = 0.1) -> Any:
+    """DPO from the base on the pairs file; saves and returns the tuned model.
+
+    Args:
+        warmup: share of the steps.
+    """
     from prefine.training.config import DPOConfig
     from prefine.training.dpo import DPOTrainer
     from prefine.training.record import RecordRun
@@ -256,7 +260,7 @@ def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, re
         num_train_epochs=settings.dpo_epochs,
         per_device_train_batch_size=settings.dpo_batch_size,
         learning_rate=settings.dpo_learning_rate,
-        warmup_steps=0.1,
+        warmup_steps=warmup,
         lr_scheduler_type="linear",
         beta=settings.dpo_beta,
         loss_type=[settings.dpo_loss, "sft"] if settings.dpo_nll_weight else settings.dpo_loss,

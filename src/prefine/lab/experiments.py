@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from prefine.lab.experiment import Progress, Settings, progress_callback, quiet, train_dpo
-from prefine.lab.ground import Ground, Measured, Reward, kept
+from prefine.lab.ground import Ground, Measured, Reward, ground_of, kept
 from prefine.lab.language import gold
 from prefine.lab.rlhf import RlhfSettings, train_online_dpo, train_ppo
 from prefine.runs import RunDirectory
@@ -127,8 +127,8 @@ def _preferred_sft(rate: float) -> Train:
     return lambda ground, run: ground.measure(_sft(ground, run, ground.pairs(), rate), _judge(ground))
 
 
-def _sft(ground: Ground, run: RunDirectory, data: Path, rate: float) -> Any:
-    """SFT on the chosen side of pairs."""
+def _sft(ground: Ground, run: RunDirectory, data: Path, rate: float, steps: int = -1) -> Any:
+    """SFT on the chosen side of pairs; for so many steps, or as many passes as DPO makes."""
     from prefine.preferences.source import read_rows
     from prefine.training.config import SFTConfig
     from prefine.training.sft import SFTTrainer
@@ -137,6 +137,7 @@ def _sft(ground: Ground, run: RunDirectory, data: Path, rate: float) -> Any:
     args = SFTConfig(
         output_dir=str(run.checkpoints),
         num_train_epochs=s.dpo_epochs,
+        max_steps=steps,
         per_device_train_batch_size=s.dpo_batch_size,
         learning_rate=rate,
         warmup_steps=0.1,
@@ -184,7 +185,7 @@ def _offline(rate: float) -> Train:
         settings = replace(
             ground.settings, dpo_nll_weight=0.0, dpo_learning_rate=rate, dpo_epochs=1.0, dpo_batch_size=ground.own.online_prompts
         )
-        tuned = train_dpo(settings, run, ground.base, _scored(ground), ground.retain, ground.progress)
+        tuned = train_dpo(settings, run, ground.base, _scored(ground), ground.retain, ground.progress, warmup=0.05)
         return ground.measure(tuned, _judge(ground))
 
     return train
@@ -200,7 +201,7 @@ def _filtered_sft(rate: float, share: float) -> Train:
         least = float(np.quantile([r["score_chosen"] for r in rows], 1 - share))
         data = run.path / "filtered.jsonl"
         data.write_text("".join(json.dumps(r) + "\n" for r in rows if r["score_chosen"] >= least))
-        return ground.measure(_sft(ground, run, data, rate), _judge(ground))
+        return ground.measure(_sft(ground, run, data, rate, 2 * ground.own.online_steps), _judge(ground))
 
     return train
 
@@ -246,7 +247,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     for e in (
         Experiment(
             "frontier",
-            "Gold against KL to the base, each method over its main knob.",
+            "Gold against KL to the base, each method over its main knob; for best of n the KL's upper bound, log n - (n-1)/n.",
             (
                 *_arms("DPO", "beta", lambda v: _dpo(dpo_beta=v), (3, 1, 0.3, 0.1, 0.03, 0.01)),
                 *_arms("IPO", "beta", lambda v: _dpo(dpo_loss="ipo", dpo_beta=v), (10, 3, 1, 0.3, 0.1)),
@@ -301,7 +302,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         ),
         Experiment(
             "live",
-            "The same reward model and the same number of samples: drawn once from the base, or from the policy as it learns.",
+            "The same reward model and number of samples, drawn once from the base or from the policy as it learns; PPO has a quarter.",
             (
                 *_arms("base's samples", "rate", _offline, (1e-4, 3e-4, 1e-3)),
                 *_arms("live samples", "rate", _online, (1e-4, 3e-4)),
@@ -310,7 +311,6 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             (
                 Contrast("live samples help DPO", "live samples, rate 0.0001", "base's samples, rate 0.0001"),
                 Contrast("live samples help DPO at a higher rate", "live samples, rate 0.0003", "base's samples, rate 0.0003"),
-                Contrast("PPO beats DPO on the base's samples", "PPO", "base's samples, rate 0.0001"),
             ),
         ),
         Experiment(
@@ -346,14 +346,13 @@ def run_seed(
     Args:
         only: run the arms whose label has these words alone.
     """
-    ground = Ground(settings, own, folder / f"seed-{settings.seed}", progress)
+    ground = ground_of(settings, own, folder, progress)
     out = {}
     for arm in experiment.arms:
         if only is None or only in arm.label:
             ground.progress = partial(_labelled, progress, arm.label)
             place = ground.folder / experiment.name / _slug(arm.label)
-            key = {"arm": arm.label, "settings": vars(settings), "own": vars(own)}
-            out[arm.label] = kept(place / "measured.json", key, partial(_measure, arm, ground, place))
+            out[arm.label] = kept(place / "measured.json", partial(_measure, arm, ground, place))
     return out
 
 

@@ -72,7 +72,8 @@ class Findings:
     # ---- in words
 
     def rows(self) -> list[list[str]]:
-        """An arm a row, means over seeds."""
+        """An arm a row, means over seeds; rewards where one model scored them all."""
+        comparable = all(math.isfinite(m.proxy) for label in self.labels for m in self.each(label))
         out = []
         for label in self.labels:
             each = self.each(label)
@@ -86,14 +87,13 @@ class Findings:
                     " ".join(f"{g:.2f}" for g in golds),
                     " ".join(f"{100 * m.win_rate().estimate:.0f}" for m in each),
                     f"{mean(m.kl for m in each):.2f}",
-                    f"{mean(proxies):+.2f}" if all(map(math.isfinite, proxies)) else "",
+                    f"{mean(proxies):+.2f}" if comparable else "",
                     f"{100 * mean(m.arithmetic for m in each):.1f} %",
-                    f"{mean(m.seconds for m in each):.0f}",
                 ]
             )
         return out
 
-    HEAD = ("arm", "gold ± seeds", "gold, each seed", "win rate %", "KL", "reward", "arithmetic", "seconds")
+    HEAD = ("arm", "gold ± seeds", "gold, each seed", "win rate %", "KL", "reward", "arithmetic")
 
     def claims(self) -> list[list[str]]:
         """A contrast a row."""
@@ -107,10 +107,11 @@ class Findings:
         if found is None:
             return ""
         gold, reward = found
-        says = "hacked its reward" if reward.low > 0 and gold.high < 0 else "did not hack its reward on all seeds"
-        return (
-            f"'{self.experiment.hacks}' {says}: from first to last rollouts its reward changed by {signed(reward)}, gold by {signed(gold)}."
-        )
+        name, moved = self.experiment.hacks, f"from first to last rollouts its reward changed by {signed(reward)}, gold by {signed(gold)}"
+        if not math.isfinite(gold.low):
+            return f"'{name}', one seed: {moved}."
+        says = "hacked its reward" if reward.low > 0 and gold.high < 0 else "was not shown to hack its reward"
+        return f"'{name}' {says}: {moved}."
 
     # ---- as files
 
@@ -129,7 +130,6 @@ class Findings:
                     "reward": [m.proxy if math.isfinite(m.proxy) else None for m in self.each(label)],
                     "arithmetic": [m.arithmetic for m in self.each(label)],
                     "parts": [m.parts for m in self.each(label)],
-                    "seconds": [m.seconds for m in self.each(label)],
                 }
                 for label in self.labels
             ],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import random
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from prefine.lab.rlhf import RlhfSettings, train_reward, train_reward_ensemble
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, as_ids
-from prefine.runs import RunDirectory, write_json
+from prefine.runs import RunDirectory, write_json, write_jsonl
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class Measured:
     proxy: float
     arithmetic: float
     parts: dict[str, float]
-    seconds: float = 0.0
     curve: list[tuple[float, float]] = field(default_factory=list)
 
     def mean(self) -> float:
@@ -147,9 +146,9 @@ class Ground:
             else:
                 folders = train_reward_ensemble(self.settings, own or self.own, run, starts, pairs, resampled, self.progress)
                 spread = math.nan
-            write_json(done, {"folders": folders, "spread": spread})
+            write_json(done, {"folders": [str(Path(f).relative_to(folder)) for f in folders], "spread": spread})
         kept = json.loads(done.read_text())
-        return Reward(tuple(kept["folders"]), float(kept["spread"]))
+        return Reward(tuple(str(folder / name) for name in kept["folders"]), float(kept["spread"]))
 
     def _start(self, folder: Path, member: int) -> Path:
         build_model(1000 * self.settings.seed + member, hidden=48, layers=1).save_pretrained(folder)
@@ -231,7 +230,8 @@ class Ground:
         asked = self.training_prompts(prompts)
         repeated = [p for p in asked for _ in range(samples)]
         answers = replies(self.base_model, self.tokenizer, repeated, self.settings.seed + 7, 1.0)
-        scores = np.array(self.rewards(reward, self.groups(answers, repeated))).reshape(-1, samples)
+        penalties = [self.own.no_end_penalty * (not a.ended) for a in answers]  # as the trainers take off
+        scores = (np.array(self.rewards(reward, self.groups(answers, repeated))) - penalties).reshape(-1, samples)
         rows = []
         for i, prompt in enumerate(asked):
             best, worst = (answers[i * samples + int(k)].text for k in (scores[i].argmax(), scores[i].argmin()))
@@ -245,8 +245,6 @@ class Ground:
                         "score_rejected": float(scores[i].min()),
                     }
                 )
-        from prefine.runs import write_jsonl
-
         write_jsonl(path, rows)
         return path
 
@@ -257,14 +255,18 @@ class Ground:
         return [rng.choice(tickets).prompt for _ in range(count)]
 
 
-def kept(path: Path, key: Mapping[str, Any], make: Callable[[], Measured]) -> Measured:
-    """An arm's measurement from disk where it was made under the same key, else made and kept."""
-    whole = json.loads(json.dumps(dict(key), default=str))
-    if path.exists() and (found := json.loads(path.read_text()))["key"] == whole:
-        return Measured(**(found["measured"] | {"curve": [(g, s) for g, s in found["measured"]["curve"]]}))
+def ground_of(settings: Settings, own: RlhfSettings, folder: Path, progress: Progress) -> Ground:
+    """The ground of settings, in a folder that no other settings share."""
+    key = hashlib.sha256(json.dumps([vars(settings), vars(own)], sort_keys=True).encode()).hexdigest()[:8]
+    return Ground(settings, own, folder / f"seed-{settings.seed}-{key}", progress)
+
+
+def kept(path: Path, make: Callable[[], Measured]) -> Measured:
+    """A measurement from disk where it was made, else made and kept; what an unfinished one left is begun anew."""
+    if path.exists():
+        return Measured(**json.loads(path.read_text()))
     shutil.rmtree(path.parent, ignore_errors=True)
     path.parent.mkdir(parents=True)
-    begun = time.perf_counter()
-    measured = replace(make(), seconds=time.perf_counter() - begun)
-    write_json(path, {"key": whole, "measured": vars(measured)})
+    measured = make()
+    write_json(path, vars(measured))
     return measured

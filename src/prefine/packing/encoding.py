@@ -153,23 +153,29 @@ class Encoder:
         return self._truncate(prompt_ids, members, row)
 
     def encode_text(self, text: str, row: int = 0) -> list[PromptGroup]:
-        """Plain text in windows of ``max_length`` tokens, every token but a window's first trained on; an end token after the text."""
-        ids = [*self._tokenize(text, special=True), self.tokenizer.eos_token_id] if text else []
-        width = self.max_length or len(ids)
-        windows = [ids[i : i + width] for i in range(0, len(ids), width)] if ids else []
+        """Plain text with an end token, every token but the first trained on once; in windows where it exceeds ``max_length``.
+
+        A window begins with the last token of the one before it.
+        """
+        ids = self._tokenize(text, special=True) if text else []
+        if ids and not self._ends(ids):
+            ids = [*ids, self.tokenizer.eos_token_id]
+        width = max(2, self.max_length or len(ids))
+        windows = [ids[i : i + width] for i in range(0, len(ids) - 1, width - 1)]
+        if not windows:
+            self._drop("text has no tokens", row)
+            return []
         if len(windows) > 1:
             self.report.cut["texts split into windows"] += 1
-        out = [prompt_only(as_ids(w), row) for w in windows if len(w) > 1]
-        if not out:
-            self._drop("text has no tokens", row)
-        self.report.pairs += bool(out)
-        return out
+        self.report.pairs += 1
+        return [prompt_only(as_ids(w), row) for w in windows]
 
     def encode_turns(self, messages: Sequence[Message], row: int = 0, tools: Tools = None) -> list[PromptGroup]:
         """A conversation of which every assistant turn is trained on: one group with weights.
 
-        Where the template writes an earlier turn otherwise once another follows (some leave its reasoning out), or
-        there is none, each turn is a group of its own, as the model will be asked; ``report.cut`` counts them.
+        Where the template writes an earlier turn otherwise once another follows (some leave its reasoning out), where
+        there is none, or where ``keep_end`` would cut into turns, each turn is a group of its own, as the model will be
+        asked; ``report.cut`` counts them.
         """
         turns = [i for i, m in enumerate(messages) if m.get("role") == "assistant" and i > 0]
         if not turns:
@@ -178,12 +184,13 @@ class Encoder:
         rendered = [(head, done) for i in turns for head, [done] in [self.render(tuple(messages[:i]), [(messages[i],)], tools)]]
         wholes = [head + done for head, done in rendered]
         agree = self.has_template and all(later.startswith(whole) for whole, (later, _) in zip(wholes, rendered[1:], strict=False))
-        if len(turns) > 1 and not agree:
+        special = self._special(tuple(messages))
+        cuts = self.truncation_mode == "keep_end" and self.max_length is not None
+        if len(turns) > 1 and (not agree or (cuts and len(self._tokenize(wholes[-1], special)) >= (self.max_length or 0))):
             self.report.cut["conversations split into turns"] += 1
             apart = [self.encode(tuple(messages[:i]), [(messages[i],)], row, tools) for i in turns]
             return [g for g in apart if g is not None]
         text = rendered[0][0]
-        special = self._special(tuple(messages))
         prompt_ids = self._tokenize(text, special)
         if not prompt_ids:
             self._drop("prompt has no tokens", row)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -148,7 +148,16 @@ class TextRole:
             return None
 
 
-Reward = HeadRole | TextRole | RewardFunction
+@runtime_checkable
+class MessageReward(Protocol):
+    """Scores answers to whole conversations: a judge."""
+
+    def message_rewards(self, prompts: Sequence[PromptText], answers: Sequence[str]) -> Sequence[float | None]:
+        """A score for each answer; None is a counted failure."""
+        ...
+
+
+Reward = HeadRole | TextRole | MessageReward | RewardFunction
 """What scores answers."""
 
 
@@ -164,6 +173,9 @@ def score_answers(
         return reward.rewards(groups, budget).double().cpu()
     if isinstance(reward, TextRole):
         return reward.rewards(prompts, answers, budget).double()
+    if isinstance(reward, MessageReward):
+        scores = reward.message_rewards(prompts, answers)
+        return torch.tensor([math.nan if s is None else s for s in scores], dtype=torch.float64)
     return score_texts(reward, [plain_text(p) for p in prompts], answers)
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from prefine.errors import ConfigError, DataError
@@ -77,12 +78,24 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
     def _pairs(self, rollout: int) -> Iterator[list[PromptGroup]]:
         sampled = self.score(self.sample(self.drawn_prompts(rollout, self.args.per_device_train_batch_size), rollout))
         self.note_samples(sampled)
+        self._check_first(sampled, rollout)
         pairs = [pair for x in sampled if (pair := best_against_worst(x, self.args.min_score_gap)) is not None]
         self.note("train", "objective/prompts_used", len(pairs) / len(sampled))
         self.rollouts_done = rollout + 1
         self.check_barren(not pairs)
         if pairs:
             yield pairs
+
+    @torch.no_grad()
+    def _check_first(self, sampled: list[Sampled], rollout: int) -> None:
+        """Hold the sampler against the trainer, on the first prompt alone: nothing else here needs its log-probs."""
+        was_training = self.scorer.unwrapped.training
+        self.scorer.unwrapped.eval()
+        pack = self.scorer.pack([sampled[0].group])
+        with self.scorer.attending(pack), self.compute_loss_context_manager():
+            logps = self.scorer.token_logps(pack)
+        self.scorer.unwrapped.train(was_training)
+        self.check_sampler(sampled[:1], [logps.float().cpu().numpy()], rollout)
 
 
 def best_against_worst(x: Sampled, min_gap: float = 0.0) -> PromptGroup | None:

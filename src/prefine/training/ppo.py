@@ -41,8 +41,6 @@ from prefine.training.config import PPOConfig
 from prefine.training.pack_trainer import disable_dropout
 from prefine.training.sampler import RolloutLoader, Sampled, SamplingTrainer
 
-NOISE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.2, torch.float16: 0.05}
-"""Largest mean difference of a token's log-prob between sampler and trainer that the dtype explains, nats."""
 FloatN = NDArray[np.float32]
 
 
@@ -172,7 +170,7 @@ class PPOTrainer(SamplingTrainer):
         self.note("train", "rollout/tokens_per_second", tokens / max(1e-9, time.perf_counter() - begun))
         self.note_samples(sampled)
         old, ref = self._token_logps([x.group for x in sampled])
-        self._check_sampler(sampled, old, number)
+        self.check_sampler(sampled, old, number)
         values = self._token_values([x.group for x in sampled])
         kept = [self._keep(x) for x in sampled]
         out = self._experience(sampled, kept, old, ref, values)
@@ -219,19 +217,6 @@ class PPOTrainer(SamplingTrainer):
                     out += _by_group(pack, self.value.values(pack))
         trunk.train(was_training)
         return out
-
-    def _check_sampler(self, sampled: Sequence[Sampled], old: Sequence[FloatN], number: int) -> None:
-        """Sampler and trainer must give a token the same log-prob, or ratios would begin elsewhere than at 1."""
-        drawn = np.concatenate([np.array([lp for a in x.answers for lp in a.logps]) for x in sampled])
-        gap = float(np.abs(drawn - np.concatenate(old)).mean())
-        self.note("train", "objective/sampler_gap", gap)
-        weights = next(p for p in self.scorer.unwrapped.parameters() if p.is_floating_point())
-        noise = NOISE[torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else weights.dtype]
-        if not gap <= noise:
-            raise ModelError(
-                f"rollout {number}: sampler and trainer disagree by {gap:.2g} nats a token, {noise:g} is this dtype's noise; "
-                "the model samples otherwise than it is trained (dropout, another cache, generation settings)"
-            )
 
     def _keep(self, x: Sampled) -> list[bool]:
         """Which samples are learnt from."""

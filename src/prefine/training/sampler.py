@@ -25,7 +25,7 @@ from prefine.packing.encoding import Encoder, prompt_only
 from prefine.packing.group import Ids, PromptGroup, as_ids
 from prefine.preferences.examples import to_examples
 from prefine.preferences.records import PromptText, plain_text
-from prefine.scoring.roles import HeadRole, Reward, TextRole, adapter_role, fits_base, own_role, score_answers
+from prefine.scoring.roles import HeadRole, MessageReward, Reward, TextRole, adapter_role, fits_base, own_role, score_answers
 from prefine.scoring.token_logps import HeadScaling
 from prefine.training.config import SamplingConfig
 from prefine.training.pack_trainer import PackTrainer
@@ -33,6 +33,8 @@ from prefine.training.pack_trainer import PackTrainer
 STATE = "sampling.pt"
 """In a checkpoint: how many rollouts were made, and what else a resumed run must know."""
 MOST_BARREN = 10
+NOISE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.2, torch.float16: 0.05}
+"""Largest mean difference of a token's log-prob between sampler and trainer that the dtype explains, nats."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ class SamplingTrainer(PackTrainer):
         if isinstance(reward, nn.Module):
             reward.requires_grad_(False).eval().to(self.args.device)
             return own_role(reward)
-        if not callable(reward):
-            raise ConfigError(f"a reward is a folder, a classifier or a function, not {type(reward).__name__}")
+        if not callable(reward) and not isinstance(reward, MessageReward):
+            raise ConfigError(f"a reward is a folder, a classifier, a judge or a function, not {type(reward).__name__}")
         return reward
 
     @property
@@ -173,7 +175,9 @@ class SamplingTrainer(PackTrainer):
                 raise ConfigError("rollout_engine vllm takes the policy's adapter over after each update: train one (--lora-r 16, say)")
             base = str(model.get_base_model().config._name_or_path)
             rank = model.peft_config[model.active_adapter].r
-            self._vllm = VllmPolicy(base, self.processing_class, rank, self.args.vllm_gpu_memory_utilization)
+            dtype = str(self.scorer.head.weight.dtype).removeprefix("torch.")
+            share = self.args.vllm_gpu_memory_utilization
+            self._vllm = VllmPolicy(base, self.processing_class, rank, self.args.max_length, dtype, share)
         folder = Path(self.args.output_dir) / "rollout-adapter"
         model.save_pretrained(folder, selected_adapters=[model.active_adapter])
         adapter = folder if model.active_adapter == "default" else folder / model.active_adapter
@@ -233,6 +237,26 @@ class SamplingTrainer(PackTrainer):
         shown = [(plain_text(self.prompts[x.group.index]), x.answers[0], x.scores[0]) for x in sampled[: self.args.num_sample_texts]]
         texts = [{"prompt": p, "answer": a.text, "ended": a.ended, "score": s} for p, a, s in shown]
         self.on_event("samples", step=self.state.global_step, texts=texts)
+
+    def check_sampler(self, sampled: Sequence[Sampled], scored: Sequence[np.ndarray], rollout: int) -> None:
+        """Sampler and trainer must give a token the same log-prob, or what is learnt from was drawn from another policy.
+
+        Args:
+            scored: the trainer's log-probs of each prompt's answers, end to end.
+
+        Raises:
+            ModelError: they differ by more than the dtype explains.
+        """
+        drawn = np.concatenate([np.array([lp for a in x.answers for lp in a.logps]) for x in sampled])
+        gap = float(np.abs(drawn - np.concatenate(scored)).mean())
+        self.note("train", "objective/sampler_gap", gap)
+        weights = next(p for p in self.scorer.unwrapped.parameters() if p.is_floating_point())
+        noise = NOISE[torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else weights.dtype]
+        if not gap <= noise:
+            raise ModelError(
+                f"rollout {rollout}: sampler and trainer disagree by {gap:.2g} nats a token, {noise:g} is this dtype's noise; "
+                "the model samples otherwise than it is trained (dropout, another cache, generation settings, an adapter of before)"
+            )
 
     # ---- saving
 

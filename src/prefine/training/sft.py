@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from prefine.errors import DataError
+from prefine.errors import ConfigError, DataError
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, WeightedGroup
 from prefine.packing.pack import Pack
 from prefine.preferences.convert import read_pairs
-from prefine.preferences.examples import to_examples
+from prefine.preferences.examples import PROMPT_COLUMNS, to_examples
 from prefine.preferences.records import Pair
 from prefine.training.config import SFTConfig
 from prefine.training.pack_trainer import PackTrainer
@@ -63,7 +63,11 @@ class SFTTrainer(PackTrainer):
         if isinstance(first, PromptGroup):
             return list(whole)
         if isinstance(first, Pair) or "rejected" in first:
-            groups = _chosen(whole if isinstance(first, Pair) else read_pairs(whole, name, encoder.report.dropped), encoder)
+            if self.args.assistant_only_loss:
+                raise ConfigError("assistant_only_loss is for messages; of preference pairs the chosen answer is trained on; leave it out")
+            pairs = whole if isinstance(first, Pair) else read_pairs(whole, name, encoder.report.dropped)
+            encoded = (encoder.encode(p.prompt, [p.chosen], p.row, p.tools) for p in pairs)
+            groups = [g for g in encoded if g is not None]
         else:
             groups = [g for i, row in enumerate(whole, 1) for g in self._encode(row, i, name, encoder)]
         if not groups:
@@ -71,7 +75,7 @@ class SFTTrainer(PackTrainer):
         return groups
 
     def _encode(self, row: Mapping[str, Any], number: int, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
-        if isinstance(row.get("text"), str) and not row.get("messages") and not row.get("prompt"):
+        if isinstance(row.get("text"), str) and not any(row.get(c) for c in ("messages", *PROMPT_COLUMNS)):
             return encoder.encode_text(row["text"], number)
         [(prompt, answer)] = to_examples([(number, row)], name)
         if answer is None:
@@ -111,23 +115,6 @@ class SFTTrainer(PackTrainer):
             with self.scorer.attending(pack):
                 total -= _weighted(self.scorer.token_logps(pack), pack) / total_weight
         return total
-
-
-def _chosen(pairs: Iterator[Pair], encoder: Encoder) -> list[PromptGroup]:
-    """The chosen side of pairs, each answer to a prompt once: ranked answers put the best into several pairs."""
-    out, seen = [], set()
-    for pair in pairs:
-        group = encoder.encode(pair.prompt, [pair.chosen], pair.row, pair.tools)
-        if group is None:
-            continue
-        key = (group.prompt_ids.tobytes(), group.completion_ids[0].tobytes())
-        if key in seen:
-            encoder.report.pairs -= 1
-            encoder.report.dropped.setdefault("the same chosen answer once more", []).append(pair.row)
-            continue
-        seen.add(key)
-        out.append(group)
-    return out
 
 
 def _weights(group: PromptGroup) -> np.ndarray:
