@@ -2,7 +2,8 @@
 
 Same base, prompts (drawn in orders of their own), episodes, response length, passes and threads; each side in a process of its
 own through its own ``trainer.train()``. With --lora the policies train the same adapter; TRL's value model is trained whole and
-its reward model is a model of its own, as it knows no other way, where Prefine's are adapters on the one base. TRL lives in an environment of its own, whose Python is given:
+its reward model is a model of its own, as it knows no other way, where Prefine's are adapters on the one base. TRL lives in an
+environment of its own, whose Python is given:
 
     python -m venv /tmp/trlppo && /tmp/trlppo/bin/pip install torch==2.13.0 trl==1.12.0 transformers==5.23.0
     python benchmarks/ppo_vs_trl.py --trl-python /tmp/trlppo/bin/python [--size tiny|30m] [--lora] [--rollouts 6]
@@ -37,6 +38,11 @@ def prompts(folder: Path, count: int) -> list[list[int]]:
     return [ids for ids in found if len(ids) <= LONGEST_PROMPT][:count]
 
 
+def resident(which: str) -> int:
+    """Bytes that this process holds (VmRSS) or held at most (VmHWM; not ru_maxrss, which a child inherits)."""
+    return 1024 * int(Path("/proc/self/status").read_text().split(f"{which}:")[1].split()[0])
+
+
 def worker(side: str, folder: Path, rollouts: int, episodes: int, lora: bool) -> None:
     """Train one side, a rollout for each line on standard input; write seconds a rollout to standard output."""
     import torch
@@ -56,9 +62,7 @@ def worker(side: str, folder: Path, rollouts: int, episodes: int, lora: bool) ->
             if side == "prefine" and self.updates % PASSES:
                 return  # an update of a rollout that goes on
             seconds = time.perf_counter() - self.start
-            # Not ru_maxrss: a child inherits its parent's.
-            peak = 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-            print(json.dumps({"seconds": seconds, "peak_bytes": peak}), file=out, flush=True)
+            print(json.dumps({"seconds": seconds, "peak_bytes": resident("VmHWM")}), file=out, flush=True)
             if self.updates < rollouts * (PASSES if side == "prefine" else 1):
                 self._wait()
 
@@ -66,8 +70,15 @@ def worker(side: str, folder: Path, rollouts: int, episodes: int, lora: bool) ->
             sys.stdin.readline()
             self.start = time.perf_counter()
 
+    if side == "trl":
+        from trl.experimental.ppo import PPOTrainer
+    else:
+        from prefine import PPOTrainer  # noqa: F401
+    import peft  # noqa: F401
+
+    libraries = resident("VmRSS")
     trainer = (trl_trainer if side == "trl" else prefine_trainer)(folder, rollouts, episodes, lora, Turns())
-    print(json.dumps({"ready": True}), file=out, flush=True)
+    print(json.dumps({"ready": True, "libraries": libraries}), file=out, flush=True)
     trainer.train()
 
 
@@ -191,7 +202,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     make(folder, args.size == "tiny", args.episodes * (args.rollouts + 1))
     pythons = {"trl": args.trl_python, "prefine": sys.executable}
-    sides = {}
+    sides, libraries = {}, {}
     for name, python in pythons.items():
         if python:
             command = [python, __file__, "--folder", str(folder), "--rollouts", str(args.rollouts), "--worker", name]
@@ -199,8 +210,7 @@ def main() -> None:
             command += ["--lora"] if args.lora else []
             errors = (folder / f"{name}.log").open("w")
             sides[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
-            if not _next(sides[name], folder / f"{name}.log")["ready"]:
-                raise SystemExit(1)
+            libraries[name] = _next(sides[name], folder / f"{name}.log")["libraries"]
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     peaks: dict[str, int] = {}
     for rollout in range(args.rollouts):
@@ -218,12 +228,19 @@ def main() -> None:
     how = "LoRA" if args.lora else "full fine-tuning"
     print(f"{args.size}, {how}, {args.episodes} episodes a rollout, {PASSES} passes, {THREADS} threads")
     for name in sides:
-        print(f"  {name:<8} {args.episodes / median[name]:7.2f} episodes a second   peak memory {peaks[name] / 2**20:7.0f} MiB")
+        print(
+            f"  {name:<8} {args.episodes / median[name]:7.2f} episodes a second   peak memory {peaks[name] / 2**20:7.0f} MiB, "
+            f"{(peaks[name] - libraries[name]) / 2**20:.0f} without the libraries"
+        )
     if len(sides) == 2:
         ratios = sorted(t / p for t, p in zip(seconds["trl"], seconds["prefine"], strict=True))
         print(f"  ratio of median seconds, TRL over Prefine: {median['trl'] / median['prefine']:.2f}")
         print(f"  rollout by rollout: median {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}")
-        print(f"  peak memory, Prefine over TRL: {peaks['prefine'] / peaks['trl']:.2f}")
+        own = {name: peaks[name] - libraries[name] for name in sides}
+        print(
+            f"  peak memory, Prefine over TRL: {peaks['prefine'] / peaks['trl']:.2f}, "
+            f"without the libraries {own['prefine'] / own['trl']:.2f}"
+        )
 
 
 def _next(process: subprocess.Popen[str], log: Path) -> dict[str, Any]:

@@ -41,6 +41,9 @@ from prefine.training.config import PPOConfig
 from prefine.training.pack_trainer import disable_dropout
 from prefine.training.sampler import RolloutLoader, Sampled, SamplingTrainer
 
+CHECKED_PROMPTS, SAME_LOGPS = 4, 1e-4
+"""How many prompts of a rollout the sampler is held against the trainer on, and the largest difference of a token's log-prob,
+nats, up to which the sampler's are taken for all: in float32 they are, which saves a pass."""
 FloatN = NDArray[np.float32]
 
 
@@ -169,9 +172,10 @@ class PPOTrainer(SamplingTrainer):
         tokens = sum(a.num_tokens for x in sampled for a in x.answers)
         self.note("train", "rollout/tokens_per_second", tokens / max(1e-9, time.perf_counter() - begun))
         self.note_samples(sampled)
-        old, ref = self._token_logps([x.group for x in sampled])
-        self.check_sampler(sampled, old, number)
-        values = self._token_values([x.group for x in sampled])
+        groups = [x.group for x in sampled]
+        old = self._old_logps(sampled, number)
+        ref = self._token_logps(groups, of_reference=True)
+        values = self._token_values(groups)
         kept = [self._keep(x) for x in sampled]
         out = self._experience(sampled, kept, old, ref, values)
         answers = sum(len(x.answers) for x in sampled)
@@ -184,23 +188,30 @@ class PPOTrainer(SamplingTrainer):
         self.check_barren(not used, self._last_rollout is not None and number + 1 >= self._last_rollout)
         return used
 
+    def _old_logps(self, sampled: Sequence[Sampled], number: int) -> list[FloatN]:
+        """Log-probs of the policy that sampled: the sampler's own where they are the trainer's to the last digits, else the trainer's."""
+        first = [x.group for x in sampled[:CHECKED_PROMPTS]]
+        scored = self._token_logps(first)
+        if self.check_sampler(sampled[: len(first)], scored, number) <= SAME_LOGPS:
+            return [np.concatenate([np.array(a.logps, np.float32) for a in x.answers]) for x in sampled]
+        return scored + self._token_logps([x.group for x in sampled[len(first) :]])
+
     @torch.no_grad()
-    def _token_logps(self, groups: Sequence[PromptGroup]) -> tuple[list[FloatN], list[FloatN]]:
-        """Each group's log-probs by the policy and by the reference, its tokens end to end."""
+    def _token_logps(self, groups: Sequence[PromptGroup], of_reference: bool = False) -> list[FloatN]:
+        """Each group's log-probs by the policy or by the reference, its tokens end to end."""
         was_training = self.scorer.unwrapped.training
         self.scorer.unwrapped.eval()
-        old: list[FloatN] = []
-        ref: list[FloatN] = []
+        out: list[FloatN] = []
         assert self.reference is not None
         for pack in self.packs(groups):
-            with self.scorer.attending(pack), self.compute_loss_context_manager():
-                mine = self.scorer.token_logps(pack)
             with self.compute_loss_context_manager():
-                theirs = self.reference.token_logps(pack)
-            old += _by_group(pack, mine)
-            ref += _by_group(pack, theirs)
+                if of_reference:
+                    out += _by_group(pack, self.reference.token_logps(pack))
+                else:
+                    with self.scorer.attending(pack):
+                        out += _by_group(pack, self.scorer.token_logps(pack))
         self.scorer.unwrapped.train(was_training)
-        return old, ref
+        return out
 
     @torch.no_grad()
     def _token_values(self, groups: Sequence[PromptGroup]) -> list[FloatN]:

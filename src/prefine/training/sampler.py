@@ -238,8 +238,10 @@ class SamplingTrainer(PackTrainer):
         texts = [{"prompt": p, "answer": a.text, "ended": a.ended, "score": s} for p, a, s in shown]
         self.on_event("samples", step=self.state.global_step, texts=texts)
 
-    def check_sampler(self, sampled: Sequence[Sampled], scored: Sequence[np.ndarray], rollout: int) -> None:
+    def check_sampler(self, sampled: Sequence[Sampled], scored: Sequence[np.ndarray], rollout: int) -> float:
         """Sampler and trainer must give a token the same log-prob, or what is learnt from was drawn from another policy.
+
+        Returns the largest difference.
 
         Args:
             scored: the trainer's log-probs of each prompt's answers, end to end.
@@ -248,7 +250,8 @@ class SamplingTrainer(PackTrainer):
             ModelError: they differ by more than the dtype explains.
         """
         drawn = np.concatenate([np.array([lp for a in x.answers for lp in a.logps]) for x in sampled])
-        gap = float(np.abs(drawn - np.concatenate(scored)).mean())
+        gaps = np.abs(drawn - np.concatenate(scored))
+        gap = float(gaps.mean())
         self.note("train", "objective/sampler_gap", gap)
         weights = next(p for p in self.scorer.unwrapped.parameters() if p.is_floating_point())
         noise = NOISE[torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else weights.dtype]
@@ -257,6 +260,7 @@ class SamplingTrainer(PackTrainer):
                 f"rollout {rollout}: sampler and trainer disagree by {gap:.2g} nats a token, {noise:g} is this dtype's noise; "
                 "the model samples otherwise than it is trained (dropout, another cache, generation settings, an adapter of before)"
             )
+        return float(gaps.max())
 
     # ---- saving
 
