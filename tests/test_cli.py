@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +22,15 @@ from prefine.cli import main
 def test_help_needs_no_torch() -> None:
     code = "import sys; from prefine.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_a_reader_that_has_enough() -> None:
+    """As in ``prefine lab | head``: no traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    found = subprocess.run([sys.executable, "-m", "prefine.cli", "lab"], check=False, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (found.returncode, found.stderr) == (0, b"")
 
 
 def test_data_show(pairs_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 
@@ -58,12 +59,17 @@ def main(argv: list[str] | None = None) -> int:
         import importlib
 
         command = importlib.import_module(f"prefine.cli.{args[0].replace('-', '_')}")
-        return int(command.main(args[1:]))
+        code = int(command.main(args[1:]))
+        sys.stdout.flush()
+        return code
     except PrefineError as error:
         if debug:
             raise
         print(f"prefine: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads this has read enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if debug or error.filename is None:
             raise

@@ -180,9 +180,9 @@ def xy_chart(
         for (a, b), label in zip(s.points, s.labels, strict=False):
             drawn.append(f'<text x="{x(a) + 7:.1f}" y="{y(b) + 4:.1f}">{escape(label)}</text>')
         across, down = left + (i % 2) * (width - left) / 2, plot + foot + 14 + 18 * (i // 2)
-        drawn.append(
-            f'<line x1="{across}" x2="{across + 22}" y1="{down - 4}" y2="{down - 4}"></line>{_mark(i, across + 11, down - 4, 4.5)}'
-        )
+        dash = ' class="dashed"' if i >= 3 else ""
+        drawn.append(f'<line{dash} x1="{across}" x2="{across + 22}" y1="{down - 4}" y2="{down - 4}"></line>')
+        drawn += [_mark(i, across + 11, down - 4, 4.5)] if s.dots else []
         drawn.append(f'<text x="{across + 28}" y="{down}">{escape(s.name)}</text>')
         parts.append(f'<g class="series s{i}">{"".join(drawn)}</g>')
         told.append(f"{s.name}: " + ", ".join(f"({a:.3g}, {b:.3g})" for a, b in (s.points if s.dots else (s.points[0], s.points[-1]))))

@@ -30,7 +30,7 @@ svg .unsure { fill: var(--look); stroke: var(--look); }
 svg .s0 { --own: #0072b2; } svg .s1 { --own: #d55e00; } svg .s2 { --own: #009e73; } svg .s3 { --own: #cc79a7; } svg .s4 { --own: #b58900; }
 svg .s5 { --own: #56b4e9; }
 svg .series line, svg .series polyline { fill: none; stroke: var(--own); stroke-width: 2; }
-svg .series polyline.dashed { stroke-dasharray: 5 4; }
+svg .series .dashed { stroke-dasharray: 5 4; }
 svg .series circle, svg .series rect, svg .series path { fill: var(--own); } svg .series .faint { opacity: .35; }
 svg .series text { fill: var(--ink); font-size: 12px; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .5rem 1rem; } .curves figure { margin: 0; }

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from prefine.errors import ConfigError, DataError
+from prefine.errors import ColumnError, ConfigError, DataError
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, WeightedGroup
 from prefine.packing.pack import Pack
@@ -77,7 +77,10 @@ class SFTTrainer(PackTrainer):
     def _encode(self, row: Mapping[str, Any], number: int, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
         if isinstance(row.get("text"), str) and not any(row.get(c) for c in ("messages", *PROMPT_COLUMNS)):
             return encoder.encode_text(row["text"], number)
-        [(prompt, answer)] = to_examples([(number, row)], name)
+        try:
+            [(prompt, answer)] = to_examples([(number, row)], name)
+        except ColumnError as error:
+            raise ColumnError(f"{error}; or 'text' alone; or preference pairs ('chosen' and 'rejected')") from error
         if answer is None:
             encoder.report.dropped.setdefault("no answer", []).append(number)
             return []
