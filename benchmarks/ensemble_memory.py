@@ -25,14 +25,19 @@ def peak_mebibytes(command: list[str]) -> float:
 
 def main() -> None:
     """Train one, then four."""
-    from dpo_vs_trl import make_model, rows
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--make", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.make:
+        from dpo_vs_trl import make_model, rows
+
+        make_model(Path(given.make) / "base", quick=False)
+        (Path(given.make) / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows(given.pairs)))
+        return
     folder = Path(tempfile.mkdtemp())
-    make_model(folder / "base", quick=False)
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows(given.pairs)))
+    # In a process of its own: a child's peak begins with its parent's.
+    subprocess.run([sys.executable, __file__, "--pairs", str(given.pairs), "--make", str(folder)], check=True)
     peaks = {}
     for members in (1, 4):
         command = [sys.executable, "-m", "prefine.cli", "reward", "--model", str(folder / "base"), "--data", str(folder / "pairs.jsonl")]
