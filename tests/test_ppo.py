@@ -479,6 +479,10 @@ def test_judge_as_a_reward(lab_model: Path, tmp_path: Path, capsys: pytest.Captu
     assert main(words) == 0
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert logged[0]["objective/scores"] > 1
+    for text, told in (("def rate(:\n", "SyntaxError"), ("def other():\n    pass\n", "no attribute 'rate'")):
+        (tmp_path / "own.py").write_text(text)
+        assert main([*words[:6], str(tmp_path / "other"), *words[7:]]) == 2
+        assert told in capsys.readouterr().err
     judge.write_text("judge: human\n")
     assert main([*words[:6], str(tmp_path / "other"), *words[7:]]) == 2
     judge.write_text("judg: python\n")

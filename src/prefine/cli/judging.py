@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prefine.errors import ConfigError, MissingFile, nearest
+from prefine.errors import ConfigError, MissingFile, PrefineError, nearest
 from prefine.evaluation.contest import people_on
 from prefine.evaluation.judge import ByScore, FakeJudge, FunctionScorer, HumanJudge, Judge, matches_reference
 from prefine.evaluation.verdict import THRESHOLDS, Thresholds
@@ -166,8 +166,10 @@ def load_function(name: str | None) -> Callable[[str, str], float]:
         raise ConfigError("--judge python needs --function module:name, as in rewards:score")
     try:
         found = getattr(_from_file(Path(module)) if module.endswith(".py") else _from_path(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"--function {name}: {error}") from error
+    except PrefineError:
+        raise
+    except Exception as error:  # the user's module
+        raise ConfigError(f"--function {name}: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise ConfigError(f"--function {name}: not a function")
     return found  # type: ignore[no-any-return]

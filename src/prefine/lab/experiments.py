@@ -99,7 +99,13 @@ def _ppo(
         weights = [1 / found.spread] if single else [1.0] * len(found.folders)
         curve: list[tuple[float, float]] = []
         own = change(ground.own)
-        all_texts = own.rollout_prompts  # gold is read from them, so that a rise of the reward can be held against it
+
+        def note(kind: str, **what: Any) -> None:
+            if kind == "samples":
+                curve.append(_gold_and_score(what["texts"]))
+            else:
+                run.append_event(kind, **what)
+
         trainer = train_ppo(
             ground.settings,
             own,
@@ -109,8 +115,8 @@ def _ppo(
             weights,
             ground.retain if retains else None,
             ground.progress,
-            on_event=lambda kind, **what: curve.append(_gold_and_score(what["texts"])) if kind == "samples" else None,
-            num_sample_texts=all_texts,
+            on_event=note,
+            num_sample_texts=own.rollout_prompts,  # of all prompts: gold is read from them, to be held against the reward
             **more,
         )
         return replace(ground.measure(trainer.scorer.unwrapped, found if single else None), curve=curve)
