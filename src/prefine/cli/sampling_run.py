@@ -43,11 +43,13 @@ class RewardOptions:
         if self.reward_function:
             found.append(load_function(self.reward_function))
         if self.reward_judge:
+            from prefine.evaluation.reward_scorer import Ensemble
+
             choice = JudgeChoice(**read_yaml(self.reward_judge, options_of(JudgeChoice, "judge")))
             judge = build_judge(choice, ("policy", "policy"))
             if not isinstance(judge, ByScore) or choice.judge == "exact":
                 raise ConfigError(f"{self.reward_judge}: a reward needs a judge that scores: reward-model, python, openai with mode single")
-            if len(choice.reward_model or ()) > 1:
+            if isinstance(judge.scorer, Ensemble):
                 raise ConfigError(
                     f"{self.reward_judge}: the trainer puts several reward models together: --reward-model A B --reward-aggregate mean"
                 )

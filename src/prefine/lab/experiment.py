@@ -112,6 +112,25 @@ def quiet(trainer: Any) -> None:
     trainer.remove_callback(ProgressCallback)
 
 
+def trainer_settings(settings: Settings, folder: Path) -> dict[str, Any]:
+    """What all of the lab's trainers are given."""
+    return {
+        "output_dir": str(folder),
+        "seed": settings.seed,
+        "max_length": 128,
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
+
+
+def retention_settings(settings: Settings, retain: Path | None, batch_size: int | None = None) -> dict[str, Any]:
+    """What a trainer is given to keep the facts; nothing for None."""
+    if retain is None:
+        return {}
+    return {"retain": str(retain), "retain_weight": settings.retain_weight, "retain_batch_size": batch_size or settings.retain_batch_size}
+
+
 def train_base(settings: Settings, folder: Path, progress: Progress) -> Any:
     """Train the base by SFT on the mixed corpus and save it with its tokenizer; returns the model."""
     from prefine.training.config import SFTConfig
@@ -128,19 +147,14 @@ def train_base(settings: Settings, folder: Path, progress: Progress) -> Any:
     share = settings.sft_facts_per_step / settings.sft_chat_per_step
     groups = chat + [known[i % len(known)] for i in range(round(len(chat) * share))]
     args = SFTConfig(
-        output_dir=str(folder.parent),
         max_steps=settings.sft_steps,
         per_device_train_batch_size=settings.sft_chat_per_step + settings.sft_facts_per_step,
         learning_rate=settings.sft_learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=min(40, settings.sft_steps // 3),
         weight_decay=0.01,
-        seed=settings.seed,
-        max_length=128,
-        gradient_checkpointing=False,
-        save_strategy="no",
         logging_steps=100,
-        disable_tqdm=True,
+        **trainer_settings(settings, folder.parent),
     )
     model = build_model(settings.seed)
     trainer = SFTTrainer(model, args, groups, processing_class=tokenizer, callbacks=[progress_callback(progress, "base model")])
@@ -176,6 +190,12 @@ def _seeds(seed: int, count: int) -> list[int]:
     return [seed << 32 | i for i in range(count)]
 
 
+def pair_row(prompt: str, chosen: str, rejected: str) -> dict[str, Any]:
+    """A pair as messages."""
+    sides = {"chosen": chosen, "rejected": rejected}
+    return {"prompt": list(user(prompt))} | {name: [{"role": "assistant", "content": text}] for name, text in sides.items()}
+
+
 def make_pairs(model: Any, tokenizer: Any, settings: Settings, path: Path, progress: Progress) -> int:
     """Two samples of the base for each prompt, labelled by gold with flips; ties dropped. Returns the count."""
     rng = random.Random(f"pairs {settings.seed}")
@@ -197,13 +217,7 @@ def make_pairs(model: Any, tokenizer: Any, settings: Settings, path: Path, progr
         chosen, rejected = (first, second) if scores[0] > scores[1] else (second, first)
         if rng.random() < settings.label_flips:
             chosen, rejected = rejected, chosen
-        rows.append(
-            {
-                "prompt": [{"role": "user", "content": prompt}],
-                "chosen": [{"role": "assistant", "content": chosen.text}],
-                "rejected": [{"role": "assistant", "content": rejected.text}],
-            }
-        )
+        rows.append(pair_row(prompt, chosen.text, rejected.text))
     write_jsonl(path, rows)
     return len(rows)
 
@@ -256,7 +270,6 @@ def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, re
 
     data = PairSource(str(pairs))
     args = DPOConfig(
-        output_dir=str(run.checkpoints),
         num_train_epochs=settings.dpo_epochs,
         per_device_train_batch_size=settings.dpo_batch_size,
         learning_rate=settings.dpo_learning_rate,
@@ -265,14 +278,8 @@ def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, re
         beta=settings.dpo_beta,
         loss_type=[settings.dpo_loss, "sft"] if settings.dpo_nll_weight else settings.dpo_loss,
         loss_weights=[1.0, settings.dpo_nll_weight] if settings.dpo_nll_weight else None,
-        retain=str(retain) if settings.retain else None,
-        retain_weight=settings.retain_weight,
-        retain_batch_size=settings.retain_batch_size if settings.retain else None,
-        seed=settings.seed,
-        max_length=128,
-        gradient_checkpointing=False,
-        save_strategy="no",
-        disable_tqdm=True,
+        **retention_settings(settings, retain if settings.retain else None),
+        **trainer_settings(settings, run.checkpoints),
     )
     trainer = DPOTrainer(str(base), args=args, train_dataset=data, callbacks=[progress_callback(progress, "DPO"), RecordRun(run)])
     audited = audit([str(pairs)], data.reading, processes=1).summary()

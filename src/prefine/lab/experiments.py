@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from prefine.lab.experiment import Progress, Settings, progress_callback, quiet, train_dpo
+from prefine.lab.experiment import Progress, Settings, progress_callback, quiet, retention_settings, train_dpo, trainer_settings
 from prefine.lab.ground import Ground, Measured, Reward, ground_of, kept
 from prefine.lab.language import gold
 from prefine.lab.rlhf import RlhfSettings, train_online_dpo, train_ppo
@@ -141,21 +141,14 @@ def _sft(ground: Ground, run: RunDirectory, data: Path, rate: float, steps: int 
 
     s = ground.settings
     args = SFTConfig(
-        output_dir=str(run.checkpoints),
         num_train_epochs=s.dpo_epochs,
         max_steps=steps,
         per_device_train_batch_size=s.dpo_batch_size,
         learning_rate=rate,
         warmup_steps=0.1,
         lr_scheduler_type="linear",
-        retain=str(ground.retain),
-        retain_weight=s.retain_weight,
-        retain_batch_size=s.retain_batch_size,
-        seed=s.seed,
-        max_length=128,
-        gradient_checkpointing=False,
-        save_strategy="no",
-        disable_tqdm=True,
+        **retention_settings(s, ground.retain),
+        **trainer_settings(s, run.checkpoints),
     )
     rows = [row for _, row in read_rows(str(data))]
     trainer = SFTTrainer(str(ground.base), args, rows, callbacks=[progress_callback(ground.progress, "SFT")])

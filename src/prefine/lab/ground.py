@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import random
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,10 +17,10 @@ from prefine.evaluation.drift import completion_logps
 from prefine.evaluation.interval import RATE, mean_interval
 from prefine.evaluation.sides import Sides
 from prefine.generation.engine import Answer
-from prefine.lab.experiment import Progress, Settings, facts_right, make_pairs, replies, train_base, user, write_retention
+from prefine.lab.experiment import Progress, Settings, facts_right, make_pairs, pair_row, replies, train_base, user, write_retention
 from prefine.lab.language import gold, split_facts, split_tickets
 from prefine.lab.model import build_model, build_tokenizer
-from prefine.lab.rlhf import RlhfSettings, train_reward, train_reward_ensemble
+from prefine.lab.rlhf import RlhfSettings, train_reward, train_reward_ensemble, training_prompts
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, as_ids
@@ -83,6 +82,7 @@ class Ground:
         self._base: Any = None
         self._base_answers: list[Answer] | None = None
         self._base_scores: list[float] = []
+        self._base_arithmetic: float | None = None
         self._drawn: list[tuple[list[Answer], list[float]]] = []
 
     # ---- parts
@@ -184,9 +184,12 @@ class Ground:
         answers = self.answers(model)
         sides = Sides.of(self.tokenizer, self.base_model, model)
         logps, base_logps = completion_logps(sides.policy, sides.reference, self.groups(answers), sides.budget)
-        facts, _ = split_facts()
-        right = facts_right(model, self.tokenizer, facts, lambda done: None)
-        return self.judged(answers, float((logps - base_logps).mean()), sum(right) / len(right), reward)
+        return self.judged(answers, float((logps - base_logps).mean()), self.arithmetic(model), reward)
+
+    def arithmetic(self, model: Any) -> float:
+        """Share of the facts that a model still knows."""
+        right = facts_right(model, self.tokenizer, split_facts()[0], lambda done: None)
+        return sum(right) / len(right)
 
     def judged(self, answers: Sequence[Answer], kl: float, arithmetic: float, reward: Reward | None = None) -> Measured:
         """Answers to the unseen prompts, measured."""
@@ -219,15 +222,15 @@ class Ground:
             self._drawn.append((answers, self.rewards(reward, self.groups(answers))))
         drawn = [answers for answers, _ in self._drawn[:n]]
         best = np.array([scores for _, scores in self._drawn[:n]]).argmax(0)
-        facts, _ = split_facts()
-        kept = sum(facts_right(self.base_model, self.tokenizer, facts, lambda done: None)) / len(facts)
-        return self.judged([drawn[int(b)][i] for i, b in enumerate(best)], math.log(n) - (n - 1) / n, kept, reward)
+        if self._base_arithmetic is None:
+            self._base_arithmetic = self.arithmetic(self.base_model)
+        return self.judged([drawn[int(b)][i] for i, b in enumerate(best)], math.log(n) - (n - 1) / n, self._base_arithmetic, reward)
 
     def scored_pairs(self, path: Path, reward: Reward, prompts: int, samples: int) -> Path:
         """The base's own answers to training prompts, the best against the worst by the reward model."""
         if path.exists():
             return path
-        asked = self.training_prompts(prompts)
+        asked = training_prompts(self.settings, prompts)
         repeated = [p for p in asked for _ in range(samples)]
         answers = replies(self.base_model, self.tokenizer, repeated, self.settings.seed + 7, 1.0)
         penalties = [self.own.no_end_penalty * (not a.ended) for a in answers]  # as the trainers take off
@@ -237,22 +240,10 @@ class Ground:
             best, worst = (answers[i * samples + int(k)].text for k in (scores[i].argmax(), scores[i].argmin()))
             if best != worst:
                 rows.append(
-                    {
-                        "prompt": [{"role": "user", "content": prompt}],
-                        "chosen": [{"role": "assistant", "content": best}],
-                        "rejected": [{"role": "assistant", "content": worst}],
-                        "score_chosen": float(scores[i].max()),
-                        "score_rejected": float(scores[i].min()),
-                    }
+                    pair_row(prompt, best, worst) | {"score_chosen": float(scores[i].max()), "score_rejected": float(scores[i].min())}
                 )
         write_jsonl(path, rows)
         return path
-
-    def training_prompts(self, count: int) -> list[str]:
-        """Prompts of combinations that may be trained on."""
-        tickets, _ = split_tickets()
-        rng = random.Random(f"prompts {self.settings.seed}")
-        return [rng.choice(tickets).prompt for _ in range(count)]
 
 
 def ground_of(settings: Settings, own: RlhfSettings, folder: Path, progress: Progress) -> Ground:

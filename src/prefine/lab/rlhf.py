@@ -24,8 +24,10 @@ from prefine.lab.experiment import (
     make_pairs,
     progress_callback,
     quiet,
+    retention_settings,
     train_base,
     train_dpo,
+    trainer_settings,
     user,
     write_retention,
 )
@@ -133,24 +135,20 @@ def _reward_args(settings: Settings, own: RlhfSettings, run: RunDirectory) -> An
     from prefine.training.config import RewardConfig
 
     return RewardConfig(
-        output_dir=str(run.checkpoints),
         num_train_epochs=own.reward_epochs,
         per_device_train_batch_size=own.reward_batch_size,
         learning_rate=own.reward_learning_rate,
         warmup_steps=0.1,
         center_rewards_coefficient=own.reward_center,
-        seed=settings.seed,
-        max_length=128,
-        gradient_checkpointing=False,
-        save_strategy="no",
-        disable_tqdm=True,
+        **trainer_settings(settings, run.checkpoints),
     )
 
 
-def _prompts(settings: Settings, count: int) -> list[Any]:
+def training_prompts(settings: Settings, count: int) -> list[str]:
+    """Prompts of combinations that may be trained on."""
     tickets, _ = split_tickets()
     rng = random.Random(f"prompts {settings.seed}")
-    return [user(rng.choice(tickets).prompt) for _ in range(count)]
+    return [rng.choice(tickets).prompt for _ in range(count)]
 
 
 def train_ppo(
@@ -172,7 +170,6 @@ def train_ppo(
 
     chosen: dict[str, Any] = {"num_samples": 1, "kl_coef": own.kl_coef} | more
     args = PPOConfig(
-        output_dir=str(run.checkpoints),
         total_episodes=own.episodes,
         per_device_train_batch_size=own.rollout_prompts // own.mini_batches // chosen["num_samples"],
         num_mini_batches=own.mini_batches,
@@ -184,17 +181,11 @@ def train_ppo(
         warmup_steps=0.05,
         lr_scheduler_type="linear",
         missing_eos_penalty=own.no_end_penalty,
-        retain=str(retain) if retain else None,
-        retain_weight=settings.retain_weight,
-        retain_batch_size=own.rollout_prompts // own.mini_batches if retain else None,
-        seed=settings.seed,
-        max_length=128,
-        gradient_checkpointing=False,
-        save_strategy="no",
-        disable_tqdm=True,
+        **retention_settings(settings, retain, own.rollout_prompts // own.mini_batches),
+        **trainer_settings(settings, run.checkpoints),
         **chosen,
     )
-    prompts = _prompts(settings, own.episodes // chosen["num_samples"])
+    prompts = [user(p) for p in training_prompts(settings, own.episodes // chosen["num_samples"])]
     callbacks = [progress_callback(progress, "PPO"), RecordRun(run)]
     trainer = PPOTrainer(str(base), reward, args, prompts, reward_weights=reward_weights, callbacks=callbacks)
     trainer.on_event = on_event or run.append_event
@@ -213,7 +204,6 @@ def train_online_dpo(
     from prefine.training.record import RecordRun
 
     args = OnlineDPOConfig(
-        output_dir=str(run.checkpoints),
         max_steps=own.online_steps,
         per_device_train_batch_size=own.online_prompts,
         num_samples=own.online_samples,
@@ -223,16 +213,10 @@ def train_online_dpo(
         lr_scheduler_type="linear",
         beta=settings.dpo_beta,
         missing_eos_penalty=own.no_end_penalty,
-        retain=str(retain) if retain else None,
-        retain_weight=settings.retain_weight,
-        retain_batch_size=settings.retain_batch_size if retain else None,
-        seed=settings.seed,
-        max_length=128,
-        gradient_checkpointing=False,
-        save_strategy="no",
-        disable_tqdm=True,
+        **retention_settings(settings, retain),
+        **trainer_settings(settings, run.checkpoints),
     )
-    prompts = _prompts(settings, own.online_steps * own.online_prompts)
+    prompts = [user(p) for p in training_prompts(settings, own.online_steps * own.online_prompts)]
     callbacks = [progress_callback(progress, "online DPO"), RecordRun(run)]
     trainer = OnlineDPOTrainer(str(base), reward, args, prompts, callbacks=callbacks)
     trainer.on_event = run.append_event

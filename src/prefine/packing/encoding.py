@@ -197,13 +197,13 @@ class Encoder:
             return []
         ids = list(prompt_ids)
         weights: list[float] = []
-        for place, (head, done) in enumerate(rendered):
+        for head, done in rendered:
             for piece, weight in ((head[len(text) :], 0.0), (done, 1.0)):
                 new = self._continue(text, ids, piece, special) if piece else []
                 text, ids, weights = text + piece, ids + new, weights + [weight] * len(new)
-            if place == len(rendered) - 1 and not self._ends(new):
-                self.report.end_tokens_added += 1
-                ids, weights = [*ids, self.tokenizer.eos_token_id], [*weights, 1.0]
+        if not self._ends(new):
+            self.report.end_tokens_added += 1
+            ids, weights = [*ids, self.tokenizer.eos_token_id], [*weights, 1.0]
         group = self._truncate(prompt_ids, [ids[len(prompt_ids) :]], row)
         if group is None:
             return []
