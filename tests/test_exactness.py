@@ -1,4 +1,4 @@
-"""Packs are exact: log-probs and gradients equal plain forwards, over many architectures."""
+"""Packs are exact: log-probs and gradients equal plain forwards, over many architectures; so are prompts read in pieces."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+import prefine.generation.generate as sampling_module
+from prefine.generation.engine import Answer, Sampling
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.scoring.proof import _unseen_window, prove_layout
 from prefine.scoring.scorer import Scorer, plain_token_logps
@@ -161,3 +163,27 @@ def test_sharing_is_refused_when_a_window_would_be_ignored() -> None:
     assert not _unseen_window(config, {6}, 2, 64)
     assert not _unseen_window(config, {None}, 2, 6)  # no sequence can outgrow it
     assert "AttentionInterface" in _unseen_window(config, set(), 0, 64)
+
+
+@pytest.mark.parametrize("name", [*SHARING, *NOT_SHARING])
+def test_a_prompt_read_in_pieces_is_answered_as_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts of very different lengths, so that a row's first pieces are padding alone."""
+    model = build(name, {**SHARING, **NOT_SHARING}[name])
+    tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=2, decode=lambda ids, **_: " ".join(map(str, ids)))
+    rng = np.random.default_rng(0)
+    prompts = [as_ids(rng.integers(3, 96, n, dtype=np.int32)) for n in (23, 5, 17)]
+    widths: list[int] = []
+    model.get_input_embeddings().register_forward_hook(lambda module, ids, out: widths.append(out.shape[1]))
+
+    def answers() -> dict[int, Answer]:
+        widths.clear()
+        return dict(sampling_module.generate(model, tokenizer, prompts, Sampling(8, 1.0), range(3)))
+
+    whole = answers()
+    assert widths[0] == 23
+    monkeypatch.setitem(sampling_module.PREFILL_TOKENS, "cpu", 3 * 6)
+    pieces = answers()
+    assert widths[:4] == ([23, 1, 1, 1] if name in ("mamba", "qwen3_next", "qwen3_5_text") else [6, 6, 6, 5])
+    for i, answer in whole.items():
+        assert pieces[i].ids == answer.ids
+        assert pieces[i].logps == pytest.approx(answer.logps, abs=1e-4)

@@ -24,6 +24,8 @@ from prefine.packing.group import Ids
 
 BATCH_TOKENS = 65_536
 """Most tokens of a batch, prompts and room for answers; halved when memory runs out."""
+PREFILL_TOKENS = {"cpu": 4096, "cuda": 16_384}
+"""Most tokens of a batch's prompts that pass the model at once: longer prompts go in pieces, which costs no time and less memory."""
 
 
 class SeededSampling(LogitsProcessor):
@@ -117,7 +119,16 @@ def _batch(model: Any, tokenizer: Any, prompts: Sequence[Ids], sampling: Samplin
     lengths = torch.tensor([len(p) for p in prompts])
     mask = (torch.arange(width)[None] >= width - lengths[:, None]).long()
     draw = [SeededSampling(seeds, sampling, width)] if sampling.temperature > 0 else []
-    config = GenerationConfig(max_new_tokens=sampling.max_new_tokens, do_sample=False, pad_token_id=pad, eos_token_id=ends)
+    piece = max(1, PREFILL_TOKENS.get(device.type, PREFILL_TOKENS["cuda"]) // len(prompts))
+    # Only keys and values are sure to go on where a piece ended: a recurrent state may not.
+    whole = width <= piece or getattr(model, "_is_stateful", True)
+    config = GenerationConfig(
+        max_new_tokens=sampling.max_new_tokens,
+        do_sample=False,
+        pad_token_id=pad,
+        eos_token_id=ends,
+        prefill_chunk_size=None if whole else piece,
+    )
     with _settings(model, config):
         out = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), logits_processor=LogitsProcessorList(draw))
     logps = torch.stack(draw[0].logps_RS, 1).tolist() if draw else [()] * len(prompts)

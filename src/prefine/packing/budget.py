@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prefine.errors import ConfigError
 from prefine.packing.group import PromptGroup
 
-AUTO_TOKENS = {"cpu": 4096, "cuda": 16384}
+AUTO_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Where ``auto`` begins. On a CPU larger packs only leave the caches; on CUDA out-of-memory halves it."""
 CPU_ACTIVATION_BYTES, LEAST_CPU_TOKENS = 2**28, 512
 """On a CPU memory is never refused, only swapped: ``auto`` keeps a pack's activations under this, measured to cost no time."""
