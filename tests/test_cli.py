@@ -83,13 +83,17 @@ def test_mistakes_are_one_line_and_leave_nothing(
         ({"--max-steps": "many"}, "not a number"),
         ({"--load-in-4bit": "true"}, "--lora-r"),
         ({"--lora-alpha": "8"}, "would be ignored"),
+        ({"--model-init-kwargs": '{"torch_dtype": "bfloat16"}'}, "give --dtype"),
+        ({"--model-init-kwargs": '{"dtype": "bfloat17"}'}, "no dtype 'bfloat17'"),
+        ({"--model-init-kwargs": '{"atn_implementation": "eager"}'}, "atn_implementation"),
     ):
         words = [w for pair in (good | change).items() for w in pair]
-        assert main(["dpo", *words]) == 2, change
-        error = capsys.readouterr().err.strip().splitlines()[-1]
-        assert error.startswith("prefine: error:"), error
-        assert message in error, (change, error)
-        assert not Path(out).exists(), change
+        for command in ("dpo", "reward") if "--model-init-kwargs" in change else ("dpo",):
+            assert main([command, *words]) == 2, change
+            error = capsys.readouterr().err.strip().splitlines()[-1]
+            assert error.startswith("prefine: error:"), error
+            assert message in error, (change, error)
+            assert not Path(out).exists(), change
     assert main(["dop"]) == 2
     assert "did you mean 'dpo'" in capsys.readouterr().err
 

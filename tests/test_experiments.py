@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from prefine.cli import main
 from prefine.cli.lab import ABOUT
@@ -54,6 +57,26 @@ def test_experiment_from_the_command_line_and_again(tmp_path: Path, capsys: pyte
 def test_mistakes(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert told in capsys.readouterr().err
+
+
+def test_two_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another experiment shares the seed's folder; the same one, run a second time meanwhile, is refused."""
+    ground = ground_of(Settings().quick(), RlhfSettings().quick(), tmp_path, lambda *a: None)
+    words = ["lab", "frontier", "--quick", "--only", "n 2", "--output-dir", str(tmp_path)]
+    with FileLock(ground.folder / ".hacking.lock"):
+        assert main(words) == 0
+    capsys.readouterr()
+    with FileLock(ground.folder / ".frontier.lock"):
+        assert main(words) == 2
+    assert "frontier, seed 0, is being run" in capsys.readouterr().err
+
+    second = ground_of(Settings().quick(), RlhfSettings().quick(), tmp_path / "two", lambda *a: None)
+    with ThreadPoolExecutor() as pool, FileLock(second.folder / ".lock"):
+        base = pool.submit(lambda: second.base)
+        with pytest.raises(FutureTimeout):
+            base.result(timeout=0.5)
+        assert not (second.folder / "base").exists()  # it waits for who makes parts
+    assert base.result().exists()
 
 
 def test_table_of_experiments() -> None:

@@ -69,7 +69,8 @@ class Planned:
 
         own = self.options
         quantized = {"quantization_config": four_bit_config(self.dtype)} if own.load_in_4bit else {}
-        model = self.load(own.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **quantized)
+        kwargs = self.args.init_kwargs() | quantized
+        model = self.load(own.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **kwargs)
         run = RunDirectory.create(self.output_dir, own.resume)
         self.args.output_dir = str(run.checkpoints)
         config = {**self.training, **{k: v for k, v in vars(own).items() if k != "resume"}, "output_dir": self.output_dir}
@@ -172,6 +173,9 @@ def plan(
     training.setdefault("disable_tqdm", True)
     training.setdefault("gradient_checkpointing", _has_gpu())
     args = _make_args(config, training, output_dir)
+    for key, instead in (("dtype", "--dtype"), ("quantization_config", "--load-in-4bit"), ("trust_remote_code", "--trust-remote-code")):
+        if key in args.init_kwargs():
+            raise ConfigError(f"--model-init-kwargs has {key}; give {instead} in its place")
     tokenizer = load_tokenizer(own.model, args.trust_remote_code)
     # Adapters train in float32 over a base in the compute dtype; full fine-tuning keeps float32 master weights.
     load_dtype = dtype if (own.lora_r is not None or is_adapter) and name == "bfloat16" else _float32()

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
+from prefine.errors import ConfigError
 from prefine.lab.experiment import Progress, Settings, progress_callback, quiet, retention_settings, train_dpo, trainer_settings
 from prefine.lab.ground import Ground, Measured, Reward, ground_of, kept
 from prefine.lab.language import gold
@@ -346,13 +348,20 @@ def run_seed(
         only: run the arms whose label has these words alone.
     """
     ground = ground_of(settings, own, folder, progress)
-    out = {}
-    for arm in experiment.arms:
-        if only is None or only in arm.label:
-            ground.progress = partial(_labelled, progress, arm.label)
-            place = ground.folder / experiment.name / _slug(arm.label)
-            out[arm.label] = kept(place / "measured.json", partial(_measure, arm, ground, place))
-    return out
+    arms = [a for a in experiment.arms if only is None or only in a.label]
+    try:
+        with FileLock(ground.folder / f".{experiment.name}.lock", timeout=0):
+            return {arm.label: _measured(experiment, arm, ground, progress) for arm in arms}
+    except Timeout as error:
+        raise ConfigError(
+            f"{experiment.name}, seed {settings.seed}, is being run in {folder} already; give another --output-dir"
+        ) from error
+
+
+def _measured(experiment: Experiment, arm: Arm, ground: Ground, progress: Progress) -> Measured:
+    ground.progress = partial(_labelled, progress, arm.label)
+    place = ground.folder / experiment.name / _slug(arm.label)
+    return kept(place / "measured.json", partial(_measure, arm, ground, place))
 
 
 def _labelled(progress: Progress, label: str, stage: str, done: int, total: int) -> None:

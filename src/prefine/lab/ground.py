@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from prefine.evaluation.drift import completion_logps
 from prefine.evaluation.interval import RATE, mean_interval
@@ -71,12 +72,14 @@ class Measured:
 
 
 class Ground:
-    """One seed, its parts made when they are first asked for and kept under ``folder``."""
+    """One seed, its parts made when they are first asked for and kept under ``folder``; who else wants one being made waits."""
 
     def __init__(self, settings: Settings, own: RlhfSettings, folder: Path, progress: Progress) -> None:
         self.settings = settings
         self.own = own
         self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._making = FileLock(folder / ".lock")
         self.progress = progress
         self.tokenizer = build_tokenizer()
         self._base: Any = None
@@ -91,9 +94,9 @@ class Ground:
     def base(self) -> Path:
         """The base model's folder."""
         out = self.folder / "base"
-        if not (out / "tokenizer_config.json").exists():  # written last
-            self.folder.mkdir(parents=True, exist_ok=True)
-            train_base(self.settings, out, self.progress)
+        with self._making:
+            if not (out / "tokenizer_config.json").exists():  # written last
+                train_base(self.settings, out, self.progress)
         return out
 
     @property
@@ -113,16 +116,18 @@ class Ground:
             pair_prompts=prompts or self.settings.pair_prompts,
         )
         path = self.folder / f"pairs-{settings.pair_prompts}-{round(100 * settings.label_flips)}.jsonl"
-        if not path.exists():
-            make_pairs(self.base_model, self.tokenizer, settings, path, self.progress)
+        with self._making:
+            if not path.exists():
+                make_pairs(self.base_model, self.tokenizer, settings, path, self.progress)
         return path
 
     @property
     def retain(self) -> Path:
         """The facts."""
         path = self.folder / "retain.jsonl"
-        if not path.exists():
-            write_retention(path)
+        with self._making:
+            if not path.exists():
+                write_retention(path)
         return path
 
     def reward(
@@ -136,17 +141,18 @@ class Ground:
         """
         folder = self.folder / f"reward-{name}"
         done = folder / "reward.json"
-        if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            run = RunDirectory(folder)
-            starts = [self._start(folder / f"start-{i}", i) if small else self.base for i in range(members)]
-            if members == 1:
-                found, _, spread = train_reward(self.settings, own or self.own, run, starts[0], pairs, self.progress)
-                folders = [str(found)]
-            else:
-                folders = train_reward_ensemble(self.settings, own or self.own, run, starts, pairs, resampled, self.progress)
-                spread = math.nan
-            write_json(done, {"folders": [str(Path(f).relative_to(folder)) for f in folders], "spread": spread})
+        with self._making:
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                run = RunDirectory(folder)
+                starts = [self._start(folder / f"start-{i}", i) if small else self.base for i in range(members)]
+                if members == 1:
+                    found, _, spread = train_reward(self.settings, own or self.own, run, starts[0], pairs, self.progress)
+                    folders = [str(found)]
+                else:
+                    folders = train_reward_ensemble(self.settings, own or self.own, run, starts, pairs, resampled, self.progress)
+                    spread = math.nan
+                write_json(done, {"folders": [str(Path(f).relative_to(folder)) for f in folders], "spread": spread})
         kept = json.loads(done.read_text())
         return Reward(tuple(str(folder / name) for name in kept["folders"]), float(kept["spread"]))
 
@@ -228,8 +234,12 @@ class Ground:
 
     def scored_pairs(self, path: Path, reward: Reward, prompts: int, samples: int) -> Path:
         """The base's own answers to training prompts, the best against the worst by the reward model."""
-        if path.exists():
-            return path
+        with self._making:
+            if not path.exists():
+                write_jsonl(path, self._scored_rows(reward, prompts, samples))
+        return path
+
+    def _scored_rows(self, reward: Reward, prompts: int, samples: int) -> list[dict[str, Any]]:
         asked = training_prompts(self.settings, prompts)
         repeated = [p for p in asked for _ in range(samples)]
         answers = replies(self.base_model, self.tokenizer, repeated, self.settings.seed + 7, 1.0)
@@ -242,8 +252,7 @@ class Ground:
                 rows.append(
                     pair_row(prompt, best, worst) | {"score_chosen": float(scores[i].max()), "score_rejected": float(scores[i].min())}
                 )
-        write_jsonl(path, rows)
-        return path
+        return rows
 
 
 def ground_of(settings: Settings, own: RlhfSettings, folder: Path, progress: Progress) -> Ground:

@@ -104,7 +104,7 @@ def load_model(model: str, dtype: torch.dtype = torch.float32, trust_remote_code
 
             return AutoPeftModelForCausalLM.from_pretrained(model, dtype=dtype, is_trainable=True, **kwargs)
         return AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:  # TypeError: an argument that it does not take
         raise ModelError(f"{model}: could not be loaded as a causal language model: {first_line(error)}") from error
 
 

@@ -38,7 +38,8 @@ def load_reward_model(
     try:
         if (Path(model) / "adapter_config.json").exists():  # its base is named there
             return AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=dtype, **kwargs)
-        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+        where = {k: kwargs[k] for k in ("revision", "subfolder", "token") if k in kwargs}
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code, **where)
         is_classifier = any("SequenceClassification" in name for name in config.architectures or ())
         if is_classifier and config.num_labels != 1:
             raise ModelError(f"{model}: a classifier of {config.num_labels} labels; a reward model has one (num_labels=1)")
@@ -49,7 +50,7 @@ def load_reward_model(
         )
     except ModelError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:  # TypeError: an argument that it does not take
         raise ModelError(f"{model}: could not be loaded as a reward model: {first_line(error)}") from error
 
 

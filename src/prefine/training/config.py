@@ -70,6 +70,7 @@ class PackConfig(TrainingArguments):
         self.remove_unused_columns = False  # batches are prompt groups, not columns
         TokenBudget.of(self.token_budget, "cpu")
         self.encoder(None)
+        self.init_kwargs()
         if self.retain_weight <= 0:
             raise ConfigError(f"retain_weight is {self.retain_weight}; expected a number above 0; leave out --retain for none")
         super().__post_init__()
@@ -77,6 +78,16 @@ class PackConfig(TrainingArguments):
     def encoder(self, tokenizer: Any) -> Encoder:
         """A new encoder under these limits."""
         return Encoder(tokenizer, self.max_length, self.max_prompt_length, self.truncation_mode)
+
+    def init_kwargs(self) -> dict[str, Any]:
+        """``model_init_kwargs`` as ``from_pretrained`` takes them: a dtype by its name is looked up, ``torch_dtype`` is ``dtype``."""
+        kwargs = dict(self.model_init_kwargs or {})
+        dtype = kwargs.pop("torch_dtype", kwargs.pop("dtype", None))
+        if isinstance(dtype, str) and dtype != "auto":
+            if not isinstance(getattr(torch, dtype, None), torch.dtype):
+                raise ConfigError(f"model_init_kwargs: no dtype {dtype!r}; expected float32, bfloat16, float16 or auto")
+            dtype = getattr(torch, dtype)
+        return kwargs if dtype is None else kwargs | {"dtype": dtype}
 
 
 @dataclass

@@ -356,16 +356,5 @@ def disable_dropout(model: nn.Module) -> None:
 def _loaded(model: str | nn.Module, args: PackConfig) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
-    loaded: nn.Module = load_model(model, trust_remote_code=args.trust_remote_code, **_init_kwargs(args))
+    loaded: nn.Module = load_model(model, trust_remote_code=args.trust_remote_code, **args.init_kwargs())
     return loaded
-
-
-def _init_kwargs(args: PackConfig) -> dict[str, Any]:
-    kwargs = dict(args.model_init_kwargs or {})
-    for alias in ("torch_dtype", "dtype"):
-        value = kwargs.get(alias)
-        if isinstance(value, str) and value != "auto":
-            kwargs[alias] = getattr(torch, value)
-    if "torch_dtype" in kwargs:
-        kwargs["dtype"] = kwargs.pop("torch_dtype")
-    return kwargs

@@ -75,7 +75,7 @@ class RewardTrainer(PackTrainer):
             return model
         with torch.random.fork_rng():
             torch.manual_seed(args.seed)  # of the new head
-            loaded: nn.Module = load_reward_model(model, trust_remote_code=args.trust_remote_code, new_head=True)
+            loaded: nn.Module = load_reward_model(model, trust_remote_code=args.trust_remote_code, new_head=True, **args.init_kwargs())
         return loaded
 
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
