@@ -239,6 +239,21 @@ def test_the_sampler_agrees_with_the_trainer_and_is_watched(lab_model: Path, tmp
         broken.train()
 
 
+def test_what_is_retained_is_scored_at_temperature_1(lab_model: Path, tmp_path: Path) -> None:
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text("".join(json.dumps({"prompt": f"what is {i} plus 1", "answer": str(i + 1)}) + "\n" for i in range(9)))
+
+    def retained(temperature: float) -> float:
+        args = config(tmp_path, response_length=8, total_episodes=16, temperature=temperature, retain=str(facts))
+        trainer = PPOTrainer(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4)
+        tempered = trainer.scorer.scaling
+        trainer.train()
+        assert trainer.scorer.scaling == tempered
+        return next(float(m["retention/loss"]) for m in trainer.state.log_history if "retention/loss" in m)
+
+    assert retained(0.5) == pytest.approx(retained(1.0), rel=1e-5)
+
+
 def test_bad_rewards_are_counted_or_clear_errors(lab_model: Path, tmp_path: Path) -> None:
     from test_runs import reward_model
 

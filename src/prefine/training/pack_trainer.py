@@ -195,7 +195,7 @@ class PackTrainer(Trainer):
         if self.retention is not None:
             size = self.args.retain_batch_size or len(groups)
             drawn = self.retention.draw(size, self.state.global_step, micro, self.accelerator.process_index)
-            retained = self._retain_backward(drawn, scale * self.args.retain_weight)
+            retained = self.retain_backward(drawn, scale * self.args.retain_weight)
             self.note("train", "retention/loss", retained.item(), len(drawn))
             loss = loss + self.args.retain_weight * retained
         return loss * scale
@@ -230,7 +230,8 @@ class PackTrainer(Trainer):
                 continue
             return losses[-1]
 
-    def _retain_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
+    def retain_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
+        """Gradients of the retention loss, mean over its tokens."""
         assert self.retention is not None
         total_tokens = sum(len(g.completion_ids[0]) for g in groups)
         total = torch.zeros((), device=self.args.device)

@@ -26,6 +26,7 @@ from prefine.packing.group import Ids, PromptGroup, as_ids
 from prefine.preferences.examples import to_examples
 from prefine.preferences.records import PromptText, plain_text
 from prefine.scoring.roles import HeadRole, MessageReward, Reward, TextRole, adapter_role, fits_base, own_role, score_answers
+from prefine.scoring.scorer import Scorer
 from prefine.scoring.token_logps import HeadScaling
 from prefine.training.config import SamplingConfig
 from prefine.training.pack_trainer import PackTrainer
@@ -103,12 +104,24 @@ class SamplingTrainer(PackTrainer):
 
     def temper(self) -> None:
         """Score as the sampler draws: at the sampling temperature."""
-        scorers = [self.scorer, *([self.reference.scorer] if self.reference is not None else [])]
-        for scorer in {id(s): s for s in scorers}.values():
-            scaling = scorer.scaling
-            if scaling.cap is not None and self.args.temperature != 1:
-                raise ConfigError("temperature must be 1 for a model with soft-capped logits")
-            scorer.scaling = HeadScaling(scaling.factor / self.args.temperature, scaling.cap)
+        if self.scorer.scaling.cap is not None and self.args.temperature != 1:
+            raise ConfigError("temperature must be 1 for a model with soft-capped logits")
+        for scorer in self._scorers():
+            scorer.scaling = HeadScaling(scorer.scaling.factor / self.args.temperature, scorer.scaling.cap)
+
+    def _scorers(self) -> list[Scorer]:
+        return [self.scorer, *([self.reference.scorer] if self.reference is not None and self.reference.scorer is not self.scorer else [])]
+
+    def retain_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
+        """Data to retain is the model's as it is, not as it is sampled from: temperature 1."""
+        tempered = [(s, s.scaling) for s in self._scorers()]
+        for scorer, scaling in tempered:
+            scorer.scaling = HeadScaling(scaling.factor * self.args.temperature, scaling.cap)
+        try:
+            return super().retain_backward(groups, scale)
+        finally:
+            for scorer, scaling in tempered:
+                scorer.scaling = scaling
 
     # ---- prompts
 
