@@ -49,6 +49,7 @@ def test_rloo_and_grpo_by_hand() -> None:
 def test_returns_and_whitening_by_hand() -> None:
     assert reward_to_go(T([1.0, 2.0, 4.0]), 0.5).tolist() == [3.0, 4.0, 4.0]
     assert whiten(T([1.0, 3.0])).tolist() == pytest.approx([-1.0, 1.0])
+    assert whiten(T([0.0, 4.0]), shift_mean=False).tolist() == pytest.approx([1.0, 3.0])  # mean 2 kept, deviation 2 divided out
 
 
 def test_kl_estimators_by_hand() -> None:

@@ -239,6 +239,22 @@ def test_the_sampler_agrees_with_the_trainer_and_is_watched(lab_model: Path, tmp
         broken.train()
 
 
+def test_whitened_rewards(lab_model: Path, tmp_path: Path) -> None:
+    """Answers of one token, undiscounted: a return is the reward."""
+    scores: list[float] = []
+
+    def reward(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+        scores.extend(10.0 * len(a) + 3 for a in answers)
+        return scores
+
+    args = config(tmp_path, response_length=1, total_episodes=16, whiten_rewards=True, lam=1.0)
+    trainer = PPOTrainer(str(lab_model), reward, args, [PROMPT] * 4)
+    returns = np.concatenate([e.returns for e in trainer.rollout(0)])
+    z = np.array(scores)
+    assert z.std() > 5
+    assert returns.tolist() == pytest.approx(((z - z.mean()) / z.std() + z.mean()).tolist(), rel=1e-5)
+
+
 def test_what_is_retained_is_scored_at_temperature_1(lab_model: Path, tmp_path: Path) -> None:
     facts = tmp_path / "facts.jsonl"
     facts.write_text("".join(json.dumps({"prompt": f"what is {i} plus 1", "answer": str(i + 1)}) + "\n" for i in range(9)))
@@ -292,6 +308,7 @@ def test_bad_rewards_are_counted_or_clear_errors(lab_model: Path, tmp_path: Path
         ({"best_of": True}, "at least 2"),
         ({"kl_estimator": "k9"}, "k1, k2, k3"),
         ({"drop_equal": True}, "would be ignored"),
+        ({"whiten_rewards": True, "advantage_estimator": "rloo", "num_samples": 2}, "would be ignored"),
         ({"target_kl": 0.5}, "above 0"),
         ({"kl_in_loss": True}, "would penalise nothing"),
     ):

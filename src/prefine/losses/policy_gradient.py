@@ -100,9 +100,11 @@ def combine_rewards(
     return REWARD_AGGREGATES[aggregate](weighted, std_weight)
 
 
-def whiten(values_N: torch.Tensor) -> torch.Tensor:
-    """Zero mean and unit variance over all tokens, shape (N,)."""
-    return (values_N - values_N.mean()) * torch.rsqrt(values_N.var(unbiased=False) + 1e-8)
+def whiten(values_N: torch.Tensor, shift_mean: bool = True) -> torch.Tensor:
+    """Unit variance over all tokens, shape (N,), and zero mean, or the mean they had (arXiv 2403.17031, PPO details)."""
+    mean = values_N.mean()
+    whitened = (values_N - mean) * torch.rsqrt(values_N.var(unbiased=False) + 1e-8)
+    return whitened if shift_mean else whitened + mean
 
 
 @dataclass(frozen=True)

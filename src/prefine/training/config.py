@@ -210,6 +210,9 @@ class PPOConfig(SamplingConfig):
     gamma: float = field(default=1.0, metadata={"help": "Discount."})
     lam: float = field(default=0.95, metadata={"help": "GAE's lambda."})
     scale_scores: bool = field(default=False, metadata={"help": "Standardise the scores of each rollout."})
+    whiten_rewards: bool = field(
+        default=False, metadata={"help": "gae, reinforce++: divide each token's reward, KL included, by their spread in the rollout."}
+    )
     entropy_coef: float = field(default=0.0, metadata={"help": "Weight of the entropy bonus."})
     min_reward: float | None = field(default=None, metadata={"help": "Leave answers with a lower score out of the update."})
     drop_equal: bool = field(default=False, metadata={"help": "rloo, grpo: leave out prompts whose samples all score alike."})
@@ -236,6 +239,8 @@ class PPOConfig(SamplingConfig):
             raise ConfigError(f"drop_equal would be ignored by {self.advantage_estimator}, which compares no samples; leave it out")
         if self.best_of and self.num_samples < 2:
             raise ConfigError("best_of needs num_samples of at least 2")
+        if self.whiten_rewards and estimator.num_samples > 1:
+            raise ConfigError(f"whiten_rewards would be ignored by {self.advantage_estimator}, which compares whole answers; leave it out")
         for name in ("num_mini_batches", "num_ppo_epochs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")

@@ -246,16 +246,23 @@ class PPOTrainer(SamplingTrainer):
     ) -> list[Experience]:
         scores = self._scaled([x.scores for x in sampled], kept)
         estimator = KL_ESTIMATORS[self.args.kl_estimator]
-        advantages, returns, weights = [], [], []
-        for x, keep, score_K, old_N, ref_N, value_N in zip(sampled, kept, scores, old, ref, values, strict=True):
-            lengths = [a.num_tokens for a in x.answers]
+        lengths = [[a.num_tokens for a in x.answers] for x in sampled]
+        weights = [np.repeat(np.array(keep, np.float32), n) for keep, n in zip(kept, lengths, strict=True)]
+        weight_N = torch.from_numpy(np.concatenate(weights)).bool()
+        rewards = []
+        for score_K, old_N, ref_N, n in zip(scores, old, ref, lengths, strict=True):
             penalties = estimator(torch.from_numpy(old_N - ref_N)) * (0.0 if self.args.kl_in_loss else self.kl.coefficient)
-            tokens = [-p for p in penalties.split(lengths)]
-            a, r = self._advantages(tokens, score_K, keep, torch.from_numpy(value_N).split(lengths))
+            rewards.append(-penalties)
+            rewards[-1][np.cumsum(n) - 1] += torch.tensor(score_K)
+        if self.args.whiten_rewards and weight_N.any():
+            flat = torch.cat(rewards)
+            flat[weight_N] = whiten(flat[weight_N], shift_mean=False)
+            rewards = list(flat.split([len(r) for r in rewards]))
+        advantages, returns = [], []
+        for reward_N, keep, value_N, n in zip(rewards, kept, values, lengths, strict=True):
+            a, r = self._advantages(reward_N.split(n), keep, torch.from_numpy(value_N).split(n))
             advantages.append(a)
             returns.append(r)
-            weights.append(np.repeat(np.array(keep, np.float32), lengths))
-        weight_N = torch.from_numpy(np.concatenate(weights)).bool()
         if self.args.advantage_estimator in ("gae", "reinforce++") and weight_N.any():
             flat = torch.cat(advantages)
             flat[weight_N] = whiten(flat[weight_N])
@@ -286,23 +293,18 @@ class PPOTrainer(SamplingTrainer):
         return [[0.0 if math.isnan(s) else (s - mean) / spread for s in row] for row in scores]
 
     def _advantages(
-        self, tokens: list[torch.Tensor], scores: list[float], keep: list[bool], values: Sequence[torch.Tensor]
+        self, rewards: Sequence[torch.Tensor], keep: list[bool], values: Sequence[torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A group's advantages and returns, end to end; samples that are left out get zeros."""
+        """A group's advantages and returns from each sample's rewards token by token; samples that are left out get zeros."""
         name = self.args.advantage_estimator
         if ESTIMATORS[name].num_samples > 1:
-            whole = torch.tensor([s + float(t.sum()) for s, t in zip(scores, tokens, strict=True)])
+            whole = torch.stack([r.sum() for r in rewards])
             used = torch.tensor(keep)
-            out = torch.zeros(len(tokens))
+            out = torch.zeros(len(rewards))
             if used.any():
                 out[used] = (leave_one_out if name == "rloo" else group_relative)(whole[used])
-            spread = torch.cat([out[i].expand(len(t)) for i, t in enumerate(tokens)])
+            spread = out.repeat_interleave(torch.tensor([len(r) for r in rewards]))
             return spread, torch.zeros_like(spread)
-        rewards = []
-        for t, score in zip(tokens, scores, strict=True):
-            token_rewards = t.clone()
-            token_rewards[-1] += score
-            rewards.append(token_rewards)
         if name == "reinforce++":
             found = torch.cat([reward_to_go(r, self.args.gamma) for r in rewards])
             return found, torch.zeros_like(found)
