@@ -367,3 +367,22 @@ def test_adapters_on_a_bfloat16_base_train_and_score(lab_model: Path, tmp_path: 
     trained_parameters = {p.dtype for p in model.parameters() if p.requires_grad}
     assert trained_parameters == {torch.float32}
     assert torch.isfinite(trainer.scorer.completion_logps(list(trainer.train_dataset)[:2])).all()  # outside autocast
+
+
+def test_reference_and_proof_under_mixed_precision(lab_model: Path, tmp_path: Path) -> None:
+    """A copy of the weights scores as the policy does, so that the first margin is 0; what was trained proves itself again."""
+    from prefine.scoring.proof import prove_layout
+
+    trainer = trained(lab_model, tmp_path, max_steps=1, bf16=True, use_cpu=True)
+    first = next(e for e in trainer.state.log_history if "rewards/margins" in e)
+    assert first["rewards/margins"] == pytest.approx(0, abs=1e-6)
+    assert first["logps/chosen"] != pytest.approx(losses(trained(lab_model, tmp_path, max_steps=1), "logps/chosen")[0], abs=1e-6)
+    assert prove_layout(trainer.model, 64).layout == "shared"
+
+
+def test_lora_dropout_is_kept(lab_model: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    lora = LoraConfig(r=4, lora_dropout=0.25, target_modules="all-linear", task_type="CAUSAL_LM")
+    trainer = trained(lab_model, tmp_path, peft=lora, max_steps=1)
+    assert {m.p for m in trainer.model.modules() if isinstance(m, torch.nn.Dropout)} == {0.25}

@@ -367,6 +367,8 @@ def test_best_against_worst_by_hand(lab_model: Path) -> None:
     assert pair is not None
     assert [c[0] for c in pair.completion_ids] == [6, 5]
     assert best_against_worst(Sampled(group, (), (0.1, 0.2, math.nan, math.nan)), min_gap=0.5) is None
+    assert best_against_worst(Sampled(group, (), (0.25, 0.75, math.nan, math.nan)), min_gap=0.5) is not None
+    assert best_against_worst(Sampled(group, (), (0.5, 0.5, math.nan, math.nan))) is None
     assert best_against_worst(Sampled(group, (), (0.1, math.nan, math.nan, 0.9))) is None  # the same words
     assert best_against_worst(Sampled(group, (), (math.nan,) * 4)) is None
 
@@ -497,6 +499,68 @@ def test_reward_model_with_a_tokenizer_of_its_own(lab_model: Path, tmp_path: Pat
     assert len({round(x.scores[0], 4) for x in sampled}) > 1
     with pytest.raises(ModelError, match="another tokenizer"):
         PPOTrainer(str(lab_model), str(folder), config(tmp_path, total_episodes=8, value_role="reward"), [PROMPT] * 4)
+
+
+def test_what_a_template_writes_after_the_end_token_is_read_too(lab_model: Path, tmp_path: Path) -> None:
+    """As a new line in ChatML: a reward model is trained on it, so rollouts and judge must read it there; not after cut answers."""
+    from transformers import AutoModelForSequenceClassification
+
+    from prefine.evaluation.answers import Answered
+    from prefine.evaluation.questions import Question
+    from prefine.evaluation.reward_scorer import RewardModel, TrainedReward
+
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = tokenizer.chat_template.replace("<end>", "<end> <pad>")
+    folder = tmp_path / "rm"
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_pretrained(lab_model, num_labels=1).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    args = config(tmp_path, response_length=20, total_episodes=64, value_role="policy", missing_eos_penalty=0.5)
+    made = PPOTrainer(str(lab_model), str(folder), args, [PROMPT] * 4, tokenizer)
+    sampled = made.score(made.sample(made.drawn_prompts(0, 64), 0))
+    answers = [x.answers[0] for x in sampled]
+    assert {a.ended for a in answers} == {True, False}
+    asked = [Answered(Question("q", PROMPT), (a.text,), (a.ended,)) for a in answers]
+    judged = {place: score.value for place, score in RewardModel(str(folder)).score(asked)}
+    told = dict(TrainedReward(made.rewards, made.combine, made.encoder, made.budget, 0.5).score(asked))
+    # Special tokens that a random model says are not in an answer's words.
+    same = [i for i, a in enumerate(answers) if tokenizer(a.text)["input_ids"] == a.ids[: len(a.ids) - a.ended]]
+    assert {answers[i].ended for i in same} == {True, False}
+    assert made._template_tail.tolist() == [tokenizer.pad_token_id]
+    for i in same:
+        assert told[i].value == pytest.approx(sampled[i].scores[0], abs=1e-5)
+        if answers[i].ended:
+            assert judged[i] == pytest.approx(sampled[i].scores[0], abs=1e-5)
+
+
+def test_a_template_of_its_own_is_used(lab_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    from prefine.scoring.roles import TextRole
+
+    other = build_tokenizer()
+    other.chat_template = other.chat_template.replace("<user>", "<user> sorry")
+    AutoModelForSequenceClassification.from_pretrained(lab_model, num_labels=1).save_pretrained(tmp_path / "rm")
+    other.save_pretrained(tmp_path / "rm")
+    made = PPOTrainer(str(lab_model), str(tmp_path / "rm"), config(tmp_path, total_episodes=8, value_role="policy"), [PROMPT] * 4)
+    assert isinstance(made.rewards[0], TextRole)
+
+
+def test_a_checkpoint_where_passes_were_stopped_knows_it(lab_model: Path, tmp_path: Path) -> None:
+    args = config(
+        tmp_path,
+        response_length=4,
+        total_episodes=32,
+        num_ppo_epochs=4,
+        stop_kl=1e-9,
+        save_strategy="steps",
+        save_steps=1,
+        learning_rate=1e-2,
+    )
+    made = PPOTrainer(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4)
+    made.train()
+    rollouts = {p.parent.name: torch.load(p, weights_only=True)["rollouts"] for p in tmp_path.glob("checkpoint-*/sampling.pt")}
+    assert rollouts == {"checkpoint-2": 1, "checkpoint-4": 2}  # at the second pass the policy has moved: two passes of four each
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,68 @@ def test_margins_come_from_scores_and_lower_the_lead(lab_model: Path, tmp_path: 
     with with_margins.scorer.attending(pack):
         assert torch.allclose(with_margins._losses(pack, "train"), expected, atol=1e-5)
     assert float(with_margins.batch_backward(batch, 1.0)) > float(without.batch_backward(batch, 1.0))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ranked_answers_have_a_margin_a_pair(lab_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three answers of a prompt, all pairs: each trains with the gap of its own two scores."""
+    from prefine.preferences.records import Pair
+
+    prompt = ({"role": "user", "content": "my printer is hot"},)
+    words, scores = ("clean the fan", "help the mouse", "my mouse"), (9.0, 4.0, 2.0)
+    places = [(0, 1), (0, 2), (1, 2)]
+    pairs = [Pair(prompt, words[i], words[j], 1, scores=(scores[i], scores[j])) for i, j in places]
+    made = trainer(lab_model, tmp_path, pairs)
+    [pack] = made.packs(list(made.train_dataset))
+    margins = made._margins(pack)
+    assert margins is not None
+    assert margins.tolist() == [5.0, 7.0, 2.0]
+    data = tmp_path / "ranked.jsonl"
+    row = {"prompt": "my printer is hot", "completions": list(words), "scores": list(scores)}
+    data.write_text("".join(json.dumps(row | {"prompt": f"my printer is hot {i}"}) + "\n" for i in range(8)))
+    command = ["reward", "--model", str(lab_model), "--data", str(data), "--pairing", "all", "--max-steps", "2"]
+    command += ["--output-dir", str(tmp_path / "run"), "--eval-strategy", "steps", "--eval-steps", "1", "--eval-fraction", "0.3"]
+    assert main(command) == 0
+    assert "24 pairs with margins" in capsys.readouterr().out
+    assert "eval_loss" in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert main([*command[:-1], "0", "--output-dir", str(tmp_path / "none")]) == 2
+    assert "no pairs are held out" in capsys.readouterr().err
+
+
+def test_mixed_precision_reaches_the_trunk_and_spares_the_head(lab_model: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    made = trainer(lab_model, tmp_path, lab_pairs(16), bf16=True, use_cpu=True, max_steps=1)
+    made.train()
+    groups = list(made.train_dataset)
+    pack = made.packs(groups)[0]
+    with torch.no_grad(), made.scorer.attending(pack):
+        mixed = made.scorer.rewards(pack).tolist()
+    whole = [r for g in groups for r in plain(made.scorer.unwrapped, g)][: len(mixed)]
+    assert mixed == pytest.approx(whole, abs=0.1)
+    assert mixed != pytest.approx(whole, abs=1e-6)
+    half = load_reward_model(str(lab_model), torch.bfloat16, new_head=True)
+    args = RewardConfig(output_dir=str(tmp_path), max_steps=1, disable_tqdm=True, bf16=True, use_cpu=True, save_strategy="no")
+    adapted = RewardTrainer(half, args, lab_pairs(16), peft_config=LoraConfig(r=4, target_modules="all-linear"))
+    trained = {p.dtype for p in adapted.model.parameters() if p.requires_grad}
+    assert trained == {torch.float32}
+    adapted.train()
+
+
+def test_pad_token_apart_from_the_end_token() -> None:
+    from prefine.lab.model import build_tokenizer
+    from prefine.scoring.loading import pad_apart
+
+    tokenizer = build_tokenizer()
+    pad_apart(tokenizer)
+    assert tokenizer.pad_token == "<pad>"
+    tokenizer.pad_token = tokenizer.eos_token
+    pad_apart(tokenizer)
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    bare: Any = SimpleNamespace(pad_token_id=0, eos_token_id=0, bos_token_id=0, all_special_ids=[0], added_tokens_decoder={})
+    bare.convert_ids_to_tokens = lambda i: "<|endoftext|>"
+    with pytest.warns(UserWarning, match="no pad token but its end token"):
+        pad_apart(bare)
 
 
 def test_quality_by_hand() -> None:

@@ -194,3 +194,37 @@ def test_adapter_is_the_reference_of_what_follows(lab_model: Path, pairs_file: P
     assert float((plain - both).abs().max()) < 1e-4
     assert float((with_sft - before).abs().max()) > 1e-2
     assert float((plain - with_sft).abs().max()) > 1e-3
+
+
+def test_accumulated_batches_weigh_their_tokens(tmp_path: Path) -> None:
+    """Answers of 1 to 13 words: two batches of two, accumulated, are one batch of four."""
+    rows = [said("my printer is hot", " ".join(["clean"] * n)) for n in (1, 2, 13, 4, 1, 12, 3, 9)]
+
+    def run(size: int, accumulated: int) -> list[float]:
+        args = SFTConfig(
+            output_dir=str(tmp_path),
+            max_steps=2,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulated,
+            learning_rate=1e-2,
+            logging_steps=1,
+            gradient_checkpointing=False,
+            disable_tqdm=True,
+            save_strategy="no",
+        )
+        made = SFTTrainer(build_model(0), args, rows, processing_class=build_tokenizer())
+        made.train()
+        return [e[key] for e in made.state.log_history for key in ("loss", "grad_norm") if key in e]
+
+    assert run(2, 2) == pytest.approx(run(4, 1), rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_held_out_examples_are_scored(lab_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "facts.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"what is {i} plus 1", "completion": str(i + 1)}) + "\n" for i in range(8)))
+    words = ["sft", "--model", str(lab_model), "--data", str(data), "--output-dir", str(tmp_path / "run"), "--max-steps", "1"]
+    assert main([*words, "--eval-data", str(data)]) == 0
+    assert "held-out loss" in capsys.readouterr().out
+    assert main([*words, "--eval-fraction", "0.2"]) == 2
+    assert "give --eval-data" in capsys.readouterr().err

@@ -20,6 +20,7 @@ def main(argv: list[str]) -> int:
         return 0
     args = planned.args
     data = read_pair_data(planned)
+    watched = data.watched(args)
     started = planned.start(data.encoded.key)
     started.run.write_data(data.summary)
     trainer = DPOTrainer(
@@ -27,6 +28,7 @@ def main(argv: list[str]) -> int:
         None,
         args,
         train_dataset=data.train,
+        eval_dataset=watched,
         processing_class=started.tokenizer,
         callbacks=[RecordRun(started.run)],
         peft_config=started.peft_config,

@@ -227,5 +227,8 @@ def trained_sides(trainer: Any, run: RunDirectory) -> Sides:
     base, reference = str(run.config()["model"]), trainer.reference
     moved = getattr(trainer.args, "sync_ref_model", False)
     if reference is None or moved or next(reference.scorer.unwrapped.parameters()).is_meta:
-        reference = Reference(trainer.scorer, load_model(base).to(trainer.args.device))
+        args = trainer.args
+        model = load_model(base, trust_remote_code=args.trust_remote_code, **args.init_kwargs())
+        reference = Reference(trainer.scorer, model.to(args.device))
+        reference.scorer.scaling = trainer.scorer.scaling  # a policy that was sampled from is scored at its temperature
     return Sides(trainer.processing_class, trainer.scorer, reference, (base, str(run.path)))

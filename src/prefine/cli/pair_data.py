@@ -60,6 +60,14 @@ class PairData:
     held_out: Sequence[PromptGroup]
     summary: dict[str, Any]
 
+    def watched(self, args: Any) -> Sequence[PromptGroup] | None:
+        """What is evaluated while training runs: the pairs held out, where ``eval_strategy`` asks for it."""
+        if args.eval_strategy == "no":
+            return None
+        if not len(self.held_out):
+            raise ConfigError(f"--eval-strategy {args.eval_strategy.value}: no pairs are held out; give --eval-data or --eval-fraction")
+        return self.held_out
+
     def lines(self) -> list[str]:
         """What was read, dropped, held out and found."""
         data, encoding = self.encoded.data, self.encoded.encoding

@@ -30,15 +30,17 @@ def main(argv: list[str]) -> int:
         return 0
     args = planned.args
     data = read_pair_data(planned)
-    margins = {p.row: p.scores[0] - p.scores[1] for p in data.pairs if p.scores is not None} if args.use_margins else {}
+    watched = data.watched(args)
+    margins = _margins(planned, data) if args.use_margins else {}
     if args.ensemble > 1:
-        return _ensemble(planned, data, margins)
+        return _ensemble(planned, data, margins, watched)
     started = planned.start(data.encoded.key)
     started.run.write_data(data.summary)
     trainer = RewardTrainer(
         started.model,
         args,
         data.train,
+        watched,
         processing_class=started.tokenizer,
         callbacks=[RecordRun(started.run)],
         peft_config=started.peft_config,
@@ -63,7 +65,26 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _ensemble(planned: Any, data: Any, margins: dict[int, float]) -> int:
+def _margins(planned: Any, data: Any) -> dict[tuple[int, int], float]:
+    """How much better each pair's chosen answer is, where the data has scores."""
+    from collections import Counter
+
+    from prefine.training.reward import pair_key
+
+    gaps = [(p, p.scores[0] - p.scores[1]) for p in data.pairs if p.scores is not None]
+    pairs_of = Counter(p.row for p, _ in gaps)
+    by_row = {p.row: gap for p, gap in gaps if pairs_of[p.row] == 1}
+    out = {pair_key(g): by_row[g.index] for g in data.encoded.groups if g.index in by_row}
+    encoder = planned.args.encoder(planned.tokenizer)
+    for pair, gap in gaps:
+        if pairs_of[pair.row] > 1:  # ranked answers: the row alone does not say which pair
+            group = encoder.encode_pair(pair)
+            if group is not None:
+                out[pair_key(group)] = gap
+    return out
+
+
+def _ensemble(planned: Any, data: Any, margins: dict[tuple[int, int], float], watched: Any) -> int:
     """Several reward models, each and all together measured on the same held-out pairs."""
     from prefine.cli.training_run import announce, show_progress
     from prefine.report.run_page import write_report
@@ -77,7 +98,7 @@ def _ensemble(planned: Any, data: Any, margins: dict[int, float]) -> int:
     given = [started.model]
 
     def load() -> Any:
-        return given.pop() if given else planned.load(planned.options.model, dtype=planned.dtype)
+        return given.pop() if given else planned.load_model()
 
     folder: Path = started.run.evaluation("reward")
 
@@ -92,7 +113,7 @@ def _ensemble(planned: Any, data: Any, margins: dict[int, float]) -> int:
             raise ConfigError(f"--resume: member {m} was trained with {was}; give the same, or another --output-dir")
     if done:
         announce([f"already trained: member {', '.join(map(str, done))}"])
-    kwargs = {"processing_class": started.tokenizer, "margins": margins}
+    kwargs = {"processing_class": started.tokenizer, "margins": margins, "eval_dataset": watched}
 
     def prepare(trainer: Any) -> None:
         member = trainer.args.seed - args.seed

@@ -135,7 +135,8 @@ def _judge(trainer: Any, questions: list[Any], run: RunDirectory) -> str:
     from prefine.generation.engine import Sampling
 
     sides = trained_sides(trainer, run)
-    judge = ByScore(TrainedReward(trainer.rewards, trainer.combine, trainer.encoder, trainer.budget))
+    penalty = trainer.args.missing_eos_penalty or 0.0
+    judge = ByScore(TrainedReward(trainer.rewards, trainer.combine, trainer.encoder, trainer.budget, penalty))
     sampling = Sampling(trainer.args.response_length, trainer.args.temperature)
     with stages() as advance:
         found = evaluate(

@@ -30,6 +30,8 @@ def main(argv: list[str]) -> int:
     own = planned.options
     if own.ignore_audit:
         raise ConfigError("--ignore-audit is of no use here: sft makes no audit; leave it out")
+    if own.eval_fraction != type(own).eval_fraction:
+        raise ConfigError("--eval-fraction is for preference training: sft holds nothing out; give --eval-data, or leave it out")
     first = next(iter(read_rows(own.sources[0])), (0, {}))[1]
     reading, pairs = None, None
     if own.map or own.format or "rejected" in first:
@@ -71,5 +73,7 @@ def main(argv: list[str]) -> int:
     )
     show_progress(trainer, ("loss", "tokens_per_second"))
     train(trainer, started)
+    if eval_rows:
+        announce([f"held-out loss {trainer.evaluate()['eval_loss']:.4f} nats a token"])
     announce([f"model saved in {started.run.model}"])
     return 0

@@ -26,7 +26,9 @@ class RunOptions:
         default=None, metadata={"help": "How many times each source's rows are used: 2 is twice, 0.5 half of them."}
     )
     eval_data: str | None = field(default=None, metadata={"help": "Held-out data. Unset: a part of --data is held out."})
-    eval_fraction: float = field(default=0.05, metadata={"help": "Share of prompts held out of --data (at most 500)."})
+    eval_fraction: float = field(
+        default=0.05, metadata={"help": "Share of prompts held out of --data (at most 500; of prompts to sample from, 200)."}
+    )
     map: list[str] | None = field(default=None, metadata={"help": "Columns by another name: --map prompt=question."})
     format: str | None = field(default=None, metadata={"help": "The data's form. Unset: found from its rows; see the formats page."})
     pairing: str = field(
@@ -63,14 +65,18 @@ class Planned:
     load: Callable[..., Any]
     extra: Any = None
 
-    def start(self, data_key: str) -> Started:
-        """Load the model, then make the run directory; ``data_key`` is what the training data is known by."""
+    def load_model(self) -> Any:
+        """The model as the options say."""
         from prefine.scoring.loading import four_bit_config
 
-        own = self.options
-        quantized = {"quantization_config": four_bit_config(self.dtype)} if own.load_in_4bit else {}
+        quantized = {"quantization_config": four_bit_config(self.dtype)} if self.options.load_in_4bit else {}
         kwargs = self.args.init_kwargs() | quantized
-        model = self.load(own.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **kwargs)
+        return self.load(self.options.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **kwargs)
+
+    def start(self, data_key: str) -> Started:
+        """Load the model, then make the run directory; ``data_key`` is what the training data is known by."""
+        own = self.options
+        model = self.load_model()
         run = RunDirectory.create(self.output_dir, own.resume)
         self.args.output_dir = str(run.checkpoints)
         config = {**self.training, **{k: v for k, v in vars(own).items() if k != "resume"}, "output_dir": self.output_dir}
@@ -150,8 +156,8 @@ def plan(
     if is_adapter and command == "reward":
         raise ConfigError(f"{own.model} is an adapter of a language model; make one model of it first: prefine merge RUN --output FOLDER")
     if not own.load_in_4bit and own.lora_r is None:
-        for name in ("lora_alpha", "lora_target"):
-            if getattr(own, name) is not None:
+        for name in ("lora_alpha", "lora_target", "lora_dropout"):
+            if getattr(own, name) != getattr(RunOptions, name):
                 raise ConfigError(f"{options[name].flag} would be ignored without --lora-r; give --lora-r 16, say")
     if own.load_in_4bit and own.lora_r is None and not is_adapter:
         raise ConfigError("--load-in-4bit trains an adapter on a frozen base: give --lora-r 16, say")

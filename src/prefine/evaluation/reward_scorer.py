@@ -11,6 +11,7 @@ import torch
 from prefine.errors import ConfigError
 from prefine.evaluation.answers import Answered
 from prefine.evaluation.judge import Score, Scorer
+from prefine.evaluation.sides import without_end
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
@@ -120,6 +121,7 @@ class TrainedReward:
     Args:
         rewards: models as roles, or functions of prompts and answers.
         combine: R rewards of M answers, shape (R, M), as one, shape (M,).
+        penalty: what an answer that did not end has less.
     """
 
     name = "the reward trained on"
@@ -130,11 +132,13 @@ class TrainedReward:
         combine: Callable[[torch.Tensor], torch.Tensor],
         encoder: Encoder,
         budget: TokenBudget,
+        penalty: float = 0.0,
     ) -> None:
         self.rewards = rewards
         self.combine = combine
         self.encoder = encoder
         self.budget = budget
+        self.penalty = penalty
 
     def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
         """All at once."""
@@ -142,9 +146,10 @@ class TrainedReward:
         kept = [i for i, g in enumerate(groups) if g is not None]
         texts = [answered[i] for i in kept]
         prompts, answers = [a.question.asked(a.answers[:-1]) for a in texts], [a.answers[-1] for a in texts]
-        whole = [g for g in groups if g is not None]
+        whole = [without_end(g, a, self.encoder.tokenizer) for g, a in zip(groups, answered, strict=True) if g is not None]
         each = [score_answers(r, whole, prompts, answers, self.budget) for r in self.rewards]
-        total = self.combine(torch.stack(each))
+        cut = torch.tensor([bool(a.ended) and not a.ended[-1] for a in texts], dtype=torch.float64)
+        total = self.combine(torch.stack(each)) - self.penalty * cut
         yield from ((i, Score(None, failure="prompt or answer has no tokens")) for i, g in enumerate(groups) if g is None)
         for i, value in zip(kept, total.tolist(), strict=True):
             yield i, Score(value) if np.isfinite(value) else Score(None, failure="the reward is not a number")

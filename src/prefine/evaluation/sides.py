@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +95,17 @@ class Sides:
         out = []
         for a in answered:
             group = encoder.encode(a.question.asked(a.answers[:-1]), [a.answers[-1]], tools=a.question.tools)
-            if group is None:
-                continue
-            ids = group.completion_ids[0]
-            if a.ended and not a.ended[-1] and len(ids) > 1 and int(ids[-1]) == self.tokenizer.eos_token_id:
-                group = PromptGroup(group.prompt_ids, (as_ids(ids[:-1]),), group.index)
-            out.append(group)
+            if group is not None:
+                out.append(without_end(group, a, self.tokenizer))
         return out
+
+
+def without_end(group: PromptGroup, answered: Answered, tokenizer: Any) -> PromptGroup:
+    """An answer that was cut short as it was sampled: without the end token that encoding gave it, and what the template adds."""
+    if not answered.ended or answered.ended[-1]:
+        return group
+    ids = group.completion_ids[0].tolist()
+    special = set(tokenizer.all_special_ids)
+    while len(ids) > 1 and (ids[-1] in special or not tokenizer.decode([ids[-1]]).strip()):
+        ids.pop()
+    return replace(group, completion_ids=(as_ids(ids),))

@@ -244,7 +244,8 @@ class Ground:
         repeated = [p for p in asked for _ in range(samples)]
         answers = replies(self.base_model, self.tokenizer, repeated, self.settings.seed + 7, 1.0)
         penalties = [self.own.no_end_penalty * (not a.ended) for a in answers]  # as the trainers take off
-        scores = (np.array(self.rewards(reward, self.groups(answers, repeated))) - penalties).reshape(-1, samples)
+        rewards = np.array(self.rewards(reward, self.groups(answers, repeated))) * reward.spread  # as online DPO has them
+        scores = (rewards - penalties).reshape(-1, samples)
         rows = []
         for i, prompt in enumerate(asked):
             best, worst = (answers[i * samples + int(k)].text for k in (scores[i].argmax(), scores[i].argmin()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,23 @@ def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def pad_apart(tokenizer: Any) -> None:
+    """Give a pad token other than the end token: transformers' classifiers read the last token that is not the pad token."""
+    if tokenizer.pad_token_id != tokenizer.eos_token_id:
+        return
+    special = {i: str(t) for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    special |= {i: str(tokenizer.convert_ids_to_tokens(i)) for i in tokenizer.all_special_ids}
+    free = [t for i, t in sorted(special.items()) if i not in (tokenizer.eos_token_id, tokenizer.bos_token_id) and "end" not in t]
+    if free:
+        tokenizer.pad_token = free[-1]
+        return
+    warnings.warn(
+        "the tokenizer has no pad token but its end token: transformers and TRL will read this reward model one token before the "
+        "end, where Prefine reads it; give the tokenizer a pad token of its own to have the same scores there",
+        stacklevel=3,
+    )
 
 
 def own_tokenizer(model: str, trust_remote_code: bool = False) -> Any | None:
@@ -128,7 +146,11 @@ def add_adapter(model: Any, peft_config: Any, gradient_checkpointing: bool = Fal
     if getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
     try:
-        return get_peft_model(model, peft_config)
+        out = get_peft_model(model, peft_config)
+        for parameter in out.parameters():
+            if parameter.requires_grad and parameter.is_floating_point():
+                parameter.data = parameter.data.float()  # peft leaves a head that is trained whole in the base's dtype
+        return out
     except ValueError as error:
         raise ConfigError(f"the adapter does not fit the model: {first_line(error)}") from error
 

@@ -69,6 +69,11 @@ def prove_layout(model: nn.Module, max_length: int | None = None, kind: type[Sco
     errors: dict[str, float] = {}
     reason = ""
     layouts: tuple[Layout, ...] = ("shared", "unshared", "padded")
+    # Mixed precision, once a trainer has patched it in, would round the plain forwards and not the packs' heads.
+    patched = [m for m in {id(m): m for m in (model, scorer.unwrapped)}.values() if "_original_forward" in vars(m)]
+    forwards = [m.forward for m in patched]
+    for m in patched:
+        m.forward = m._original_forward
     try:
         with torch.no_grad():
             plain = torch.cat([scorer.plain_values(g) for g in groups])
@@ -92,6 +97,8 @@ def prove_layout(model: nn.Module, max_length: int | None = None, kind: type[Sco
                 return Proof(layout, errors, reason)
             reason = reason or why
     finally:
+        for m, forward in zip(patched, forwards, strict=True):
+            m.forward = forward
         model.train(was_training)
     raise ModelError(f"{type(scorer.unwrapped).__name__}: packed log-probs differ from plain forwards in every layout ({errors}); {reason}")
 

@@ -6,6 +6,7 @@ Legend: T input tokens, N completion tokens, M completions, D hidden size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from prefine.packing.group import PromptGroup, as_ids
 from prefine.packing.pack import Pack
 from prefine.scoring.loading import check_exists, first_line
 from prefine.scoring.scorer import Layout, Scorer, unwrap
+from prefine.scoring.token_logps import as_head_input
 
 
 def load_reward_model(
@@ -76,6 +78,7 @@ class RewardScorer(Scorer):
         if classifier.config.num_labels != 1:
             raise ModelError(f"a classifier of {classifier.config.num_labels} labels; a reward model has one (num_labels=1)")
         self.wants_aux_loss = False
+        self.autocast = nullcontext
 
     def pack(self, groups: list[PromptGroup]) -> Pack:
         """A pack whose input holds whole completions."""
@@ -84,13 +87,14 @@ class RewardScorer(Scorer):
     def forward(self, pack: Pack) -> tuple[torch.Tensor, None]:
         """The trunk's output at all tokens of all completions but one, and at the last, shape (N, D)."""
         inputs, place_N = self._padded(pack) if self.layout == "padded" else self._packed(pack)
-        hidden = self.trunk(**inputs, use_cache=False).last_hidden_state
+        with self.autocast():
+            hidden = self.trunk(**inputs, use_cache=False).last_hidden_state
         return hidden.flatten(0, 1).index_select(0, place_N), None
 
     def rewards(self, pack: Pack) -> torch.Tensor:
         """Each completion's reward, shape (M,), float32. Call inside :meth:`attending`."""
         last_M = pack.lengths_M.cumsum(0) - 1
-        rewards_M: torch.Tensor = self.head(self.hidden(pack)[last_M]).squeeze(-1).float()
+        rewards_M: torch.Tensor = self.head(as_head_input(self.hidden(pack)[last_M], self.head)).squeeze(-1).float()
         return rewards_M
 
     def values(self, pack: Pack) -> torch.Tensor:
@@ -103,7 +107,8 @@ class RewardScorer(Scorer):
         out = []
         for completion in group.completion_ids:
             ids = torch.from_numpy(np.concatenate((group.prompt_ids, completion)).astype(np.int64)).to(device)
-            out.append(self.head(self.trunk(input_ids=ids[None], use_cache=False).last_hidden_state[0, -1]).float())
+            hidden = self.trunk(input_ids=ids[None], use_cache=False).last_hidden_state[0, -1]
+            out.append(self.head(as_head_input(hidden, self.head)).float())
         return torch.cat(out)
 
     @torch.no_grad()
@@ -118,3 +123,8 @@ def with_last(group: PromptGroup) -> PromptGroup:
     """The group with a token more at each completion's end, which stands for nothing and is never looked at."""
     filler = as_ids([0])
     return replace(group, completion_ids=tuple(np.concatenate((c, filler)) for c in group.completion_ids), ref_logps=None)
+
+
+def without_last(group: PromptGroup) -> PromptGroup:
+    """What :func:`with_last` was given."""
+    return replace(group, completion_ids=tuple(c[:-1] for c in group.completion_ids))

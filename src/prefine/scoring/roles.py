@@ -27,6 +27,7 @@ from prefine.preferences.records import PromptText, plain_text
 from prefine.scoring.proof import prove_layout
 from prefine.scoring.reward_scorer import RewardScorer, with_last
 from prefine.scoring.scorer import Scorer
+from prefine.scoring.token_logps import as_head_input
 
 RewardFunction = Callable[[Sequence[str], Sequence[str]], Sequence[float | None]]
 """Takes prompts and answers as texts, gives a score each; None or a number that is none is a counted failure."""
@@ -90,13 +91,8 @@ class HeadRole:
 
     def values(self, pack: Pack) -> torch.Tensor:
         """A value before each completion token, shape (N,), float32. Call inside :meth:`active` and ``attending``."""
-        values_N: torch.Tensor = self.head(self.scorer.hidden(pack).to(self.head_dtype)).squeeze(-1).float()
+        values_N: torch.Tensor = self.head(as_head_input(self.scorer.hidden(pack), self.head)).squeeze(-1).float()
         return values_N
-
-    @property
-    def head_dtype(self) -> torch.dtype:
-        """What the head computes in."""
-        return next(self.head.parameters()).dtype
 
     @torch.no_grad()
     def rewards(self, groups: Sequence[PromptGroup], budget: TokenBudget) -> torch.Tensor:
@@ -109,7 +105,7 @@ class HeadRole:
                 pack = self.pack(part)
                 with self.scorer.attending(pack):
                     last_M = pack.lengths_M.cumsum(0) - 1
-                    out.append(self.head(self.scorer.hidden(pack)[last_M].to(self.head_dtype)).squeeze(-1).float())
+                    out.append(self.head(as_head_input(self.scorer.hidden(pack)[last_M], self.head)).squeeze(-1).float())
         self.scorer.unwrapped.train(was_training)
         return torch.cat(out)
 
@@ -250,7 +246,7 @@ def value_role(policy: Scorer, reward: HeadRole | None, role: str) -> HeadRole:
         return HeadRole(policy, head.to(next(policy.unwrapped.parameters()).device))
     if reward is None:
         raise ModelError(
-            "value_role reward copies the reward model, but rewards come from functions or from models with another tokenizer; "
+            "value_role reward copies the reward model, but rewards come from functions or from models with another tokenizer or template; "
             "give value_role policy"
         )
     if reward.adapter is None:

@@ -5,8 +5,8 @@ Legend: T input tokens, N completion tokens, D hidden size, R rows, L row length
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -41,6 +41,8 @@ class Scorer:
         self.head: nn.Module = head
         self.scaling = HeadScaling.of(self.unwrapped.config)
         self.wants_aux_loss = False
+        self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+        """Mixed precision of the trunk: accelerate patches it into the model that is trained alone."""
 
     @property
     def shares(self) -> bool:
@@ -66,7 +68,7 @@ class Scorer:
         inputs, place_N = self._padded(pack) if self.layout == "padded" else self._packed(pack)
         if self.wants_aux_loss:
             inputs["output_router_logits"] = True
-        with capture_head_input(self.head) as captured:
+        with self.autocast(), capture_head_input(self.head) as captured:
             out = self.model(**inputs, use_cache=False)
         assert captured.hidden is not None
         return captured.hidden.flatten(0, 1).index_select(0, place_N), out.aux_loss if self.wants_aux_loss else None

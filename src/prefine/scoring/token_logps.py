@@ -127,6 +127,12 @@ def chunk_tokens(vocabulary: int) -> int:
     return max(16, CHUNK_BYTES // (4 * vocabulary))
 
 
+def as_head_input(hidden: torch.Tensor, head: nn.Module) -> torch.Tensor:
+    """Hidden states in the dtype of the head's weights, which mixed precision may have left: a layer norm's output is float32."""
+    weight = getattr(head, "weight", None)
+    return hidden.to(weight.dtype) if isinstance(weight, torch.Tensor) and weight.is_floating_point() else hidden
+
+
 def head_token_logps(hidden_ND: torch.Tensor, head: nn.Module, target_N: torch.Tensor, scaling: HeadScaling) -> torch.Tensor:
     """Log-prob of each target, shape (N,), float32, differentiable.
 
@@ -137,7 +143,7 @@ def head_token_logps(hidden_ND: torch.Tensor, head: nn.Module, target_N: torch.T
         return _LinearHead.apply(hidden_ND, head.weight, head.bias, target_N, scaling)
 
     def one(hidden_CD: torch.Tensor, target_C: torch.Tensor) -> torch.Tensor:
-        logits = scaling(head(hidden_CD).float())
+        logits = scaling(head(as_head_input(hidden_CD, head)).float())
         return logits.gather(1, target_C[:, None]).squeeze(1) - logits.logsumexp(-1)
 
     chunk = chunk_tokens(getattr(head, "out_features", 2**17))
@@ -165,7 +171,7 @@ def head_entropy(hidden_ND: torch.Tensor, head: nn.Module, scaling: HeadScaling)
     """Entropy of each next-token distribution, shape (N,), nats, differentiable, chunk by chunk under activation checkpointing."""
 
     def one(hidden_CD: torch.Tensor) -> torch.Tensor:
-        logp = scaling(head(hidden_CD).float()).log_softmax(-1)
+        logp = scaling(head(as_head_input(hidden_CD, head)).float()).log_softmax(-1)
         return -(logp.exp() * logp).sum(-1)
 
     chunk = chunk_tokens(getattr(head, "out_features", 2**17))
@@ -178,7 +184,7 @@ def head_token_stats(hidden_ND: torch.Tensor, head: nn.Module, target_N: torch.T
     chunk = chunk_tokens(getattr(head, "out_features", 2**17))
     entropies, means, tops = [], [], []
     for hidden_CD, target_C in zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True):
-        logits = scaling(head(hidden_CD).float())
+        logits = scaling(head(as_head_input(hidden_CD, head)).float())
         logp = logits.log_softmax(-1)
         entropies.append(-(logp.exp() * logp).sum(-1))
         means.append(logits.mean(-1))
@@ -192,7 +198,7 @@ def head_log_sum_sq(hidden_ND: torch.Tensor, head: nn.Module, scaling: HeadScali
     chunk = chunk_tokens(getattr(head, "out_features", 2**17))
     out = []
     for hidden_CD in hidden_ND.split(chunk):
-        logits = scaling(head(hidden_CD).float())
+        logits = scaling(head(as_head_input(hidden_CD, head)).float())
         out.append((2 * logits).logsumexp(-1) - 2 * logits.logsumexp(-1))
     return torch.cat(out)
 

@@ -99,11 +99,11 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
 
 
 def best_against_worst(x: Sampled, min_gap: float = 0.0) -> PromptGroup | None:
-    """The sample of the highest score and that of the lowest; None where they are not apart by more than ``min_gap``, or equal."""
+    """The sample of the highest score and that of the lowest; None where they are nearer than ``min_gap``, or equal."""
     scored = [(s, i) for i, s in enumerate(x.scores) if not math.isnan(s)]
     if len(scored) < 2:
         return None
     (low, worst), (high, best) = min(scored), max(scored)
-    if high - low <= min_gap or list(x.group.completion_ids[best]) == list(x.group.completion_ids[worst]):
+    if high == low or high - low < min_gap or list(x.group.completion_ids[best]) == list(x.group.completion_ids[worst]):
         return None
     return only(x.group, (best, worst))

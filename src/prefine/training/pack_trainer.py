@@ -93,6 +93,7 @@ class PackTrainer(Trainer):
         text = self.scorer.unwrapped.config.get_text_config()
         width = getattr(text, "num_hidden_layers", 0) * getattr(text, "hidden_size", 0)
         self.budget = TokenBudget.of(args.token_budget, args.device.type, width)
+        args._n_gpu = min(args.n_gpu, 1)  # without a launcher transformers would spread a single row over all GPUs (DataParallel)
         self._since_update: list[list[PromptGroup]] = []
         self._sums: dict[str, dict[str, list[float]]] = {"train": defaultdict(lambda: [0.0, 0.0]), "eval": defaultdict(lambda: [0.0, 0.0])}
         self._pending_tokens = 0
@@ -110,6 +111,8 @@ class PackTrainer(Trainer):
             optimizers=optimizers,
         )
         self.model_accepts_loss_kwargs = False
+        for scorer in (self.scorer, *([self.reference.scorer] if self.reference is not None else [])):
+            scorer.autocast = self.accelerator.autocast
         if self.reference is not None and not self.reference.is_policy:
             self.reference.scorer.unwrapped.to(self.args.device)
 
@@ -345,9 +348,9 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Switch all of a model's dropout off."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
+    """Switch a model's own dropout off; LoRA's, asked for by a number of its own, stays."""
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and ".lora_dropout." not in path:
             module.p = 0.0
         for name in ("attention_dropout", "attn_dropout", "dropout"):
             if isinstance(getattr(module, name, None), float):

@@ -36,7 +36,7 @@ from prefine.losses.policy_gradient import (
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.scoring.roles import HeadRole, make_trainable, own_role, value_role
-from prefine.scoring.token_logps import head_entropy
+from prefine.scoring.token_logps import as_head_input, head_entropy
 from prefine.training.config import PPOConfig
 from prefine.training.pack_trainer import disable_dropout
 from prefine.training.sampler import RolloutLoader, Sampled, SamplingTrainer
@@ -120,8 +120,11 @@ class PPOTrainer(SamplingTrainer):
             raise ConfigError(
                 f"advantage_estimator {args.advantage_estimator} has no value model and would ignore value_model; leave it out"
             )
+        for role in (*self.rewards, self.value):
+            if isinstance(role, HeadRole) and role.scorer is not self.scorer:
+                role.scorer.autocast = self.accelerator.autocast
         self.kl = AdaptiveKL(args.kl_coef, args.target_kl, args.kl_horizon)
-        self.pending = 0
+        self.pending = self._rollout = 0
         self._stop_passes = False
         self.prompts_per_rollout = args.per_device_train_batch_size * args.num_mini_batches
         episodes = args.total_episodes or math.ceil(args.num_train_epochs * len(self.train_dataset) * args.num_samples)
@@ -148,14 +151,13 @@ class PPOTrainer(SamplingTrainer):
         for turn in range(self.args.num_ppo_epochs):
             order = np.random.default_rng((self.args.seed, rollout, turn)).permutation(len(experience))
             plan += np.array_split(order, parts)
-        self._stop_passes = False
+        self._stop_passes, self._rollout = False, rollout
         for done, places in enumerate(plan, 1):
             self.pending = len(plan) - done
             if self.pending == 0:
                 self.rollouts_done = rollout + 1
             yield [experience[i] for i in places]
             if self._stop_passes:
-                self.rollouts_done = rollout + 1
                 return
 
     @property
@@ -348,6 +350,7 @@ class PPOTrainer(SamplingTrainer):
             total += self._value_backward(groups, total_weight, scale)
         if self.args.stop_kl is not None and moved > self.args.stop_kl and self.pending > 0:
             self._stop_passes = True
+            self.rollouts_done = self._rollout + 1  # a checkpoint of this very step must know
             self.on_event("stopped_passes", step=self.state.global_step, kl=moved, left=self.pending)
         return total
 
@@ -367,7 +370,7 @@ class PPOTrainer(SamplingTrainer):
 
     def _value_part(self, pack: Pack, hidden: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
         assert self.value is not None
-        values = self.value.head(hidden.to(self.value.head_dtype)).squeeze(-1).float()
+        values = self.value.head(as_head_input(hidden, self.value.head)).squeeze(-1).float()
         found = value_loss(values, _column(pack, "values"), _column(pack, "returns"), self.args.cliprange_value)
         weight = float(shares.sum())
         if weight > 0:

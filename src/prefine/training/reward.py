@@ -17,11 +17,18 @@ from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.preferences.records import Pair
-from prefine.scoring.loading import load_tokenizer
-from prefine.scoring.reward_scorer import RewardScorer, load_reward_model
+from prefine.scoring.loading import load_tokenizer, pad_apart
+from prefine.scoring.reward_scorer import RewardScorer, load_reward_model, without_last
 from prefine.training.config import PackConfig, RewardConfig
 from prefine.training.pack_trainer import PackTrainer
 from prefine.training.pair_groups import pair_groups
+
+PairKey = tuple[int, int]
+
+
+def pair_key(group: PromptGroup) -> PairKey:
+    """What a pair is known by: its row, and its answers, for a row of ranked answers gives several pairs."""
+    return group.index, hash(tuple(c.tobytes() for c in group.completion_ids))
 
 
 class RewardTrainer(PackTrainer):
@@ -30,7 +37,7 @@ class RewardTrainer(PackTrainer):
     Args:
         model: a name or folder (a causal language model's gets a new head), or a loaded classifier.
         train_dataset: rows in any form ``prefine.preferences`` reads, or pairs, or groups.
-        margins: pair's row -> how much better the chosen is; read from the pairs' scores where they are given.
+        margins: a group's :func:`pair_key` -> how much better the chosen is; read from the pairs' scores where they are given.
 
     Raises:
         PrefineError: options or data that do not fit, before training.
@@ -50,7 +57,7 @@ class RewardTrainer(PackTrainer):
         callbacks: list[Any] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         peft_config: Any = None,
-        margins: dict[int, float] | None = None,
+        margins: dict[PairKey, float] | None = None,
     ) -> None:
         if train_dataset is None:
             raise DataError("train_dataset is missing; give rows with 'prompt', 'chosen' and 'rejected'")
@@ -66,6 +73,7 @@ class RewardTrainer(PackTrainer):
             peft_config.task_type = "SEQ_CLS"  # the head is trained and saved beside the adapter
         self.margins = dict(margins or {})
         super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, optimizers, peft_config)
+        pad_apart(self.processing_class)
         config = self.scorer.unwrapped.config
         config.get_text_config().pad_token_id = self.processing_class.pad_token_id  # what other loaders find the last token by
 
@@ -83,7 +91,7 @@ class RewardTrainer(PackTrainer):
 
         def note(pair: Pair, group: PromptGroup) -> None:
             if pair.scores is not None and name == "train_dataset":
-                self.margins[group.index] = pair.scores[0] - pair.scores[1]
+                self.margins[pair_key(group)] = pair.scores[0] - pair.scores[1]
 
         out = pair_groups(dataset, name, encoder, note)
         if not len(out):
@@ -93,7 +101,7 @@ class RewardTrainer(PackTrainer):
     def _margins(self, pack: Pack) -> torch.Tensor | None:
         if not self.args.use_margins or not self.margins:
             return None
-        return torch.tensor([self.margins.get(g.index, 0.0) for g in pack.groups], device=pack.target_N.device)
+        return torch.tensor([self.margins.get(pair_key(without_last(g)), 0.0) for g in pack.groups], device=pack.target_N.device)
 
     def _losses(self, pack: Pack, mode: str) -> torch.Tensor:
         """Each pair's loss, shape (P,); call inside ``attending``."""

@@ -5,6 +5,7 @@ Legend: K samples of one prompt.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from torch import nn
 
 from prefine.errors import ConfigError, DataError, ModelError
 from prefine.generation.engine import Answer, Sampling
-from prefine.generation.generate import generate
+from prefine.generation.generate import end_tokens, generate
 from prefine.generation.vllm_engine import VllmPolicy
 from prefine.losses.policy_gradient import combine_rewards
 from prefine.packing.encoding import Encoder, prompt_only
@@ -79,12 +80,12 @@ class SamplingTrainer(PackTrainer):
         self.rewards: list[Reward] = [self._reward(r, i) for i, r in enumerate(listed)]
 
     def _reward(self, reward: Any, place: int) -> Reward:
-        from prefine.scoring.loading import differing_tokens, own_tokenizer
+        from prefine.scoring.loading import own_tokenizer
         from prefine.scoring.reward_scorer import load_reward_model
 
         if isinstance(reward, str):
             theirs = own_tokenizer(reward, self.args.trust_remote_code)
-            if theirs is not None and differing_tokens(self.processing_class, theirs):
+            if theirs is not None and _reads_otherwise(self.processing_class, theirs):
                 model = load_reward_model(reward, trust_remote_code=self.args.trust_remote_code)
                 return TextRole(own_role(model.requires_grad_(False).eval().to(self.args.device)), Encoder(theirs))
             if fits_base(self.scorer.unwrapped, reward):
@@ -133,7 +134,8 @@ class SamplingTrainer(PackTrainer):
         for i, item in enumerate(dataset, 1):
             if isinstance(item, PromptGroup):
                 out.append(item)
-                self.prompts.setdefault(item.index, encoder.tokenizer.decode(item.prompt_ids, skip_special_tokens=True))
+                whole = np.concatenate((item.prompt_ids, *item.completion_ids[:1]))  # of prompt_only's groups the prompt is both
+                self.prompts.setdefault(item.index, encoder.tokenizer.decode(whole, skip_special_tokens=True))
                 continue
             prompt: PromptText = item if isinstance(item, str | tuple) else to_examples([(i, item)], name)[0][0]
             ids = encoder.prompt_ids(prompt)
@@ -141,7 +143,9 @@ class SamplingTrainer(PackTrainer):
             if limit is not None and len(ids) > limit:
                 too_long += 1
                 encoder.report.dropped.setdefault("prompt leaves no room for an answer", []).append(i)
-            elif len(ids) > 1:
+            elif not len(ids):
+                encoder.report.dropped.setdefault("prompt has no tokens", []).append(i)
+            else:
                 out.append(prompt_only(ids, i))
                 self.prompts[i] = prompt
         if not out:
@@ -198,7 +202,7 @@ class SamplingTrainer(PackTrainer):
 
     def score(self, sampled: Sequence[tuple[PromptGroup, tuple[Answer, ...]]]) -> list[Sampled]:
         """Weighted scores of all answers, less the penalty for those that do not end; failures are NaN and counted."""
-        groups = [g for g, _ in sampled]
+        groups = [self._as_trained_on(g, answers) for g, answers in sampled]
         prompts = [self.prompts[g.index] for g, answers in sampled for _ in answers]
         texts = [a.text for _, answers in sampled for a in answers]
         each = [score_answers(r, groups, prompts, texts, self.budget) for r in self.rewards]
@@ -222,6 +226,28 @@ class SamplingTrainer(PackTrainer):
             if failed == len(total):
                 raise ModelError("not one sampled answer has a score: every reward failed or is not a number")
         return out
+
+    def _as_trained_on(self, group: PromptGroup, answers: Sequence[Answer]) -> PromptGroup:
+        """Answers as a reward model knows them: a template may write more after the token that ends an answer, a new line say."""
+        tail = self._template_tail
+        if not len(tail) or isinstance(self.prompts[group.index], str):
+            return group
+        return replace(
+            group,
+            completion_ids=tuple(
+                as_ids(np.concatenate((ids, tail))) if a.ended else ids for ids, a in zip(group.completion_ids, answers, strict=True)
+            ),
+        )
+
+    @functools.cached_property
+    def _template_tail(self) -> Ids:
+        """What the template writes after the end token of an answer."""
+        group = Encoder(self.processing_class).encode(({"role": "user", "content": "x"},), ["x"])
+        assert group is not None
+        ids = group.completion_ids[0].tolist()
+        ends = set(end_tokens(self.scorer.unwrapped, self.processing_class))
+        last = max((i for i, t in enumerate(ids) if t in ends), default=len(ids) - 1)
+        return as_ids(ids[last + 1 :])
 
     def combine(self, scores_RM: torch.Tensor) -> torch.Tensor:
         """R rewards of M answers as the one that is trained on, shape (M,)."""
@@ -305,6 +331,14 @@ class SamplingTrainer(PackTrainer):
         model.save_pretrained(folder, selected_adapters=[model.active_adapter])
         self.processing_class.save_pretrained(folder)
         torch.save(self.args, Path(folder) / "training_args.bin")
+
+
+def _reads_otherwise(tokenizer: Any, other: Any) -> bool:
+    """Whether the same conversation would be other ids."""
+    from prefine.scoring.loading import differing_tokens
+
+    same = tokenizer.chat_template == other.chat_template and tokenizer.eos_token_id == other.eos_token_id
+    return not same or bool(differing_tokens(tokenizer, other))
 
 
 def _scale(scores_M: torch.Tensor) -> tuple[float, float]:

@@ -31,6 +31,8 @@ class SFTTrainer(PackTrainer):
     """
 
     args: SFTConfig
+    _mean_weight: float | None = None
+    """Of the present update's batches, and its processes."""
 
     def __init__(
         self,
@@ -89,9 +91,17 @@ class SFTTrainer(PackTrainer):
         group = encoder.encode(prompt, [answer], number, row.get("tools"))
         return [group] if group is not None else []
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """An update's batches; their tokens are counted together, over all processes, so that each weighs the same."""
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        weights = torch.tensor([sum(_weight(b["groups"]) for b in batches)], device=self.args.device)
+        if batches:
+            self._mean_weight = float(self.accelerator.gather(weights).mean()) / len(batches)
+        return batches, count
+
     def batch_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
-        """Token-mean cross-entropy."""
-        total_weight = _weight(groups)
+        """Token-mean cross-entropy; with accumulated gradients, over all of an update's tokens."""
+        total_weight = self._mean_weight or _weight(groups)
         total = torch.zeros((), device=self.args.device)
         for pack in self.packs(groups):
             with self.scorer.attending(pack), self._noisy(pack):
