@@ -110,7 +110,7 @@ class RewardConfig(PackConfig):
     ensemble: int = field(default=1, metadata={"help": "Train so many reward models, each with a seed of its own."})
     ensemble_bootstrap: bool = field(
         default=False,
-        metadata={"help": "ensemble: each member on a resample of the prompts; without, all on all, which was better in the lab."},
+        metadata={"help": "ensemble: each member on a resample of the prompts; without, all on all pairs."},
     )
     use_margins: bool = field(default=True, metadata={"help": "Where the data has scores, ask for a margin of their difference."})
 
