@@ -35,7 +35,8 @@ def config(folder: Path, kind: Any = PPOConfig, **settings: Any) -> Any:
         **{"logging_steps": 1, "save_strategy": "no", "disable_tqdm": True, "gradient_checkpointing": False},
     }
     if kind is PPOConfig:
-        defaults |= {"value_role": "policy", "num_ppo_epochs": 2, "kl_coef": 0.0}
+        defaults |= {"num_ppo_epochs": 2, "kl_coef": 0.0}
+        defaults |= {"value_role": "policy"} if settings.get("advantage_estimator", "gae") == "gae" else {}
     return kind(output_dir=str(folder), **{**defaults, **settings})
 
 
@@ -308,6 +309,10 @@ def test_bad_rewards_are_counted_or_clear_errors(lab_model: Path, tmp_path: Path
         ({"best_of": True}, "at least 2"),
         ({"kl_estimator": "k9"}, "k1, k2, k3"),
         ({"drop_equal": True}, "would be ignored"),
+        ({"kl_horizon": 5}, "without target_kl"),
+        ({"vllm_gpu_memory_utilization": 0.5}, "by rollout_engine transformers"),
+        ({"gamma": 0.9, "advantage_estimator": "grpo", "num_samples": 2}, "would be ignored"),
+        ({"lam": 0.9, "advantage_estimator": "reinforce++"}, "no value model"),
         ({"whiten_rewards": True, "advantage_estimator": "rloo", "num_samples": 2}, "would be ignored"),
         ({"target_kl": 0.5}, "above 0"),
         ({"kl_in_loss": True}, "would penalise nothing"),

@@ -169,6 +169,8 @@ def train_ppo(
     from prefine.training.record import RecordRun
 
     chosen: dict[str, Any] = {"num_samples": 1, "kl_coef": own.kl_coef} | more
+    if chosen.get("advantage_estimator", "gae") == "gae":
+        chosen |= {"value_learning_rate": own.value_learning_rate, "vf_coef": own.vf_coef}
     args = PPOConfig(
         total_episodes=own.episodes,
         per_device_train_batch_size=own.rollout_prompts // own.mini_batches // chosen["num_samples"],
@@ -176,8 +178,6 @@ def train_ppo(
         num_ppo_epochs=own.passes,
         response_length=MAX_REPLY_TOKENS,
         learning_rate=own.learning_rate,
-        value_learning_rate=own.value_learning_rate,
-        vf_coef=own.vf_coef,
         warmup_steps=0.05,
         lr_scheduler_type="linear",
         missing_eos_penalty=own.no_end_penalty,

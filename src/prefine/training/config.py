@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +80,12 @@ class PackConfig(TrainingArguments):
         """A new encoder under these limits."""
         return Encoder(tokenizer, self.max_length, self.max_prompt_length, self.truncation_mode)
 
+    def refuse_unused(self, names: Sequence[str], why: str) -> None:
+        """Refuse options that were given though nothing would read them; ``why`` follows "would be ignored"."""
+        for name in names:
+            if getattr(self, name) != getattr(type(self), name):
+                raise ConfigError(f"{name} would be ignored {why}; leave it out")
+
     def init_kwargs(self) -> dict[str, Any]:
         """``model_init_kwargs`` as ``from_pretrained`` takes them: a dtype by its name is looked up, ``torch_dtype`` is ``dtype``."""
         kwargs = dict(self.model_init_kwargs or {})
@@ -118,6 +125,8 @@ class RewardConfig(PackConfig):
         """Check before anything is loaded."""
         if not 0 <= self.label_smoothing < 0.5:
             raise ConfigError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 0.5")
+        if self.ensemble == 1:
+            self.refuse_unused(["ensemble_bootstrap"], "without an ensemble")
         if self.ensemble < 1:
             raise ConfigError(f"ensemble is {self.ensemble}; expected at least 1")
         if self.center_rewards_coefficient is not None and self.center_rewards_coefficient < 0:
@@ -163,8 +172,10 @@ class SamplingConfig(PackConfig):
             )
         if self.reward_std_weight < 0:
             raise ConfigError(f"reward_std_weight is {self.reward_std_weight}; expected 0 or above")
-        if self.reward_std_weight != 1 and self.reward_aggregate != "mean-std":
-            raise ConfigError(f"reward_std_weight would be ignored by reward_aggregate {self.reward_aggregate}; leave it out")
+        if self.reward_aggregate != "mean-std":
+            self.refuse_unused(["reward_std_weight"], f"by reward_aggregate {self.reward_aggregate}")
+        engine_options = {"transformers": "vllm_gpu_memory_utilization", "vllm": "sampling_batch_size"}
+        self.refuse_unused([engine_options[self.rollout_engine]], f"by rollout_engine {self.rollout_engine}")
         if self.temperature <= 0:
             raise ConfigError(f"temperature is {self.temperature}; sampling from a policy needs one above 0")
         if self.gradient_accumulation_steps != 1:
@@ -235,12 +246,17 @@ class PPOConfig(SamplingConfig):
             raise ConfigError(
                 f"best_of leaves one sample a prompt, and {self.advantage_estimator} compares several; leave one of the two out"
             )
-        if self.drop_equal and estimator.num_samples < 2:
-            raise ConfigError(f"drop_equal would be ignored by {self.advantage_estimator}, which compares no samples; leave it out")
+        if estimator.num_samples < 2:
+            self.refuse_unused(["drop_equal"], f"by {self.advantage_estimator}, which compares no samples")
+        else:
+            self.refuse_unused(["gamma", "whiten_rewards"], f"by {self.advantage_estimator}, which compares whole answers")
+        if not estimator.uses_values:
+            moot = ["vf_coef", "cliprange_value", "lam", "value_learning_rate", "value_role"]
+            self.refuse_unused(moot, f"by {self.advantage_estimator}, which has no value model")
+        if self.target_kl is None:
+            self.refuse_unused(["kl_horizon"], "without target_kl")
         if self.best_of and self.num_samples < 2:
             raise ConfigError("best_of needs num_samples of at least 2")
-        if self.whiten_rewards and estimator.num_samples > 1:
-            raise ConfigError(f"whiten_rewards would be ignored by {self.advantage_estimator}, which compares whole answers; leave it out")
         for name in ("num_mini_batches", "num_ppo_epochs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
@@ -291,7 +307,7 @@ class DPOConfig(PackConfig):
         if moot:
             warnings.warn(f"{', '.join(moot)}: of no effect here and not needed; no result depends on it", stacklevel=3)
         if not self.sync_ref_model:
-            self._refuse_sync_options()
+            self.refuse_unused(["ref_model_mixup_alpha", "ref_model_sync_steps"], "without sync_ref_model")
         if self.ref_model_sync_steps < 1 or not 0 < self.ref_model_mixup_alpha <= 1:
             raise ConfigError("ref_model_sync_steps must be at least 1, and ref_model_mixup_alpha above 0 and at most 1")
         if self.ld_alpha is not None and not 0 <= self.ld_alpha <= 1:
@@ -299,11 +315,6 @@ class DPOConfig(PackConfig):
         if self.ld_alpha is not None and "sft" in self.loss_type:
             raise ConfigError("ld_alpha changes what a log-prob is, and the sft loss would be wrong with it; leave one out")
         super().__post_init__()
-
-    def _refuse_sync_options(self) -> None:
-        for name in ("ref_model_mixup_alpha", "ref_model_sync_steps"):
-            if getattr(self, name) != getattr(type(self), name):
-                raise ConfigError(f"{name} would be ignored without sync_ref_model; set that, or leave {name} out")
 
     def loss_options(self) -> LossOptions:
         """The numbers the losses read."""
