@@ -230,5 +230,6 @@ def trained_sides(trainer: Any, run: RunDirectory) -> Sides:
         args = trainer.args
         model = load_model(base, trust_remote_code=args.trust_remote_code, **args.init_kwargs())
         reference = Reference(trainer.scorer, model.to(args.device))
-        reference.scorer.scaling = trainer.scorer.scaling  # a policy that was sampled from is scored at its temperature
+        # Scored as the policy is: at the temperature that it was sampled with, in its precision.
+        reference.scorer.scaling, reference.scorer.autocast = trainer.scorer.scaling, trainer.scorer.autocast
     return Sides(trainer.processing_class, trainer.scorer, reference, (base, str(run.path)))
