@@ -11,11 +11,9 @@ import torch
 from prefine.errors import ConfigError
 from prefine.evaluation.answers import Answered
 from prefine.evaluation.judge import Score, Scorer
-from prefine.evaluation.sides import without_end
+from prefine.evaluation.sides import last_turn, without_end
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
-from prefine.packing.group import PromptGroup
-from prefine.preferences.records import PromptText
 from prefine.scoring.loading import load_tokenizer
 from prefine.scoring.reference import Reference
 from prefine.scoring.reward_scorer import load_reward_model
@@ -68,13 +66,8 @@ class RewardModel:
 
 
 def _ids(encoder: Encoder, answered: Answered) -> list[int]:
-    group = _group(encoder, answered)
+    group = last_turn(encoder, answered)
     return [] if group is None else [*group.prompt_ids.tolist(), *group.completion_ids[0].tolist()]
-
-
-def _group(encoder: Encoder, answered: Answered) -> PromptGroup | None:
-    prompt: PromptText = answered.question.asked(answered.answers[:-1])
-    return encoder.encode(prompt, [answered.answers[-1]], tools=answered.question.tools)
 
 
 AGGREGATES = ("mean", "min", "mean-std")
@@ -142,7 +135,7 @@ class TrainedReward:
 
     def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
         """All at once."""
-        groups = [_group(self.encoder, a) for a in answered]
+        groups = [last_turn(self.encoder, a) for a in answered]
         kept = [i for i, g in enumerate(groups) if g is not None]
         texts = [answered[i] for i in kept]
         prompts, answers = [a.question.asked(a.answers[:-1]) for a in texts], [a.answers[-1] for a in texts]
@@ -170,7 +163,7 @@ class ImplicitReward:
         """Log-ratios, pack by pack."""
         groups, places = [], []
         for place, one in enumerate(answered):
-            group = _group(self.encoder, one)
+            group = last_turn(self.encoder, one)
             if group is None:
                 yield place, Score(None, failure="prompt or answer has no tokens")
             else:

@@ -94,10 +94,15 @@ class Sides:
         encoder = Encoder(self.tokenizer)
         out = []
         for a in answered:
-            group = encoder.encode(a.question.asked(a.answers[:-1]), [a.answers[-1]], tools=a.question.tools)
+            group = last_turn(encoder, a)
             if group is not None:
                 out.append(without_end(group, a, self.tokenizer))
         return out
+
+
+def last_turn(encoder: Encoder, answered: Answered) -> PromptGroup | None:
+    """The last answer after all that was said before it; None where prompt or answer has no tokens."""
+    return encoder.encode(answered.question.asked(answered.answers[:-1]), [answered.answers[-1]], tools=answered.question.tools)
 
 
 def without_end(group: PromptGroup, answered: Answered, tokenizer: Any) -> PromptGroup:
