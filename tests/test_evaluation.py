@@ -45,7 +45,7 @@ def test_unanimous_verdicts_leave_room_for_doubt() -> None:
         found = mean_interval([1.0] * n, bounds=(0, 1))
         assert found.low == pytest.approx(beta.ppf(0.025, n, 1))  # Clopper and Pearson for n of n
         assert found.high == 1.0
-    assert decide(mean_interval([1.0] * 5, bounds=(0, 1))).outcome == "not shown"
+    assert decide(mean_interval([1.0] * 5, bounds=(0, 1))).outcome == "too few prompts"
     assert decide(mean_interval([1.0] * 6, bounds=(0, 1))).outcome == "better"
     unchanged = mean_interval([0.0] * 20, bounds=(-1, 1))
     assert Skill("sums", 0.5, 0.5, unchanged).state == "not shown"  # twenty items cannot show that a point is not lost

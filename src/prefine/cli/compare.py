@@ -124,7 +124,7 @@ def _difference(first: RunDirectory, second: RunDirectory, name: str) -> dict[st
     from prefine.evaluation.verdict_files import match, read_verdicts
 
     files = [read_verdicts(str(run.path / "eval" / name / "verdicts.jsonl")) for run in (first, second)]
-    before, after, clusters, unmatched = match(files[0].judged, files[1].judged)
+    before, after, clusters, unmatched = match(files[0].counted, files[1].counted)
     who = f"{second.path} against {first.path}"
     judges = [json.loads((run.path / "eval" / name / "summary.json").read_text(encoding="utf-8")).get("judge") for run in (first, second)]
     bases = [str(Path(f.models[0]).resolve()) if Path(f.models[0]).exists() else f.models[0] for f in files]

@@ -285,7 +285,7 @@ def _difference(first: VerdictFile, second: VerdictFile) -> dict[str, Any]:
     """The second file's model against the first's, item by item; both must have been judged against one baseline."""
     if first.models[0] != second.models[0]:
         raise ConfigError(f"{second.source} judges against {second.models[0]}, {first.source} against {first.models[0]}; give one baseline")
-    before, after, clusters, unmatched = match(first.judged, second.judged)
+    before, after, clusters, unmatched = match(first.counted, second.counted)
     if not before:
         raise ConfigError(f"{second.source} and {first.source} have no prompt in common")
     change = paired_difference(after, before, clusters)
@@ -301,7 +301,7 @@ def _ratings(files: list[VerdictFile]) -> list[dict[str, Any]]:
     from rich.table import Table
     from rich.text import Text
 
-    found = ratings([Game(f.models[0], f.models[1], j.win, j.cluster) for f in files for j in f.judged])
+    found = ratings([Game(f.models[0], f.models[1], j.win, j.cluster) for f in files for j in f.counted])
     table = Table(title="Bradley-Terry ratings (400 points: ten times the odds)")
     for name in ("model", "rating", "95 % interval"):
         table.add_column(name, justify="left" if name == "model" else "right")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prefine.evaluation.interval import RATE, Interval, bootstrap, mean_interval
+from prefine.evaluation.interval import LEVEL, RATE, RESAMPLES, Interval, mean_interval
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,28 @@ def cohens_kappa(table: NDArray[np.float64]) -> float:
     return 1.0 if expected >= 1 else float((observed - expected) / (1 - expected))
 
 
+def _kappa_ends(cells: NDArray[np.float64]) -> tuple[float, float]:
+    """Ends of kappa's interval: weights of the clusters from a flat Dirichlet, with one more that was not seen.
+
+    For the lower end it is a disagreement, for the upper one an agreement, as for a mean in :mod:`prefine.evaluation.interval`.
+    A plain bootstrap holds in 40 to 90 % at 30 clusters with lopsided verdicts; this in 93 % and more (benchmarks/coverage.py).
+
+    Args:
+        cells: each cluster's counts of first judge by second, shape (clusters, 9).
+    """
+    table = cells.sum(0).reshape(3, 3)
+    size = float((cells.sum(1) ** 2).sum() / cells.sum())
+    apart = np.array([[0, 0, 0.5], [0, 0, 0], [0.5, 0, 0]])
+    alike = np.diag(np.maximum(table.sum(0), table.sum(1)) / table.sum() + np.array([1, 0, 1]))
+    generator = np.random.default_rng(0)
+    ends = []
+    for unseen, share in ((apart, (1 - LEVEL) / 2), (alike / alike.sum(), (1 + LEVEL) / 2)):
+        weights = generator.exponential(size=(RESAMPLES, len(cells)))
+        more = size * generator.exponential(size=(RESAMPLES, 1)) * unseen.reshape(1, 9)
+        ends.append(float(np.quantile([cohens_kappa(t.reshape(3, 3)) for t in weights @ cells + more], share)))
+    return ends[0], ends[1]
+
+
 def agreement(first: Sequence[float], second: Sequence[float], clusters: Sequence[str] | None = None) -> Agreement:
     """Agreement of two lists of wins (1, 0.5, 0) on the same comparisons.
 
@@ -48,10 +70,7 @@ def agreement(first: Sequence[float], second: Sequence[float], clusters: Sequenc
     cells = np.zeros((len(names), 9))
     np.add.at(cells, ([names[c] for c in owners], 3 * a + b), 1)
 
-    def kappas(picks: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.array([cohens_kappa(table.reshape(3, 3)) for table in cells[picks].sum(1)])
-
-    low, high = bootstrap(kappas, len(names))
+    low, high = _kappa_ends(cells)
     kappa = Interval(cohens_kappa(cells.sum(0).reshape(3, 3)), low, high, len(a), len(names))
     untied = (a != 1) & (b != 1)
     kept = [c for c, keep in zip(owners, untied, strict=True) if keep]

@@ -72,7 +72,7 @@ def judge_files(
     told = people_on(people, models) if people else []
     file = hold(comparisons, judge, models, folder, progress)
     findings = findings_of(comparisons)
-    found = count(file, harms=harms_of(findings), thresholds=thresholds)
+    found = count(file, suspects=[f.suspect for f in findings], thresholds=thresholds)
     agreed = agree(file, told, comparisons) if told else None
     rows = list(read_jsonl(folder / "verdicts.jsonl"))
     summary = found.summary() | {
@@ -121,11 +121,6 @@ def findings_of(comparisons: Sequence[Comparison]) -> list[Finding]:
     return compare_texts(sides[0], sides[1], [c.question.cluster or c.question.key for c in comparisons])
 
 
-def harms_of(findings: Sequence[Finding]) -> list[str]:
-    """What surely got worse, in words."""
-    return [f"{f.name} went from {f.base:.3g} to {f.tuned:.3g}" for f in findings if f.broken]
-
-
 def people_on(file: VerdictFile, models: Models) -> list[Judged]:
     """People's verdicts as ones on these models, turned round where the file has them the other way.
 
@@ -133,9 +128,9 @@ def people_on(file: VerdictFile, models: Models) -> list[Judged]:
         ConfigError: the file judges other models.
     """
     if file.models == models[::-1] != models:
-        return [replace(j, win=1 - j.win, lengths=j.lengths and j.lengths[::-1]) for j in file.judged]
+        return [replace(j, win=1 - j.win, lengths=j.lengths and j.lengths[::-1]) for j in file.counted]
     if file.models == models or set(file.models) <= UNNAMED:
-        return file.judged
+        return file.counted
     raise ConfigError(f"{file.source}: people judged {file.models[1]} against {file.models[0]}, not {models[1]} against {models[0]}")
 
 
@@ -143,7 +138,7 @@ def agree(file: VerdictFile, people: Sequence[Judged], comparisons: Sequence[Com
     """How far a judge and people say the same on the comparisons that both judged; None where there are none."""
     names = {name: item_of(c) for c in comparisons for name in reversed(items_of(c))}
     known = [replace(j, item=names.get(j.item, j.item)) for j in people]
-    judge, human, clusters, _ = match(file.judged, known)
+    judge, human, clusters, _ = match(file.counted, known)
     return agreement(judge, human, clusters) if judge else None
 
 

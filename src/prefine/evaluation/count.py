@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from prefine.evaluation.interval import RATE, Interval, bootstrap, mean_interval, needed_prompts, sign_test, standard_error
-from prefine.evaluation.length import length_only_win_rate
-from prefine.evaluation.verdict import THRESHOLDS, Skill, Thresholds, Verdict, decide
+from prefine.evaluation.interval import RATE, Interval, least_clusters, mean_interval, needed_prompts, sign_test, standard_error
+from prefine.evaluation.length import length_only_interval
+from prefine.evaluation.multiple import together
+from prefine.evaluation.style import NAMES, rate_at_equal
+from prefine.evaluation.verdict import THRESHOLDS, Skill, Suspect, Thresholds, Verdict, decide
 from prefine.evaluation.verdict_files import Judged, VerdictFile
 
 
@@ -35,12 +37,15 @@ class Count:
     """A file's numbers.
 
     Attributes:
-        standard_error: of the win rate, over verdicts, not over clusters.
+        standard_error: of the win rate, over clusters.
         p_value: exact sign test over clusters.
-        needed: prompts that would tell this win rate from 50 % with 80 % power.
+        needed: prompts with which the measured rate, if it is the true one, would be called better (or worse) with 80 % power.
+        needed_most: the same for the end of the interval nearer to even; None where no number tells.
+        failed_votes: verdicts that were asked for and not given; left_out: those whose other order failed.
         mean_lengths: characters of the base's and the tuned model's answers; None where the file does not tell.
         by_length: win rate where the tuned answer is shorter, about as long, longer.
         at_equal_length: length-only win rate with its interval; see :func:`length_only_win_rate`.
+        at_equal_style: the same at equal length, headings, lists, bold and code; style: what each counts for, in log-odds.
     """
 
     source: str
@@ -53,7 +58,12 @@ class Count:
     failures: int
     p_value: float
     needed: int | None
+    needed_most: int | None
+    failed_votes: int
+    left_out: int
     at_equal_length: Interval | None
+    at_equal_style: Interval | None
+    style: dict[str, float]
     quality: Quality
     categories: dict[str, Interval]
     mean_lengths: tuple[float, float] | None
@@ -73,7 +83,10 @@ class Count:
             "standard_error": self.standard_error if math.isfinite(self.standard_error) else None,
             "discrete_win_rate": self.discrete,
             **{"wins": self.wins, "losses": self.losses, "draws": self.draws, "failures": self.failures},
-            **{"p_value": self.p_value, "needed_prompts": self.needed},
+            **{"failed_votes": self.failed_votes, "left_out": self.left_out},
+            **{"p_value": self.p_value, "needed_prompts": self.needed, "needed_prompts_most": self.needed_most},
+            "style_controlled_win_rate": asdict(self.at_equal_style) if self.at_equal_style else None,
+            "style_coefficients": self.style,
             "length_only_win_rate": asdict(self.at_equal_length) if self.at_equal_length else None,
             "mean_lengths": self.mean_lengths,
             "win_rate_by_length": {name: asdict(interval) for name, interval in self.by_length.items()},
@@ -85,38 +98,65 @@ class Count:
 def count(
     file: VerdictFile,
     skills: Sequence[Skill] = (),
-    harms: Sequence[str] = (),
+    suspects: Sequence[Suspect] = (),
     thresholds: Thresholds = THRESHOLDS,
     what: str | None = None,
+    names: tuple[str, str] | None = None,
+    comparisons: int = 1,
 ) -> Count:
     """Count a file of verdicts.
 
     Args:
-        skills, harms: what else the verdict weighs.
+        skills, suspects: what else the verdict weighs.
         what: what the win rate is one of, where it is not of one model over the other.
+        names: what the sentence calls base and tuned; unset: as the file does.
+        comparisons: how many files are counted together; their intervals all hold at once.
     """
-    wins = np.array([j.win for j in file.judged])
-    clusters = [j.cluster for j in file.judged]
+    judged = file.counted
+    wins = np.array([j.win for j in judged])
+    clusters = [j.cluster for j in judged]
     what = what or f"win rate of {file.models[1]} over {file.models[0]}"
-    failed = len(file.failures) / (len(file.failures) + sum(j.asked for j in file.judged)) if file.failures else 0.0
-    verdict = decide(mean_interval(wins, clusters, bounds=RATE), skills, what, harms, thresholds, failed, bool((wins == 0.5).all()))
+    interval = mean_interval(wins, clusters, bounds=RATE, level=together(comparisons))
+    verdict = decide(
+        interval,
+        skills,
+        what,
+        suspects,
+        thresholds,
+        file.failed_share,
+        bool((wins == 0.5).all()),
+        names or file.models,
+        comparisons,
+    )
     won, drawn = int((wins > 0.5).sum()), int((wins == 0.5).sum())
+    nearer = interval.low if interval.estimate > thresholds.even else interval.high
+    same_side = (nearer > thresholds.even) == (interval.estimate > thresholds.even)
+
+    def needed(rate: float | None = None) -> int | None:
+        return needed_prompts(wins, thresholds.even, clusters=clusters, works=thresholds.works, rate=rate)
+
+    styled = _at_equal_style(judged, wins, clusters)
     return Count(
         file.source,
         file.models,
         verdict,
-        standard_error(wins),
+        standard_error(wins, clusters),
         won,
         len(wins) - won - drawn,
         drawn,
         len(file.failures),
         sign_test(wins, clusters),
-        needed_prompts(wins, clusters=clusters),
-        _at_equal_length(file.judged, wins),
-        judge_quality(file.judged),
-        _by_category(file.judged),
-        _mean_lengths(file.judged),
-        _by_length(file.judged),
+        needed(),
+        needed(nearer) if same_side else None,
+        file.failed_votes,
+        len(file.judged) - len(judged),
+        _at_equal_length(judged, wins, clusters),
+        styled[0] if styled else None,
+        dict(zip(NAMES, styled[1], strict=True)) if styled else {},
+        judge_quality(judged),
+        _by_category(judged),
+        _mean_lengths(judged),
+        _by_length(judged),
     )
 
 
@@ -139,9 +179,14 @@ def _by_length(judged: list[Judged]) -> dict[str, Interval]:
     out = {}
     for name, low, high in LENGTH_BINS:
         part = [j for j in judged if j.lengths and low <= (j.lengths[1] + 1) / (j.lengths[0] + 1) < high]
-        if part:
+        if _enough(part):
             out[name] = mean_interval([j.win for j in part], [j.cluster for j in part], bounds=RATE)
     return out
+
+
+def _enough(judged: Sequence[Judged]) -> bool:
+    """Whether a rate of some verdicts can say anything at all."""
+    return len({j.cluster for j in judged}) >= least_clusters(0.5)
 
 
 def _by_category(judged: list[Judged]) -> dict[str, Interval]:
@@ -149,26 +194,21 @@ def _by_category(judged: list[Judged]) -> dict[str, Interval]:
     if len(names) < 2:
         return {}
     of = {name: [j for j in judged if j.category == name] for name in names}
-    return {name: mean_interval([j.win for j in part], [j.cluster for j in part], bounds=RATE) for name, part in of.items()}
+    level = together(len(of))  # a category that stands out was picked among all
+    enough = {name: part for name, part in of.items() if _enough(part)}
+    return {
+        name: mean_interval([j.win for j in part], [j.cluster for j in part], bounds=RATE, level=level) for name, part in enough.items()
+    }
 
 
-def _at_equal_length(judged: list[Judged], wins: np.ndarray) -> Interval | None:
+def _at_equal_length(judged: list[Judged], wins: np.ndarray, clusters: list[str]) -> Interval | None:
     lengths = np.array([j.lengths for j in judged if j.lengths], float).reshape(-1, 2)
-    if len(lengths) < len(judged) or not (lengths[:, 0] != lengths[:, 1]).any():
-        return None
-    names = {c: i for i, c in enumerate(dict.fromkeys(j.cluster for j in judged))}
-    owner = np.array([names[j.cluster] for j in judged])
-    members = [np.flatnonzero(owner == i) for i in range(len(names))] if len(names) < len(judged) else None
+    return length_only_interval(wins, lengths[:, 1], lengths[:, 0], clusters) if len(lengths) == len(judged) else None
 
-    def refit(picks: np.ndarray) -> np.ndarray:
-        out = []
-        for row in picks[:10]:  # a fit each: 200 of them, where the mean takes 4,000
-            places = row if members is None else np.concatenate([members[i] for i in row])
-            out.append(length_only_win_rate(wins[places], lengths[places, 1], lengths[places, 0]))
-        return np.array(out)
 
-    low, high = bootstrap(refit, len(names))
-    return Interval(length_only_win_rate(wins, lengths[:, 1], lengths[:, 0]), low, high, len(judged), len(names))
+def _at_equal_style(judged: list[Judged], wins: np.ndarray, clusters: list[str]) -> tuple[Interval, tuple[float, ...]] | None:
+    counts = np.array([j.style for j in judged if j.style], int).reshape(-1, 2, len(NAMES))
+    return rate_at_equal(wins, counts[:, 0], counts[:, 1], clusters) if len(counts) == len(judged) else None
 
 
 def judge_quality(judged: list[Judged]) -> Quality:
@@ -184,8 +224,12 @@ def judge_quality(judged: list[Judged]) -> Quality:
     first = [1 - j.win if j.order == "base first" else j.win for j in ordered]
     sized = [j for j in judged if j.lengths and j.lengths[0] != j.lengths[1]]
     longer = [j.win if j.lengths and j.lengths[1] > j.lengths[0] else 1 - j.win for j in sized]
+
+    def rate(values: list[float], clusters: list[str]) -> Interval | None:
+        return mean_interval(values, clusters, bounds=RATE) if values else None
+
     return Quality(
-        mean_interval(flips, [owners[item] for item in both], bounds=RATE) if flips else None,
-        mean_interval(first, [j.cluster for j in ordered], bounds=RATE) if first else None,
-        mean_interval(longer, [j.cluster for j in sized], bounds=RATE) if longer else None,
+        rate(flips, [owners[item] for item in both]),
+        rate(first, [j.cluster for j in ordered]),
+        rate(longer, [j.cluster for j in sized]),
     )

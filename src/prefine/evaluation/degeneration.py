@@ -11,13 +11,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prefine.evaluation.interval import CHANGE, Interval, jackknife, mean_interval
+from prefine.evaluation.interval import CHANGE, GROUPS, Interval, jackknife, mean_interval, p_value
+from prefine.evaluation.verdict import Suspect, find_broken
 
 WORD = re.compile(r"\w+|[^\w\s]")
 NGRAM = 4
@@ -121,7 +122,9 @@ class Finding:
     """A sign's value for base and tuned, and the paired change.
 
     Attributes:
-        broken: the change is for the worse, beyond the alarm, and surely not chance.
+        worse: one-sided p-value that it changed for the worse; 1 where neither way is.
+        alarming: the change is for the worse and beyond the alarm, sure or not.
+        broken: alarming, and surely not chance, all signs taken together.
     """
 
     name: str
@@ -129,7 +132,14 @@ class Finding:
     base: float
     tuned: float
     change: Interval
-    broken: bool
+    worse: float
+    alarming: bool
+    broken: bool = False
+
+    @property
+    def suspect(self) -> Suspect:
+        """As the verdict weighs it."""
+        return Suspect(self.name, f"{self.name} went from {self.base:.3g} to {self.tuned:.3g}", self.worse, self.alarming)
 
     def summary(self) -> dict[str, Any]:
         """Plain data."""
@@ -145,13 +155,19 @@ def compare_texts(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequenc
         if not known:
             continue
         b, t, c = zip(*known, strict=True)
-        change = mean_interval(np.subtract(t, b), c, bounds=CHANGE if sign.is_share else None)
-        broken = bool(sign.bad) and change.low > 0 and change.estimate > sign.alarm
-        out.append(Finding(sign.name, sign.about, float(np.mean(b)), float(np.mean(t)), change, broken))
-    return [*out, *_sets(base, tuned, clusters)]
+        changes = np.subtract(t, b)
+        change = mean_interval(changes, c, bounds=CHANGE if sign.is_share else None, each_end=True)
+        worse = p_value(changes, c, CHANGE, 0.0, "above") if sign.bad else 1.0
+        alarming = bool(sign.bad) and change.estimate > sign.alarm
+        out.append(Finding(sign.name, sign.about, float(np.mean(b)), float(np.mean(t)), change, worse, alarming))
+    out += _sets(base, tuned, clusters)
+    broken, _ = find_broken((), [f.suspect for f in out])
+    return [replace(f, broken=f.name in broken) for f in out]
 
 
 def _sets(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequence[str]) -> list[Finding]:
+    from scipy.stats import t
+
     names = {c: i for i, c in enumerate(dict.fromkeys(clusters))}
     if len(names) < LEAST_PROMPTS:
         return []
@@ -168,8 +184,11 @@ def _sets(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequence[str]) 
         everything = np.arange(len(base))
         before, after = kind.value(of_base, everything), kind.value(of_tuned, everything)
         low, high = jackknife(change, members)
-        broken = (low > 0 if kind.bad > 0 else high < 0) and (after - before) * kind.bad > kind.alarm
-        out.append(Finding(kind.name, kind.about, before, after, Interval(after - before, low, high, len(base), len(names)), broken))
+        freedom = min(GROUPS, len(members)) - 1
+        error, moved = (high - low) / 2 / float(t.ppf(0.975, freedom)), (after - before) * kind.bad
+        worse = float(t.sf(moved / error, freedom)) if error > 0 else float(moved <= 0)
+        interval = Interval(after - before, low, high, len(base), len(names))
+        out.append(Finding(kind.name, kind.about, before, after, interval, worse, moved > kind.alarm))
     return out
 
 

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from prefine.errors import DataError, MissingFile
-from prefine.evaluation.interval import Interval, bootstrap, cluster_sums, mean_interval
+from prefine.evaluation.interval import Interval, mean_interval, ratio_interval, ratio_p_value
+from prefine.evaluation.verdict import Suspect
 from prefine.packing.budget import TokenBudget
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.scoring.reference import Reference
 from prefine.scoring.scorer import Scorer
+from prefine.scoring.token_logps import chunk_tokens, head_logps
 
 Floats = NDArray[np.float64]
 
@@ -46,9 +49,41 @@ def implicit_wins(tuned: Floats, base: Floats) -> list[float]:
     return [0.5 if m == 0 else float(m > 0) for m in margins]
 
 
+@torch.no_grad()
+def completion_kl(policy: Scorer, reference: Reference, groups: Sequence[PromptGroup], budget: TokenBudget) -> Floats:
+    """KL(tuned || base) of the next-token distributions, summed over each completion's tokens, shape (completions,), nats.
+
+    The sum over the vocabulary is taken, so that a token's part is never below 0 and has no heavy tail, which the log-ratio of the
+    sampled tokens (k1 of joschu.net/blog/kl-approx.html, of the same mean) has.
+    """
+    was_training = policy.unwrapped.training
+    policy.unwrapped.eval()
+    out: list[float] = []
+    for part in budget.split(groups, policy.shares):
+        pack = policy.pack(part)
+        with policy.attending(pack):
+            hidden = policy.hidden(pack)
+        base_hidden = reference.hidden(pack) if reference.scorer.layout == policy.layout else None
+        if base_hidden is None:
+            with reference.active():
+                own = reference.scorer.pack(part)
+                with reference.scorer.attending(own):
+                    base_hidden = reference.scorer.hidden(own)
+        chunk = chunk_tokens(getattr(policy.head, "out_features", 2**17))
+        pieces = []
+        for tuned_CD, base_CD in zip(torch.split(hidden, chunk), torch.split(base_hidden, chunk), strict=True):
+            logp_CV = head_logps(tuned_CD, policy.head, policy.scaling)
+            with reference.active():
+                base_CV = head_logps(base_CD, reference.scorer.head, reference.scorer.scaling)
+            pieces.append((logp_CV.exp() * (logp_CV - base_CV)).sum(-1).clamp(min=0))
+        out += pack.sum_by_completion(torch.cat(pieces)).tolist()
+    policy.unwrapped.train(was_training)
+    return np.array(out)
+
+
 @dataclass(frozen=True)
 class Drift:
-    """KL(tuned || base) by the tuned model's own answers: the mean log-ratio, k1 of joschu.net/blog/kl-approx.html, nats.
+    """KL(tuned || base) along the tuned model's own answers, from :func:`completion_kl`, nats.
 
     Attributes:
         per_token: over all answered tokens; per_answer: over answers.
@@ -58,26 +93,36 @@ class Drift:
     per_answer: Interval
 
 
-def kl_to_base(log_ratios: Floats, num_tokens: Floats, clusters: Sequence[str]) -> Drift:
-    """From each answer's summed log-ratio and its tokens, shapes (answers,)."""
-    sums, _ = cluster_sums(log_ratios, clusters)
-    tokens, _ = cluster_sums(num_tokens, clusters)
-    low, high = bootstrap(lambda picks: sums[picks].sum(1) / tokens[picks].sum(1), len(sums))
-    per_token = Interval(float(sums.sum() / tokens.sum()), low, high, len(log_ratios), len(sums))
-    return Drift(per_token, mean_interval(log_ratios, clusters))
+def kl_to_base(kl: Floats, num_tokens: Floats, clusters: Sequence[str]) -> Drift:
+    """From each answer's summed KL and its tokens, shapes (answers,)."""
+    return Drift(ratio_interval(kl, num_tokens, clusters), mean_interval(kl, clusters))
 
 
 @dataclass(frozen=True)
 class Perplexity:
-    """Perplexity of a text before and after; ``change`` is that of the log, nats a token, paired window by window."""
+    """Perplexity of a text before and after.
+
+    Attributes:
+        change: of the log, nats a token, over blocks of neighbouring windows, which are not independent of one another.
+        worse: one-sided p-value that it rose.
+    """
 
     source: str
     before: float
     after: float
     change: Interval
+    worse: float
+
+    @property
+    def suspect(self) -> Suspect:
+        """As the verdict weighs it: a rise of more than one per cent matters."""
+        rose = f"perplexity of {self.source} rose from {self.before:.3g} to {self.after:.3g}"
+        return Suspect(f"perplexity of {self.source}", rose, self.worse, self.after > 1.01 * self.before)
 
 
 WINDOW_TOKENS = 512
+BLOCKS = 10
+"""A text is cut into so many runs of windows, and the runs are what is counted as independent (batch means)."""
 
 
 def text_windows(path: str, tokenizer: Any, window_tokens: int = WINDOW_TOKENS) -> list[PromptGroup]:
@@ -104,8 +149,7 @@ def perplexity(source: str, windows: Sequence[PromptGroup], policy: Scorer, refe
     """Perplexity of base and tuned on the same windows."""
     tuned, base = completion_logps(policy, reference, windows, budget)
     tokens = np.array([float(g.num_completion_tokens) for g in windows])
-    change = base - tuned
-    low, high = bootstrap(lambda picks: change[picks].sum(1) / tokens[picks].sum(1), len(change))
     total = tokens.sum()
-    interval = Interval(float(change.sum() / total), low, high, len(windows), len(windows))
-    return Perplexity(source, float(np.exp(-base.sum() / total)), float(np.exp(-tuned.sum() / total)), interval)
+    blocks = np.arange(len(windows)) * min(BLOCKS, max(2, len(windows) // 2)) // len(windows)
+    change, worse = ratio_interval(base - tuned, tokens, blocks.tolist()), ratio_p_value(base - tuned, tokens, blocks.tolist())
+    return Perplexity(source, float(np.exp(-base.sum() / total)), float(np.exp(-tuned.sum() / total)), change, worse)

@@ -11,9 +11,18 @@ import numpy as np
 
 from prefine.errors import DataError
 from prefine.evaluation.answers import AnswerFile, answer_questions
-from prefine.evaluation.contest import agree, findings_of, harms_of, hold, mean_ratings, people_on, told_reasons
+from prefine.evaluation.contest import agree, findings_of, hold, mean_ratings, people_on, told_reasons
 from prefine.evaluation.count import Count, count
-from prefine.evaluation.drift import Floats, Perplexity, completion_logps, implicit_wins, kl_to_base, perplexity, text_windows
+from prefine.evaluation.drift import (
+    Floats,
+    Perplexity,
+    completion_kl,
+    completion_logps,
+    implicit_wins,
+    kl_to_base,
+    perplexity,
+    text_windows,
+)
 from prefine.evaluation.interval import mean_interval
 from prefine.evaluation.judge import Comparison, Judge, compare
 from prefine.evaluation.questions import Question
@@ -113,11 +122,11 @@ def evaluate(
     findings = findings_of(comparisons) if comparisons else []
     measured, texts = measure_skills(sides, extras, thresholds, progress)
     skills = [*extras.skills, *measured]
-    harms = [*harms_of(findings), *(f"perplexity of {p.source} rose from {p.before:.3g} to {p.after:.3g}" for p in texts if _worse(p))]
+    suspects = [f.suspect for f in findings] + [p.suspect for p in texts]
     logps = completion_logps(sides.policy, sides.reference, extras.pairs, sides.budget)
     verdicts = _verdicts(sides, judge, comparisons, extras.pairs, logps, folder, progress)
     agreed = agree(verdicts, people_on(extras.people, sides.names), comparisons) if extras.people else None
-    found = count(verdicts, skills, harms, thresholds, what if judge else IMPLICIT)
+    found = count(verdicts, skills, suspects, thresholds, what if judge else IMPLICIT)
     rows = list(read_jsonl(folder / "verdicts.jsonl"))
     summary = found.summary() | {
         "judge": judge.name if judge else "implicit",
@@ -189,14 +198,9 @@ def _drift(sides: Sides, tuned: AnswerFile) -> dict[str, Any] | None:
     groups = sides.groups(tuned.answered)
     if not groups:
         return None
-    after, before = completion_logps(sides.policy, sides.reference, groups, sides.budget)
+    kl = completion_kl(sides.policy, sides.reference, groups, sides.budget)
     tokens = np.array([float(g.num_completion_tokens) for g in groups])
-    return asdict(kl_to_base(after - before, tokens, [str(prompt_key(g)) for g in groups]))
-
-
-def _worse(found: Perplexity) -> bool:
-    """Perplexity rose by more than one per cent, and surely."""
-    return found.change.low > 0 and found.after > 1.01 * found.before
+    return asdict(kl_to_base(kl, tokens, [str(prompt_key(g)) for g in groups]))
 
 
 def measure_skills(sides: Sides, extras: Extras, thresholds: Thresholds, progress: Progress) -> tuple[list[Skill], list[Perplexity]]:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+from prefine.evaluation.interval import Interval, resampled
+from prefine.evaluation.logistic import fit_weighted
+
+LEAST = 30
+"""Prompts, below which a slope by length says nothing."""
 
 
 def length_only_win_rate(wins: NDArray[np.float64], tokens: NDArray[np.float64], base_tokens: NDArray[np.float64]) -> float:
@@ -16,26 +24,34 @@ def length_only_win_rate(wins: NDArray[np.float64], tokens: NDArray[np.float64],
     Args:
         wins: in [0, 1]; tokens, base_tokens: lengths (any unit), shapes (comparisons,).
     """
-    difference = tokens - base_tokens
-    spread = difference.std()
-    x = np.tanh(difference / spread) if spread > 0 else np.zeros_like(difference)
-    theta, _ = fit_logistic(np.column_stack((np.ones_like(x), x)), wins)
+    theta, _ = fit_logistic(_design(tokens, base_tokens), wins)
     return float(1 / (1 + np.exp(-theta)))
 
 
-def fit_logistic(design: NDArray[np.float64], wins: NDArray[np.float64], ridge: float = 1e-6, steps: int = 50) -> NDArray[np.float64]:
-    """Coefficients of a logistic regression for outcomes in [0, 1], by Newton's method.
+def _design(tokens: NDArray[np.float64], base_tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+    difference = tokens - base_tokens
+    spread = difference.std()
+    x = np.tanh(difference / spread) if spread > 0 else np.zeros_like(difference)
+    return np.column_stack((np.ones_like(x), x))
+
+
+def length_only_interval(
+    wins: NDArray[np.float64], tokens: NDArray[np.float64], base_tokens: NDArray[np.float64], clusters: Sequence[Hashable]
+) -> Interval | None:
+    """:func:`length_only_win_rate` with its interval; None where no two lengths differ, or for fewer than :data:`LEAST` clusters."""
+    count = len(set(clusters))
+    if count < LEAST or (tokens == base_tokens).all():
+        return None
+    design = _design(tokens, base_tokens)
+    low, high = resampled(lambda weights: 1 / (1 + np.exp(-fit_weighted(design, wins, weights)[:, 0])), clusters)
+    return Interval(length_only_win_rate(wins, tokens, base_tokens), low, high, len(wins), count)
+
+
+def fit_logistic(design: NDArray[np.float64], wins: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients of one logistic regression for outcomes in [0, 1], shape (coefficients,).
 
     Args:
-        design: shape (comparisons, coefficients). ridge: keeps separable data finite.
+        design: shape (comparisons, coefficients).
     """
-    coefficients = np.zeros(design.shape[1])
-    for _ in range(steps):
-        p = 1 / (1 + np.exp(-np.clip(design @ coefficients, -30, 30)))
-        gradient = design.T @ (wins - p) - ridge * coefficients
-        curvature = (design * (p * (1 - p))[:, None]).T @ design + ridge * np.eye(design.shape[1])
-        step = np.linalg.solve(curvature, gradient)
-        coefficients = coefficients + np.clip(step, -5, 5)
-        if np.abs(step).max() < 1e-10:
-            break
-    return coefficients
+    found: NDArray[np.float64] = fit_weighted(design, wins, np.ones((1, len(wins))))[0]
+    return found

@@ -3,7 +3,8 @@
 logit P(model wins) = theta m + phi tanh(d / sd(d)) + psi difficulty, without an intercept, where d is the
 baseline's length less the model's, m is 1 for the model and 0 for two gamed versions of the baseline, which
 are fitted along at a tenth of the weight each, and difficulty is a number for each instruction, fitted once
-over the leaderboard. The penalty is L1, its strength found by cross-validation. The rate is the mean P at d = 0.
+over the leaderboard. The penalty is L1, its strength found by cross-validation
+on that project's five folds. The rate is the mean P at d = 0.
 
 What it needs beside annotations is that project's ``df_gamed.csv`` (columns ``index``,
 ``instruction_difficulty``, ``preference``, ``std_delta_len``, ``not_gamed_baseline``). The published standard
@@ -28,7 +29,7 @@ Floats = NDArray[np.float64]
 GAMED_WEIGHT = 0.1
 """lambda = 0.2, over the two gamed baselines."""
 COLUMNS = ("index", "instruction_difficulty", "preference", "std_delta_len")
-FOLDS = 5
+FOLDS, REFITS = 5, 400
 STRENGTHS = np.logspace(-4, 4, 10)
 """The inverse penalties that scikit-learn's LogisticRegressionCV tries by default."""
 
@@ -103,14 +104,15 @@ def length_controlled(rows: Sequence[Mapping[str, Any]], gamed: Gamed) -> Interv
         at_equal_length = features[places] * (0.0, 1.0, 1.0)
         return float((1 / (1 + np.exp(-at_equal_length @ coefficients))).mean())
 
-    # A fit each: 200 of them.
-    low, high = bootstrap(lambda picks: np.array([rate(p) for p in picks[:10]]), len(outcomes))
+    # A fit each takes milliseconds, so there are fewer of them.
+    low, high = bootstrap(lambda picks: np.array([rate(p) for p in picks]), len(outcomes), REFITS)
     return Interval(rate(np.arange(len(outcomes))), low, high, len(outcomes), len(outcomes))
 
 
 def _with_gamed(features: Floats, wins: Floats, gamed: Gamed) -> tuple[Floats, Floats, Floats]:
-    weights = np.concatenate((np.ones(len(wins)), np.full(len(gamed.wins), GAMED_WEIGHT)))
-    return np.concatenate((features, gamed.features)), np.concatenate((wins, gamed.wins)), weights
+    """The gamed baselines' rows stand first, as in that project, whose folds go by place."""
+    weights = np.concatenate((np.full(len(gamed.wins), GAMED_WEIGHT), np.ones(len(wins))))
+    return np.concatenate((gamed.features, features)), np.concatenate((gamed.wins, wins)), weights
 
 
 def _fit(features: Floats, wins: Floats, weights: Floats, strength: float) -> Floats:
@@ -125,15 +127,19 @@ def _fit(features: Floats, wins: Floats, weights: Floats, strength: float) -> Fl
 
 
 def _strength(features: Floats, wins: Floats, weights: Floats) -> float:
-    """The inverse penalty of the least held-out log-loss over five folds of rows."""
-    fold = np.arange(len(wins)) % FOLDS
+    """The inverse penalty of the least held-out log-loss, a mean over folds of means over rows, as LogisticRegressionCV takes it."""
+    from sklearn.model_selection import GroupKFold
+
+    places = np.arange(len(wins))
+    # That project's rows are doubled, one an outcome, and grouped, which decides how scikit-learn deals them out.
+    folds = [held[held < len(wins)] for _, held in GroupKFold(FOLDS).split(np.zeros(2 * len(wins)), groups=np.tile(places, 2))]
 
     def loss(strength: float) -> float:
         total = 0.0
-        for held in range(FOLDS):
-            out = fold == held
+        for held in folds:
+            out = np.isin(places, held)
             logits = features[out] @ _fit(features[~out], wins[~out], weights[~out], strength)
-            total += float((weights[out] * (np.logaddexp(0, logits) - wins[out] * logits)).sum())
+            total += float((weights[out] * (np.logaddexp(0, logits) - wins[out] * logits)).mean())
         return total
 
     return float(min(STRENGTHS, key=loss))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prefine.errors import ConfigError, nearest
-from prefine.evaluation.interval import CHANGE, mean_interval
+from prefine.evaluation.interval import CHANGE, mean_interval, p_value
 from prefine.evaluation.verdict import Skill
 from prefine.scoring.loading import first_line
 
@@ -27,12 +27,19 @@ def mcnemar(before: Sequence[float], after: Sequence[float]) -> float:
     return float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0
 
 
+def skill_of(name: str, before: Sequence[float], after: Sequence[float], allowed: float, p: float | None = None) -> Skill:
+    """A skill from scores of the same items in the same order, 0 to 1."""
+    changes = [y - x for x, y in zip(before, after, strict=True)]
+    change = mean_interval(changes, bounds=CHANGE, each_end=True)
+    worse = p_value(changes, None, CHANGE, 0.0, "below")
+    return Skill(name, sum(before) / len(before), sum(after) / len(after), change, allowed, p, worse)
+
+
 def paired_skill(name: str, before: Mapping[Any, float], after: Mapping[Any, float], allowed: float) -> Skill:
-    """A skill from scores of the same items, 0 to 1."""
+    """A skill from scores by item, 0 to 1; items that only one has are left out."""
     items = [i for i in before if i in after]
     b, a = [before[i] for i in items], [after[i] for i in items]
-    change = mean_interval([y - x for x, y in zip(b, a, strict=True)], bounds=CHANGE)
-    return Skill(name, sum(b) / len(b), sum(a) / len(a), change, allowed, mcnemar(b, a))
+    return skill_of(name, b, a, allowed, mcnemar(b, a))
 
 
 def check_tasks(tasks: Sequence[str], include_path: str | None) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefine.errors import DataError
+from prefine.evaluation.style import NAMES, Style, style_of
 from prefine.preferences.source import read_rows
 
 Row = Mapping[str, Any]
@@ -21,7 +22,7 @@ class Judged:
     """One judged prompt: how far the second model wins over the first, 0 to 1.
 
     ``item`` names the prompt, by its text where there is one, so that two files are matched by it and not by place.
-    ``asked`` is False where the judge was not: two equal answers.
+    ``asked`` is False where the judge was not: two equal answers. ``style`` counts both answers' headings, lists and the like.
     """
 
     item: str
@@ -31,6 +32,7 @@ class Judged:
     order: str = ""
     category: str = ""
     asked: bool = True
+    style: tuple[Style, Style] | None = None
 
 
 @dataclass
@@ -40,6 +42,8 @@ class VerdictFile:
     Attributes:
         models: (baseline, model).
         failures: row numbers without a usable verdict.
+        failed_votes: verdicts that were asked for and are not there.
+        lone: items some of whose verdicts are not there.
     """
 
     source: str
@@ -47,6 +51,23 @@ class VerdictFile:
     models: tuple[str, str]
     judged: list[Judged] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
+    failed_votes: int = 0
+    lone: set[str] = field(default_factory=set)
+
+    @property
+    def counted(self) -> list[Judged]:
+        """All but verdicts in one order whose other order failed.
+
+        The missing one would have made good for the judge's
+        leaning to what it sees first.
+        """
+        return [j for j in self.judged if not j.order or j.item not in self.lone]
+
+    @property
+    def failed_share(self) -> float:
+        """Share of the verdicts asked for that are not there."""
+        asked = self.failed_votes + sum(j.asked for j in self.judged)
+        return self.failed_votes / asked if asked else 0.0
 
 
 def _alpaca(row: Row) -> list[Judged]:
@@ -55,7 +76,8 @@ def _alpaca(row: Row) -> list[Judged]:
         return []
     lengths = (len(str(row["output_1"])), len(str(row["output_2"]))) if "output_1" in row and "output_2" in row else None
     text = str(row["instruction"])
-    return [Judged(text, raw - 1, text, lengths, category=str(row.get("dataset") or ""))]
+    style = (style_of(str(row["output_1"])), style_of(str(row["output_2"]))) if lengths else None
+    return [Judged(text, raw - 1, text, lengths, category=str(row.get("dataset") or ""), style=style)]
 
 
 ARENA_HARD = {"A>>B": 1.0, "A>B": 1.0, "A=B": 0.5, "B>A": 0.0, "B>>A": 0.0}
@@ -102,7 +124,25 @@ def _own(row: Row) -> list[Judged]:
     category = ", ".join(str(part) for part in (row.get("category"), f"turn {row['turn']}" if "turn" in row else "") if part)
     cluster = item if row.get("cluster") is None else str(row["cluster"])
     sizes = None if lengths is None else (int(lengths[0]), int(lengths[1]))
-    return [Judged(item, float(win), cluster, sizes, str(row.get("order", "")), category, row.get("asked", True) is not False)]
+    asked = row.get("asked", True) is not False
+    return [Judged(item, float(win), cluster, sizes, str(row.get("order", "")), category, asked, _style(row.get("style")))]
+
+
+def _style(counts: Any) -> tuple[Style, Style] | None:
+    if counts is None:
+        return None
+    if len(counts) != 2 or any(len(side) != len(NAMES) for side in counts):
+        raise ValueError(f"style should be two lists of {len(NAMES)} counts")
+    base, tuned = ((int(a), int(b), int(c), int(d), int(e)) for a, b, c, d, e in counts)
+    return base, tuned
+
+
+def _asked_of_arena_hard(row: Row) -> int:
+    return len(row["games"])
+
+
+def _asked_of_mt_bench(row: Row) -> int:
+    return sum(key in row for key in ("g1_winner", "g2_winner"))
 
 
 FORMS: dict[str, tuple[Callable[[Row], bool], Callable[[Row], list[Judged]], Callable[[Row], tuple[str, str]]]] = {
@@ -115,6 +155,10 @@ FORMS: dict[str, tuple[Callable[[Row], bool], Callable[[Row], list[Judged]], Cal
     "mt-bench": (lambda r: {"g1_winner", "model_1", "model_2"} <= r.keys(), _mt_bench, lambda r: (str(r["model_1"]), str(r["model_2"]))),
     "prefine": (lambda r: "tuned_wins" in r, _own, lambda r: (str(r.get("base", "base")), str(r.get("tuned", "tuned")))),
 }
+
+
+ASKED: dict[str, Callable[[Row], int]] = {"arena-hard": _asked_of_arena_hard, "mt-bench": _asked_of_mt_bench}
+"""How many verdicts a row was to hold; 1 for the other forms."""
 
 
 def read_verdicts(source: str) -> VerdictFile:
@@ -147,11 +191,18 @@ def verdicts_of(rows: Iterable[tuple[int, Row]], source: str) -> VerdictFile:
             judged = read(row)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{source}, row {number}: not a readable verdict ({type(error).__name__}: {error})") from error
+        missing = (ASKED[form](row) if form in ASKED else 1) - len(judged)
+        out.failed_votes += missing
+        if missing:
+            # Our own rows hold an order each: the other one is on a row of its own.
+            out.lone |= {j.item for j in judged} or ({str(row.get("item"))} if row.get("order") else set())
         if not judged:
             out.failures.append(number)
         out.judged += judged
     if out is None or not out.judged:
         raise DataError(f"{source}: no row has a verdict")
+    if not out.counted:
+        raise DataError(f"{source}: no prompt has a verdict in both orders, and one alone would lean to what the judge sees first")
     return out
 
 

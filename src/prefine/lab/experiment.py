@@ -22,8 +22,9 @@ from prefine.evaluation.evaluate import evaluate as evaluate_sides
 from prefine.evaluation.interval import CHANGE, Interval, mean_interval
 from prefine.evaluation.judge import ByScore, FunctionScorer
 from prefine.evaluation.questions import Question
+from prefine.evaluation.regression import skill_of
 from prefine.evaluation.sides import Sides
-from prefine.evaluation.verdict import Skill, Verdict
+from prefine.evaluation.verdict import THRESHOLDS, Verdict
 from prefine.generation.engine import Answer, Sampling
 from prefine.generation.generate import generate
 from prefine.lab.language import MAX_REPLY_TOKENS, Fact, Gold, corpus_reply, gold, split_facts, split_tickets
@@ -305,9 +306,8 @@ def evaluate(settings: Settings, base: Any, tuned: Any, tokenizer: Any, run: Run
         progress("evaluation", done[0], total)
 
     right = [facts_right(m, tokenizer, [*facts, *held_out], on_done) for m in (base, tuned)]
-    changes = [float(after) - float(before) for before, after in zip(*(r[: len(facts)] for r in right), strict=True)]
-    means = [sum(r[: len(facts)]) / len(facts) for r in right]
-    skill = Skill("arithmetic", means[0], means[1], mean_interval(changes, bounds=CHANGE))
+    known = [[float(x) for x in r[: len(facts)]] for r in right]
+    skill = skill_of("arithmetic", known[0], known[1], THRESHOLDS.allowed)
     sides = Sides.of(tokenizer, base, tuned, ("the base", "the tuned model"))
     gold_judge = ByScore(FunctionScorer("gold", lambda a: _gold(a).score))
     found = evaluate_sides(
@@ -331,7 +331,7 @@ def evaluate(settings: Settings, base: Any, tuned: Any, tokenizer: Any, run: Run
         found.count.verdict,
         _parts([g for g, _ in golds]),
         _parts([g for _, g in golds]),
-        mean_interval([b.score - a.score for a, b in golds], clusters),
+        mean_interval([b.score - a.score for a, b in golds], clusters, bounds=CHANGE),
         (sum(right[0][len(facts) :]) / len(held_out), sum(right[1][len(facts) :]) / len(held_out)),
         found.summary["drift"]["per_answer"]["estimate"],
         lengths,

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock
 
 from prefine.evaluation.drift import completion_logps
-from prefine.evaluation.interval import RATE, mean_interval
+from prefine.evaluation.interval import CHANGE, RATE, mean_interval
 from prefine.evaluation.sides import Sides
 from prefine.generation.engine import Answer
 from prefine.lab.experiment import Progress, Settings, facts_right, make_pairs, pair_row, replies, train_base, user, write_retention
@@ -68,7 +68,7 @@ class Measured:
 
     def over(self, other: Measured) -> Any:
         """Mean difference of gold to another arm on the same prompts, with its interval over combinations."""
-        return mean_interval([a - b for a, b in zip(self.gold, other.gold, strict=True)], self.clusters)
+        return mean_interval([a - b for a, b in zip(self.gold, other.gold, strict=True)], self.clusters, bounds=CHANGE)
 
 
 class Ground:

@@ -167,11 +167,16 @@ class TokenStats:
     is_top1: torch.Tensor
 
 
+def head_logps(hidden_CD: torch.Tensor, head: nn.Module, scaling: HeadScaling) -> torch.Tensor:
+    """Log-probs of the whole vocabulary, shape (C, V), float32: for few tokens at a time."""
+    return scaling(head(as_head_input(hidden_CD, head)).float()).log_softmax(-1)
+
+
 def head_entropy(hidden_ND: torch.Tensor, head: nn.Module, scaling: HeadScaling) -> torch.Tensor:
     """Entropy of each next-token distribution, shape (N,), nats, differentiable, chunk by chunk under activation checkpointing."""
 
     def one(hidden_CD: torch.Tensor) -> torch.Tensor:
-        logp = scaling(head(as_head_input(hidden_CD, head)).float()).log_softmax(-1)
+        logp = head_logps(hidden_CD, head, scaling)
         return -(logp.exp() * logp).sum(-1)
 
     chunk = chunk_tokens(getattr(head, "out_features", 2**17))

@@ -17,7 +17,7 @@ from prefine.packing.pack import Pack
 from prefine.preferences.examples import load_examples
 from prefine.scoring.reference import Reference
 from prefine.scoring.scorer import Scorer
-from prefine.scoring.token_logps import as_head_input, chunk_tokens
+from prefine.scoring.token_logps import chunk_tokens, head_logps
 
 
 class Retention:
@@ -61,9 +61,9 @@ class Retention:
         ref_head = reference.scorer.head
 
         def one(hidden_CD: torch.Tensor, ref_CD: torch.Tensor) -> torch.Tensor:
-            logp = scorer.scaling(scorer.head(as_head_input(hidden_CD, scorer.head)).float()).log_softmax(-1)
+            logp = head_logps(hidden_CD, scorer.head, scorer.scaling)
             with torch.no_grad():
-                ref_logp = scorer.scaling(ref_head(as_head_input(ref_CD, ref_head)).float()).log_softmax(-1)
+                ref_logp = head_logps(ref_CD, ref_head, scorer.scaling)
             return (ref_logp.exp() * (ref_logp - logp)).sum(-1)
 
         chunk = chunk_tokens(getattr(scorer.head, "out_features", 2**17))
