@@ -47,12 +47,15 @@ def test_dpo_to_a_verdict_and_eval_again(lab_model: Path, pairs_file: Path, tmp_
     assert main([*command, "--max-steps", "8", "--logging-steps", "2", "--save-steps", "4"]) == 0
     out = capsys.readouterr().out
     assert "proven exact" in out
-    assert any(word in out for word in ("BETTER", "WORSE", "NOT SHOWN"))
-    for name in ("config.yaml", "environment.json", "data.json", "metrics.jsonl", "model/model.safetensors", "eval/implicit/summary.json"):
+    assert any(word in out for word in ("UNCHANGED", "LEARNED", "NOT SHOWN", "DEGENERATED", "COLLAPSED"))
+    assert "reward accuracy" in out
+    assert "BETTER" not in out  # no judge compared responses
+    assert "no judge compared the responses" in out
+    for name in ("config.yaml", "environment.json", "data.json", "metrics.jsonl", "model/model.safetensors", "eval/final/summary.json"):
         assert (run / name).exists(), name
-    first = json.loads((run / "eval/implicit/summary.json").read_text())["win_rate"]
+    first = json.loads((run / "eval/final/summary.json").read_text())["learning"]["accuracy"]
     assert main(["eval", str(run), "--samples", "1", "--max-new-tokens", "5"]) == 0
-    again = json.loads((run / "eval/implicit/summary.json").read_text())["win_rate"]
+    again = json.loads((run / "eval/held-out/summary.json").read_text())["learning"]["accuracy"]
     assert again == pytest.approx(first, abs=0.08)
     assert main(command) == 2
     assert "--resume" in capsys.readouterr().err
@@ -219,7 +222,7 @@ def test_resume_refuses_other_settings(lab_model: Path, pairs_file: Path, tmp_pa
     written = (tmp_path / "r" / "config.yaml").read_text()
     assert main([*command, "--max-steps", "3", "--resume"]) == 0  # further is fine
     assert main([*command, "--max-steps", "3", "--resume", "--beta", "0.3"]) == 2
-    assert "beta was not set and is now 0.3" in capsys.readouterr().err
+    assert "beta was 0.1 and is now 0.3" in capsys.readouterr().err
     assert (tmp_path / "r" / "config.yaml").read_text() == written
 
 

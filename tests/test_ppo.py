@@ -445,7 +445,7 @@ def test_the_commands_from_pairs_to_a_judged_policy(
         assert main([command, *common, *more, "--reward-model", reward, "--lora-r", "4", *small, str(run)]) == 0
         told = capsys.readouterr().out
         assert "2 learnt from, 1 held out" in told
-        assert "win rate by the reward trained on" in told
+        assert "the reward it was trained on" in told
         assert (run / "model" / "adapter_model.safetensors").exists()
         assert not (run / "model" / "reward0").exists()
         assert any("samples" in line for line in (run / "events.jsonl").read_text().splitlines())

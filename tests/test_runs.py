@@ -49,15 +49,16 @@ def whole_run(lab_model: Path, pairs_file: Path, tmp_path_factory: pytest.TempPa
 def test_a_run_is_judged_from_every_side(adapter_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = tmp_path / "text.txt"
     text.write_text("sorry about that . restart it on the mouse . " * 200)
-    words = ["eval", str(adapter_run), "--max-new-tokens", "6", "--perplexity", str(text), "--samples", "1"]
+    words = ["eval", str(adapter_run), "--max-new-tokens", "6", "--perplexity", str(text), "--samples", "1", "--verbose"]
     assert main(words) == 0
-    implicit = json.loads((adapter_run / "eval/implicit/summary.json").read_text())
-    assert implicit["judge"] == "implicit"
-    assert implicit["held_out_pairs"]["pairs"] == implicit["win_rate"]["count"]
-    assert implicit["drift"]["per_token"]["count"] > 0
-    assert implicit["perplexity"][0]["before"] > 1
+    unjudged = json.loads((adapter_run / "eval/held-out/summary.json").read_text())
+    assert unjudged["judge"] is None
+    assert "win_rate" not in unjudged
+    assert unjudged["held_out_pairs"]["pairs"] == unjudged["learning"]["accuracy"]["count"]
+    assert unjudged["drift"]["per_token"]["count"] > 0
+    assert unjudged["perplexity"][0]["before"] > 1
     told = capsys.readouterr().out
-    for part in ("KL to the base", "log-probs of held-out answers", "perplexity of", "prompt:", "report.html"):
+    for part in ("nats/token", "log-probs of held-out answers", "perplexity of", "prompt:", "report.html"):
         assert part in told
     with serving(lambda body: "[[A]]") as server:  # always the first: no difference in the end, every verdict flips
         more = ["--judge", "openai", "--judge-model", "j", "--server", server.url]
@@ -67,7 +68,7 @@ def test_a_run_is_judged_from_every_side(adapter_run: Path, tmp_path: Path, caps
     assert judged["win_rate"]["estimate"] == 0.5
     assert judged["outcome"] == "not shown"
     page = (adapter_run / "report.html").read_text()
-    assert page.index("NOT SHOWN") < page.index("Evaluation: j") < page.index("Evaluation: implicit") < page.index("Training")
+    assert page.index("NOT SHOWN") < page.index("Evaluation: j") < page.index("Evaluation: held-out") < page.index("Training")
     card = (adapter_run / "model" / "README.md").read_text()
     metadata = yaml.safe_load(card.split("---")[1])
     assert metadata["library_name"] == "peft"
@@ -175,11 +176,11 @@ def test_compare_tells_what_differs(adapter_run: Path, whole_run: Path, tmp_path
     assert "settings that differ" in told
     assert "lora_r" in told
     numbers = json.loads(out.read_text())
-    rates = [s["win_rate"]["estimate"] for s in numbers["runs"].values()]
+    rates = [s["learning"]["accuracy"]["estimate"] for s in numbers["runs"].values()]
     assert numbers["differences"][0]["estimate"] == pytest.approx(rates[1] - rates[0])
     assert main(["compare", str(adapter_run)]) == 2
     assert main(["compare", str(adapter_run), str(whole_run), "--evaluation", "x"]) == 2
-    assert "all have: implicit" in capsys.readouterr().err
+    assert "all have: final" in capsys.readouterr().err
 
 
 def reward_model(folder: Path, seed: int, labels: int = 1) -> str:

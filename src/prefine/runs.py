@@ -7,7 +7,8 @@ metrics.jsonl      one line a logged step
 events.jsonl       out-of-memory splits, resumes, warnings
 checkpoints/       checkpoint-STEP folders
 model/             the final adapter or model and its tokenizer
-eval/NAME/         generations.jsonl, verdicts.jsonl, summary.json
+eval/NAME/         generations.jsonl, verdicts.jsonl, summary.json; eval/final is written when training ends
+eval/looks.jsonl   one line each time a judge looked at the run
 """
 
 from __future__ import annotations
@@ -109,6 +110,24 @@ class RunDirectory:
     def append_event(self, kind: str, **what: Any) -> None:
         """Append an event."""
         append_json(self.path / "events.jsonl", {"event": kind, **what})
+
+    def add_look(self, name: str, summary: Mapping[str, Any]) -> int:
+        """Record that the run was judged, in ``eval/looks.jsonl``; returns how often it was, by any judge on any prompts.
+
+        The same evaluation of the same answers again, with the same result, is no new look.
+        """
+        path = self.path / "eval" / "looks.jsonl"
+        look = {"evaluation": name} | {k: summary.get(k) for k in ("judge", "sentence", "repeat")}
+        looks = self.looks()
+        if summary.get("judge") is not None and look not in looks:
+            append_json(path, look)
+            looks.append(look)
+        return len(looks)
+
+    def looks(self) -> list[dict[str, Any]]:
+        """What :meth:`add_look` recorded."""
+        path = self.path / "eval" / "looks.jsonl"
+        return list(read_jsonl(path)) if path.exists() else []
 
     def metrics(self) -> list[dict[str, Any]]:
         """All logged steps, in order."""

@@ -102,7 +102,8 @@ def _table(names: list[str], summaries: list[Mapping[str, Any]], chosen: str) ->
     for name in ("", *names):
         table.add_column(printable(name), overflow="fold")
     rows: list[tuple[str, list[str]]] = [
-        ("win rate over its base", [rate(s["win_rate"]) for s in summaries]),
+        ("win rate over its base", [rate(s.get("win_rate")) for s in summaries]),
+        ("reward accuracy", [rate((s.get("learning") or {}).get("accuracy")) for s in summaries]),
         ("verdict", [str(s["outcome"]) for s in summaries]),
         ("at equal length", [rate(s.get("length_only_win_rate")) for s in summaries]),
     ]

@@ -7,18 +7,21 @@ SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "token
 
 
 def main(argv: list[str]) -> int:
-    """Train, judge on held-out pairs, print the verdict."""
+    """Train, evaluate on what was held out, print what is known."""
+    from prefine.cli.final_eval import MOST_PROMPTS, FinalOptions, finish
+    from prefine.cli.judge_lines import evaluation_lines
     from prefine.cli.pair_data import read_pair_data
-    from prefine.cli.training_run import announce, parameters_line, plan, show_progress, train
+    from prefine.cli.training_run import announce, parameters_line, plan, settings_line, show_progress, train, warnings_of
     from prefine.report.run_page import write_report
     from prefine.training.config import DPOConfig
     from prefine.training.dpo import DPOTrainer
     from prefine.training.record import RecordRun
 
-    planned = plan("dpo", ABOUT, DPOConfig, argv)
+    planned = plan("dpo", ABOUT, DPOConfig, argv, extra=FinalOptions)
     if planned is None:
         return 0
     args = planned.args
+    judge = planned.extra.ready_judge(planned.options.model, planned.output_dir)
     data = read_pair_data(planned)
     watched = data.watched(args)
     started = planned.start(data.encoded.key)
@@ -38,17 +41,17 @@ def main(argv: list[str]) -> int:
             *data.lines(),
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
-            f"loss {'+'.join(args.loss_type)}, beta {args.beta}, learning rate {args.learning_rate}; run directory: {started.run.path}",
+            f"loss {'+'.join(args.loss_type)}, {settings_line(args, started.options)}; run directory: {started.run.path}",
+            *warnings_of("dpo", args, trainer.model),
         ]
     )
     show_progress(trainer, SHOWN)
-    train(trainer, started)
+    seconds = train(trainer, started)
     if len(data.held_out):
-        from prefine.cli.eval import judge_held_out
-
-        verdict = judge_held_out(trainer, data.held_out, started.run)
-        announce(["", verdict.sentence])
+        questions = data.questions(args.encoder(planned.tokenizer), args.seed, MOST_PROMPTS)
+        found = finish(trainer, started.run, planned.extra, judge, questions, data.held_out, seconds)
+        announce(["", *evaluation_lines(found)])
     else:
-        announce(["no pairs were held out, so there is no verdict; give --eval-data or --eval-fraction"])
+        announce(["no pairs were held out, so nothing is known of what was learned; give --eval-data or --eval-fraction"])
     announce([f"report: {write_report(started.run)}"])
     return 0

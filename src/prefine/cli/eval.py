@@ -7,23 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from prefine.cli.judging import Gates, JudgeChoice, build_judge, pick, stages
+from prefine.cli.judge_lines import evaluation_lines, skill_lines, summary_details
+from prefine.cli.judging import Gates, JudgeChoice, build_judge, check_ready, pick, stages
 from prefine.cli.options import help_text, options_of, parse
-from prefine.errors import ConfigError, DataError
+from prefine.errors import ConfigError, DataError, printable
 from prefine.evaluation.verdict_files import read_verdicts
-from prefine.runs import HELD_OUT_PROMPTS, RunDirectory, write_json, write_jsonl
+from prefine.runs import HELD_OUT_PROMPTS, RunDirectory
 
 if TYPE_CHECKING:
     from prefine.evaluation.evaluate import Evaluation
     from prefine.evaluation.questions import Question
     from prefine.evaluation.sides import Sides
-    from prefine.evaluation.verdict import Verdict
     from prefine.packing.group import PromptGroup
     from prefine.preferences.convert import Reading
     from prefine.preferences.records import Pair
 
 ABOUT = (
-    "Answers held-out prompts with base and tuned, has --judge compare them (without one: DPO's own reward on the held-out pairs), "
+    "Answers held-out prompts with base and tuned, has --judge compare them "
+    "(without one there is no verdict: reward accuracy, drift and degeneration are told), "
     "looks for degeneration, drift and lost skills, and writes RUN/eval/NAME, the report and the model card."
 )
 
@@ -42,6 +43,7 @@ class EvalOptions:
     temperature: float = field(default=0.0, metadata={"help": "0 for greedy."})
     seed: int = field(default=0, metadata={"help": "Seed of sampling."})
     batch_size: int = field(default=32, metadata={"help": "Most prompts at once."})
+    verbose: bool = field(default=False, metadata={"help": "Print everything that the page shows."})
     samples: int = field(default=3, metadata={"help": "Answers of base and tuned to print side by side."})
     perplexity: list[str] | None = field(default=None, metadata={"help": "Text files whose perplexity is compared."})
     tasks: list[str] | None = field(
@@ -65,12 +67,14 @@ def main(argv: list[str]) -> int:
     run = RunDirectory.open(given.run)
     thresholds = gates.thresholds()
     if choice.judge == "implicit" and choice.reward_run is None:
-        choice.judge = None  # what is judged by without one: the held-out pairs
+        choice.judge = None  # the run's own reward is what is reported without a judge
     if "model" not in run.config():
         raise ConfigError(f"{given.run} is not a run of prefine dpo; its config.yaml names no model")
     if choice.human and choice.judge is None:
         raise ConfigError("--human holds a judge against people: give --judge too (or --judge human)")
     judge = build_judge(choice, (str(run.config()["model"]), str(run.path)))
+    if judge is not None:
+        check_ready(judge)
     people = read_verdicts(choice.human) if choice.human and choice.judge != "human" else None
     from prefine.evaluation.evaluate import Extras, evaluate
     from prefine.evaluation.sides import Sides
@@ -82,17 +86,29 @@ def main(argv: list[str]) -> int:
     chosen = _held_out(given, run, sides.tokenizer)
     if not given.prompts and not chosen and (run.path / HELD_OUT_PROMPTS).exists():
         given.prompts = str(run.path / HELD_OUT_PROMPTS)
-    if judge is None and not chosen:
-        raise DataError(f"{given.run} held out no pairs; give some with --data, or a --judge and --prompts")
+    if not given.prompts and not chosen:
+        raise DataError(f"{given.run} held out nothing; give pairs with --data, or --prompts")
     questions = _questions(given, [p for p, _ in chosen])
-    extras = Extras([g for _, g in chosen], given.perplexity or (), given.tasks or (), given.include_path, given.task_limit, people=people)
-    name = given.name or re.sub(r"[^\w.-]+", "-", judge.name if judge else "implicit").strip("-")[:60]
+    extras = Extras(
+        [g for _, g in chosen],
+        given.perplexity or (),
+        given.tasks or (),
+        given.include_path,
+        given.task_limit,
+        float(run.config().get("beta") or 0.1),
+        people=people,
+    )
+    name = given.name or re.sub(r"[^\w.-]+", "-", judge.name if judge else "held-out").strip("-")[:60]
+    hint = "" if judge else f"prefine eval {run.path} --judge ..."
     with stages() as advance:
         folder = run.evaluation(name)
-        found = evaluate(sides, questions, judge, folder, sampling, given.seed, extras, thresholds, advance, given.batch_size)
+        found = evaluate(sides, questions, judge, folder, sampling, given.seed, extras, thresholds, advance, given.batch_size, hint=hint)
+    looks = run.add_look(name, found.summary)
     _print(given, found)
+    if looks > 1:
+        print(f"  look {looks} at this run: the chance that one of {looks} looks is wrong is up to {min(100, 5 * looks)} %, not 5 %")
     print(f"report: {write_report(run)}")
-    return gates.exit_code({found.count.verdict.outcome})
+    return gates.exit_code({found.found.outcome})
 
 
 def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any) -> list[tuple[Pair, PromptGroup]]:
@@ -164,58 +180,17 @@ def _questions(given: EvalOptions, pairs: Sequence[Pair]) -> list[Question]:
 
 def _print(given: EvalOptions, found: Evaluation) -> None:
     from prefine.cli.data.reading import shown_text
-    from prefine.cli.judge import print_agreement, print_count
-    from prefine.errors import printable
+    from prefine.cli.judge import print_agreement
 
     for c in found.comparisons[: given.samples]:
         print(f"---\nprompt: {shown_text(c.prompt)}\nbase:   {shown_text(c.base[-1])}\ntuned:  {shown_text(c.tuned[-1])}\n")
     s = found.summary
-    print_count(found.count)
-    if s["failure_reasons"]:
-        print(printable(f"  without a verdict: {s['failure_reasons']}"))
-    for f in s["degeneration"]:
-        change = f["change"]
-        mark = "  broken" if f["broken"] else ""
-        print(f"  {f['name']}: {f['base']:.3g} to {f['tuned']:.3g}, change [{change['low']:+.3g}, {change['high']:+.3g}]{mark}")
-    if s["drift"]:
-        kl = s["drift"]["per_token"]
-        print(f"  KL to the base {kl['estimate']:.4f} [{kl['low']:.4f}, {kl['high']:.4f}] nats a token, on the tuned model's own answers")
-    if s["held_out_pairs"]:
-        p = s["held_out_pairs"]
-        parts = [f"{n} {p[n]['before']:.1f} to {p[n]['after']:.1f}" for n in ("chosen", "rejected")]
-        print(f"  log-probs of held-out answers: {', '.join(parts)} nats")
-    for p in s["perplexity"]:
-        print(printable(f"  perplexity of {p['source']}: {p['before']:.3g} to {p['after']:.3g}"))
-    for skill in s["skills"]:
-        low, high = (100 * skill["change"][k] for k in ("low", "high"))
-        print(
-            printable(
-                f"  {skill['name']}: {100 * skill['before']:.1f} % to {100 * skill['after']:.1f} % "
-                f"[{low:+.1f}, {high:+.1f}] points, {skill['state']}"
-                + ("" if skill["p_value"] is None else f"; McNemar p = {skill['p_value']:.2g}")
-            )
-        )
+    lines = [*evaluation_lines(found, given.verbose), *skill_lines(s), *(summary_details(s) if given.verbose else [])]
+    print(printable("\n".join(lines)))
     if s["agreement"]:
         print_agreement(s["agreement"])
     for reason in list(dict.fromkeys(s["failed_answers"]))[:3]:
         print(printable(f"  unanswered: {reason}"))
-
-
-def judge_held_out(trainer: Any, groups: Sequence[PromptGroup], run: RunDirectory) -> Verdict:
-    """The verdict of DPO's own reward on held-out pairs right after training, with the models in memory; into ``eval/implicit``."""
-    from prefine.evaluation.count import count
-    from prefine.evaluation.drift import completion_logps
-    from prefine.evaluation.evaluate import IMPLICIT, implicit_rows, pair_summary
-    from prefine.evaluation.verdict_files import verdicts_of
-
-    sides = trained_sides(trainer, run)
-    logps = completion_logps(sides.policy, sides.reference, groups, sides.budget)
-    rows = implicit_rows(sides.names, groups, logps)
-    folder = run.evaluation("implicit")
-    write_jsonl(folder / "verdicts.jsonl", rows)
-    found = count(verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl")), what=IMPLICIT)
-    write_json(folder / "summary.json", found.summary() | {"judge": "implicit", "held_out_pairs": pair_summary(groups, logps)})
-    return found.verdict
 
 
 def trained_sides(trainer: Any, run: RunDirectory) -> Sides:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prefine.cli.judge_lines import count_details, count_lines
 from prefine.cli.judging import Gates, JudgeChoice, build_judge, pick, stages
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, printable
@@ -42,6 +43,7 @@ class JudgeOptions:
     questions: str | None = field(default=None, metadata={"help": "The prompts, where the answers' files have none (MT-Bench)."})
     references: str | None = field(default=None, metadata={"help": "MT-Bench's reference answers, for the judge."})
     length_control: str | None = field(default=None, metadata={"help": "AlpacaEval 2's df_gamed.csv: adds its length-controlled win rate."})
+    verbose: bool = field(default=False, metadata={"help": "Print everything that the page shows."})
     dry_run: bool = field(default=False, metadata={"help": "Say how many requests and tokens it would take, and ask nothing."})
     price_in: float = field(default=0.0, metadata={"help": "--dry-run: price of a million prompt tokens."})
     price_out: float = field(default=0.0, metadata={"help": "--dry-run: price of a million answered tokens."})
@@ -139,14 +141,11 @@ def _contest(
     with stages() as advance:
         votes = len(compare(base, tuned)[0]) * (2 if hasattr(judge, "asks") else 1)
         found, summary = judge_files(base, tuned, judge, models, folder, people, thresholds, lambda n: advance("verdicts", n, votes))
-    print_count(found)
+    print(printable("\n".join([*count_lines(found, summary), *(count_details(found) if own.verbose else [])])))
     if summary["failure_reasons"]:
         print(printable(f"  without a verdict: {summary['failure_reasons']}"))
     if summary["unmatched"]:
         print(f"  {summary['unmatched']} questions are answered in one file only and were left out")
-    for f in summary["degeneration"]:
-        if f["broken"]:
-            print(f"  {f['name']} ({f['about']}): {f['base']:.3g} to {f['tuned']:.3g}")
     _print_ratings(summary["ratings"])
     if people is not None:
         print_agreement(summary["agreement"])
@@ -225,9 +224,9 @@ def print_agreement(found: dict[str, Any] | None) -> None:
 def count_files(sources: list[str], own: JudgeOptions, thresholds: Thresholds) -> list[Count]:
     """Count files of verdicts, compare them, print and write the numbers."""
     files = [read_verdicts(source) for source in sources]
-    counts = [count(file, thresholds=thresholds) for file in files]
+    counts = [count(file, thresholds=thresholds, comparisons=len(files)) for file in files]
     for found in counts:
-        print_count(found)
+        print(printable("\n".join([f"{found.source}:", *count_lines(found, {}), *(count_details(found) if own.verbose else [])])))
     controlled = [_length_controlled(source, own.length_control) for source in sources] if own.length_control else []
     differences = [_difference(files[0], other) for other in files[1:]]
     for line in (d["sentence"] for d in differences):
@@ -249,36 +248,6 @@ def _length_controlled(source: str, weights: str) -> Interval:
     found = length_controlled([row for _, row in read_rows(source)], read_gamed(weights))
     print(printable(f"{source}: length-controlled as AlpacaEval 2 {found.percent()}"))
     return found
-
-
-def print_count(found: Count) -> None:
-    """The verdict and what stands behind it."""
-    lines = [
-        f"{found.source}: {found.verdict.sentence}",
-        f"  {found.wins} wins, {found.losses} losses, {found.draws} draws, {found.failures} failures; "
-        f"standard error {100 * found.standard_error:.2f} points; "
-        f"rounded to win or loss {100 * found.discrete:.2f} %; sign test p = {found.p_value:.2g}",
-    ]
-    if found.verdict.outcome == "not shown" and found.needed is not None and found.wins + found.losses:
-        more = found.needed - found.verdict.win_rate.clusters
-        if more > 0:
-            lines.append(f"  {more:,} more prompts would tell {100 * found.verdict.win_rate.estimate:.1f} % from 50 % (power 80 %)")
-    if found.at_equal_length is not None:
-        lines.append(f"  at equal length {found.at_equal_length.percent()} (length alone, not AlpacaEval's length-controlled rate)")
-    if found.mean_lengths is not None:
-        rates = ", ".join(f"{name} {100 * interval.estimate:.0f} % of {interval.count}" for name, interval in found.by_length.items())
-        lines.append(f"  mean length {found.mean_lengths[0]:.0f} to {found.mean_lengths[1]:.0f} characters; wins by length: {rates}")
-    quality = found.quality
-    for interval, text in (
-        (quality.longer_wins, "the longer answer wins"),
-        (quality.first_wins, "the answer shown first wins"),
-        (quality.flips, "verdicts flip with the order in"),
-    ):
-        if interval is not None:
-            lines.append(f"  judge: {text} {interval.percent()}")
-    for name, interval in found.categories.items():
-        lines.append(f"  {name}: {interval.percent()}")
-    print(printable("\n".join(lines)))
 
 
 def _difference(first: VerdictFile, second: VerdictFile) -> dict[str, Any]:

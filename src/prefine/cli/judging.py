@@ -242,3 +242,14 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
 def pick(kind: type[T], given: Mapping[str, Any]) -> T:
     """One option class's instance from what was given for several."""
     return kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})  # type: ignore[arg-type]
+
+
+def check_ready(judge: Judge) -> None:
+    """Find a missing key or server before anything is generated.
+
+    Raises:
+        ConfigError: the judge's server cannot be reached, or there is no key for it.
+    """
+    asker = getattr(judge, "asker", None) or getattr(getattr(judge, "scorer", None), "asker", None)
+    if asker is not None:
+        asker.client.check()

@@ -12,6 +12,7 @@ from prefine.cli.data.reading import column_map, describe, dropped_text
 from prefine.errors import ConfigError
 
 if TYPE_CHECKING:
+    from prefine.evaluation.questions import Question
     from prefine.packing.encoded import Encoded
     from prefine.packing.group import PromptGroup
     from prefine.preferences.convert import PairSource
@@ -59,6 +60,26 @@ class PairData:
     train: Sequence[PromptGroup]
     held_out: Sequence[PromptGroup]
     summary: dict[str, Any]
+    held_source: PairSource
+
+    def questions(self, encoder: Any, seed: int, most: int) -> list[Question]:
+        """Held-out prompts in random order, at most so many, as they stand in the data."""
+        from prefine.evaluation.questions import Question
+        from prefine.packing.store import prompt_key
+        from prefine.preferences.draws import prompt_text_key, share
+
+        order = sorted({prompt_key(g): g.index for g in self.held_out}.items(), key=lambda item: share(item[0], seed))[:most]
+        keys, rows = {key for key, _ in order}, {row for _, row in order}
+        found: dict[int, Question] = {}
+        for pair in self.held_source if rows else ():
+            if pair.row not in rows:  # of the others not even the encoding is needed
+                continue
+            group = encoder.encode_pair(pair)
+            key = prompt_key(group) if group is not None else None
+            if key in keys and key not in found:
+                name = f"{prompt_text_key(pair.prompt):016x}"
+                found[key] = Question(name, pair.prompt, cluster=name, tools=pair.tools)
+        return list({q.key: q for q in (found[key] for key, _ in order if key in found)}.values())
 
     def watched(self, args: Any) -> Sequence[PromptGroup] | None:
         """What is evaluated while training runs: the pairs held out, where ``eval_strategy`` asks for it."""
@@ -101,13 +122,15 @@ def read_pair_data(planned: Any) -> PairData:
     data = encode_source(pairs, args.encoder(planned.tokenizer))
     check_cut(data.encoding, own.ignore_audit)
     held_keys: list[str] = []
+    held_source = pairs
     if own.eval_data:
         train: Any = data.groups
-        held_out: Any = encode_source(PairSource(own.eval_data, reading), args.encoder(planned.tokenizer)).groups
+        held_source = PairSource(own.eval_data, reading)
+        held_out: Any = encode_source(held_source, args.encoder(planned.tokenizer)).groups
     else:
         keys = data.groups.prompt_keys()
         held = hold_out(keys, own.eval_fraction, args.seed)
         train, held_out = data.groups.select(np.flatnonzero(~held)), data.groups.select(np.flatnonzero(held))
         held_keys = sorted({f"{key:016x}" for key in keys[held].tolist()})
     summary = data.data | {"encoding": data.encoding, "audit": audited, "held_out_prompts": held_keys, "key": data.key}
-    return PairData(pairs, data, train, held_out, summary)
+    return PairData(pairs, data, train, held_out, summary, held_source)

@@ -18,7 +18,7 @@ SHOWN = ("loss", "rewards/accuracies", "rewards/margins")
 def main(argv: list[str]) -> int:
     """Train, measure on held-out pairs, print."""
     from prefine.cli.pair_data import read_pair_data
-    from prefine.cli.training_run import announce, parameters_line, plan, show_progress, train
+    from prefine.cli.training_run import announce, parameters_line, plan, settings_line, show_progress, train, warnings_of
     from prefine.report.run_page import write_report
     from prefine.scoring.reward_scorer import load_reward_model
     from prefine.training.config import RewardConfig
@@ -52,7 +52,8 @@ def main(argv: list[str]) -> int:
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
             (f"{len(margins)} pairs with margins; " if margins else "")
-            + f"learning rate {args.learning_rate}; run directory: {started.run.path}",
+            + f"{settings_line(args, started.options)}; run directory: {started.run.path}",
+            *warnings_of("reward", args, trainer.model),
         ]
     )
     show_progress(trainer, SHOWN)

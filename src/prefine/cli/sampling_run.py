@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefine.cli.data.reading import column_map
-from prefine.cli.eval import trained_sides
-from prefine.cli.judging import JudgeChoice, build_judge, load_function, stages
+from prefine.cli.final_eval import FinalOptions, finish
+from prefine.cli.judge_lines import evaluation_lines
+from prefine.cli.judging import JudgeChoice, build_judge, load_function
 from prefine.cli.options import options_of, read_yaml
 from prefine.errors import ConfigError
 from prefine.evaluation.judge import ByScore
-from prefine.runs import HELD_OUT_PROMPTS, RunDirectory, models_of, write_jsonl
+from prefine.runs import HELD_OUT_PROMPTS, models_of, write_jsonl
 
 SHOWN = ("loss", "objective/scores", "objective/kl", "completions/length", "completions/ended")
 
 
 @dataclass
-class RewardOptions:
-    """What scores the samples."""
+class RewardOptions(FinalOptions):
+    """What scores the samples, and what is looked at in the end."""
 
     reward_model: list[str] | None = field(
         default=None, metadata={"help": "Folders or Hub ids of one-label classifiers, as prefine reward saves."}
@@ -63,14 +64,14 @@ class RewardOptions:
 
 def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv: list[str]) -> int:
     """Train on prompts, judge held-out ones by the reward that was trained on, print."""
-    from prefine.cli.training_run import announce, parameters_line, plan, show_progress, train
+    from prefine.cli.training_run import announce, parameters_line, plan, settings_line, show_progress, train, warnings_of
     from prefine.evaluation.questions import read_questions
     from prefine.preferences.convert import Reading
-    from prefine.preferences.draws import prompt_text_key, share
+    from prefine.preferences.draws import held_out_count, prompt_text_key, share
     from prefine.report.run_page import write_report
     from prefine.training.record import RecordRun
 
-    planned = plan(command, about, config, argv, extra=RewardOptions)
+    planned = plan(command, about, config, argv, extra=RewardOptions, group="reward")
     if planned is None:
         return 0
     own, args, extra = planned.options, planned.args, planned.extra
@@ -80,6 +81,7 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
                 f"--{name.replace('_', '-')} is of no use here: the data is prompts, and what is learnt is sampled; leave it out"
             )
     rewards = extra.rewards()
+    judge = extra.ready_judge(own.model, planned.output_dir)
     reading = Reading(column_map(own.map), own.format)
     questions = {q.key: q for source in own.sources for q in read_questions(source, reading)}
     many = sum(bool(q.later_turns) for q in questions.values())
@@ -87,7 +89,7 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
         held = {q.key: q for q in read_questions(own.eval_data, reading)}
     else:
         ranked = sorted(questions, key=lambda k: share(prompt_text_key(questions[k].prompt), args.seed))
-        held = {k: questions[k] for k in ranked[: min(200, round(own.eval_fraction * len(questions)))]}
+        held = {k: questions[k] for k in ranked[: held_out_count(len(questions), own.eval_fraction, 200)]}
     learnt = [q for k, q in questions.items() if k not in held]
     if not learnt:
         raise ConfigError("no prompt is left to learn from; lower --eval-fraction")
@@ -117,36 +119,24 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
             + (f"; of {many} conversations the first turn alone" if many else ""),
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
-            f"{args.max_steps} updates; {args.num_samples} samples a prompt; run directory: {started.run.path}",
+            f"{settings_line(args, own)}; {args.num_samples} samples a prompt; run directory: {started.run.path}",
+            *warnings_of(command, args, trainer.model),
         ]
     )
     show_progress(trainer, SHOWN)
-    train(trainer, started)
+    seconds = train(trainer, started)
     if held:
-        announce(["", _judge(trainer, list(held.values()), started.run)])
-    announce([f"report: {write_report(started.run)}", f"judge it by another: prefine eval {started.run.path} --judge ..."])
+        found = finish(
+            trainer, started.run, extra, judge or _trained_on(trainer), list(held.values()), [], seconds, trained_on=judge is None
+        )
+        announce(["", *evaluation_lines(found)])
+    announce([f"report: {write_report(started.run)}"])
     return 0
 
 
-def _judge(trainer: Any, questions: list[Any], run: RunDirectory) -> str:
-    """Base against tuned by the reward that was trained on: it should win there; whether it is better, another judge must say."""
-    from prefine.evaluation.evaluate import evaluate
+def _trained_on(trainer: Any) -> ByScore:
+    """The reward that was trained on: the policy should score higher there; whether it is better, another judge must say."""
     from prefine.evaluation.reward_scorer import TrainedReward
-    from prefine.generation.engine import Sampling
 
-    sides = trained_sides(trainer, run)
     penalty = trainer.args.missing_eos_penalty or 0.0
-    judge = ByScore(TrainedReward(trainer.rewards, trainer.combine, trainer.encoder, trainer.budget, penalty))
-    sampling = Sampling(trainer.args.response_length, trainer.args.temperature)
-    with stages() as advance:
-        found = evaluate(
-            sides,
-            questions,
-            judge,
-            run.evaluation("reward-trained-on"),
-            sampling,
-            trainer.args.seed,
-            progress=advance,
-            what="win rate by the reward trained on",
-        )
-    return found.count.verdict.sentence
+    return ByScore(TrainedReward(trainer.rewards, trainer.combine, trainer.encoder, trainer.budget, penalty))

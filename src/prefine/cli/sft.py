@@ -17,7 +17,7 @@ ABOUT = (
 
 def main(argv: list[str]) -> int:
     """Train and save."""
-    from prefine.cli.training_run import announce, parameters_line, plan, show_progress, train
+    from prefine.cli.training_run import announce, parameters_line, plan, settings_line, show_progress, train, warnings_of
     from prefine.preferences.convert import PairSource, Reading
     from prefine.preferences.source import read_rows, source_fingerprint
     from prefine.training.config import SFTConfig
@@ -68,7 +68,8 @@ def main(argv: list[str]) -> int:
             f"{report.pairs} trained on; dropped: {dropped}; cut: {dict(report.cut) or 'none'}",
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
-            f"run directory: {started.run.path}",
+            f"{settings_line(started.args, own)}; run directory: {started.run.path}",
+            *warnings_of("sft", started.args, trainer.model),
         ]
     )
     show_progress(trainer, ("loss", "tokens_per_second"))

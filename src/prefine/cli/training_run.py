@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from prefine.cli.options import Option, help_text, options_of, parse
-from prefine.errors import ConfigError, printable
+from prefine.errors import ConfigError, nearest, printable
 from prefine.runs import RunDirectory, model_of
+from prefine.training.recipes import RECIPES, unusual
+
+PRESETS = ("recipe", "trl")
 
 
 @dataclass
@@ -26,8 +30,16 @@ class RunOptions:
         default=None, metadata={"help": "How many times each source's rows are used: 2 is twice, 0.5 half of them."}
     )
     eval_data: str | None = field(default=None, metadata={"help": "Held-out data. Unset: a part of --data is held out."})
-    eval_fraction: float = field(
-        default=0.05, metadata={"help": "Share of prompts held out of --data (at most 500; of prompts to sample from, 200)."}
+    eval_fraction: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of prompts held out of --data (at most 500; of prompts to sample from, 200). "
+            "Unset: one in twenty, at least 30, at most one in five."
+        },
+    )
+    preset: str = field(
+        default="recipe",
+        metadata={"help": "What is not given: recipe (settings known to work, see the recipes page) or trl (TRL's defaults)."},
     )
     map: list[str] | None = field(default=None, metadata={"help": "Columns by another name: --map prompt=question."})
     format: str | None = field(default=None, metadata={"help": "The data's form. Unset: found from its rows; see the formats page."})
@@ -106,7 +118,7 @@ class Started:
 
 MAY_CHANGE = {
     *("output_dir", "max_steps", "num_train_epochs", "save_steps", "save_total_limit", "eval_steps"),
-    *("logging_steps", "report_to", "disable_tqdm", "token_budget"),
+    *("logging_steps", "report_to", "disable_tqdm", "token_budget", "final_eval", "final_judge"),
 }
 """What a resumed run may be told otherwise: how far it goes, how it is watched, what it fits."""
 
@@ -133,15 +145,21 @@ def all_options(config: Any) -> dict[str, Option]:
 
 
 def plan(
-    command: str, about: str, config: Any, argv: list[str], load: Callable[..., Any] | None = None, extra: Any = None
+    command: str,
+    about: str,
+    config: Any,
+    argv: list[str],
+    load: Callable[..., Any] | None = None,
+    extra: Any = None,
+    group: str = "evaluation",
 ) -> Planned | None:
     """Read options and check them; load the tokenizer. None after ``--help``.
 
     Args:
         load: takes the model's name, ``dtype``, ``trust_remote_code`` and what ``from_pretrained`` takes; unset: a causal language model.
-        extra: a dataclass of further options of the command.
+        extra: a dataclass of further options of the command; group: their heading.
     """
-    options = all_options(config) | (options_of(extra, "reward") if extra else {})
+    options = all_options(config) | (options_of(extra, group) if extra else {})
     if "--help" in argv or "-h" in argv:
         print(help_text(command, about, options))
         return None
@@ -163,7 +181,7 @@ def plan(
         raise ConfigError("--load-in-4bit trains an adapter on a frozen base: give --lora-r 16, say")
     if own.lora_r is not None and is_adapter:
         raise ConfigError(f"{own.model} is an adapter already, and training goes on with it; leave out --lora-r")
-    if not 0 <= own.eval_fraction < 1:
+    if own.eval_fraction is not None and not 0 <= own.eval_fraction < 1:
         raise ConfigError(f"--eval-fraction is {own.eval_fraction}; expected 0 to below 1")
     more = {f.name for f in fields(extra)} if extra else set()
     training = {k: v for k, v in given.items() if k not in run_names | more}
@@ -176,6 +194,11 @@ def plan(
     name = str(dtype).removeprefix("torch.")
     mixed = {"bfloat16": {"bf16": True}, "float16": {"fp16": True}}.get(name, {"bf16": False})
     training = mixed | training
+    if own.preset not in PRESETS:
+        raise ConfigError(f"--preset is {own.preset!r}; expected one of {', '.join(PRESETS)}{nearest(own.preset, PRESETS)}")
+    adapter = own.lora_r is not None or is_adapter
+    if own.preset == "recipe":
+        training = RECIPES[command, adapter].values | training
     training.setdefault("disable_tqdm", True)
     training.setdefault("gradient_checkpointing", _has_gpu())
     args = _make_args(config, training, output_dir)
@@ -237,6 +260,21 @@ def _peft_config(own: RunOptions) -> Any:
     )
 
 
+def settings_line(args: Any, own: RunOptions) -> str:
+    """What decides how fast a run learns, and where that comes from."""
+    warmup = f"{100 * args.warmup_steps:g} % warm-up" if 0 < args.warmup_steps < 1 else f"{args.warmup_steps:g} warm-up steps"
+    length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epoch{'s' * (args.num_train_epochs != 1)}"
+    schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
+    beta = f"beta {args.beta:g}, " if hasattr(args, "beta") else ""
+    return f"{beta}learning rate {args.learning_rate:g} ({schedule}, {warmup}), {length}; preset {own.preset}"
+
+
+def warnings_of(command: str, args: Any, model: Any) -> list[str]:
+    """What is unusual about the settings."""
+    found = unusual(command, hasattr(model, "peft_config"), args.learning_rate)
+    return [found] if found else []
+
+
 def announce(lines: list[str]) -> None:
     """Say what will be done, before it starts."""
     from rich.console import Console
@@ -264,16 +302,18 @@ def show_progress(trainer: Any, keys: tuple[str, ...]) -> None:
     trainer.add_callback(TrainingProgress(keys))
 
 
-def train(trainer: Any, prepared: Started) -> None:
-    """Train, resuming if asked, and save the model."""
+def train(trainer: Any, prepared: Started) -> float:
+    """Train, resuming if asked, and save the model; returns the seconds it took."""
     resume = None
     if prepared.options.resume:
         resume = prepared.run.last_checkpoint()
         if resume is None:
             announce(["no whole checkpoint to resume from: starting at the beginning"])
     trainer.on_event = prepared.run.append_event
+    start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     trainer.save_model(str(prepared.run.model))
     prepared.tokenizer.save_pretrained(prepared.run.model)
+    return time.perf_counter() - start

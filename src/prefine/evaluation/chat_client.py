@@ -118,7 +118,7 @@ class ChatClient:
         self._has_answered = False
         self._missing_key = key_variable if server is None and not key else None
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Say at once that there is no key, or nobody at the address: the library would try for half a minute."""
         if self._missing_key:
             raise ConfigError(f"no server given, and no key in {self._missing_key}: set it, or give --server URL")
@@ -194,7 +194,7 @@ class ChatClient:
             handle: sees each reply first; an :class:`Ask` that it returns is asked in the place's stead.
         """
         if asks:
-            self._check()
+            self.check()
         with ThreadPoolExecutor(self.concurrency) as pool:
             waiting = list(enumerate(asks))[::-1]
             running: dict[Future[Reply | Failure], int] = {}

@@ -1,19 +1,23 @@
-"""A finished run judged from every side: answers, verdicts, degeneration, drift, skills; into ``eval/NAME``."""
+"""A run judged from every side: answers, verdicts, degeneration, drift, skills; into ``eval/NAME``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from prefine.errors import DataError
 from prefine.evaluation.answers import AnswerFile, answer_questions
-from prefine.evaluation.contest import agree, findings_of, hold, mean_ratings, people_on, told_reasons
+from prefine.evaluation.conclusion import Conclusion, Responses, conclude, learning, reward_learning
+from prefine.evaluation.contest import agree, findings_of, generation_row, hold, mean_ratings, people_on, told_reasons
 from prefine.evaluation.count import Count, count
+from prefine.evaluation.degeneration import Finding
 from prefine.evaluation.drift import (
+    Drift,
     Floats,
     Perplexity,
     completion_kl,
@@ -28,20 +32,17 @@ from prefine.evaluation.judge import Comparison, Judge, compare
 from prefine.evaluation.questions import Question
 from prefine.evaluation.regression import check_tasks, evaluate_tasks, paired_skill, quiet
 from prefine.evaluation.sides import Sides
-from prefine.evaluation.verdict import THRESHOLDS, Skill, Thresholds
-from prefine.evaluation.verdict_files import VerdictFile, verdicts_of
+from prefine.evaluation.verdict import THRESHOLDS, Skill, Thresholds, Verdict, find_broken
+from prefine.evaluation.verdict_files import VerdictFile
 from prefine.generation.engine import Sampling
 from prefine.packing.group import PromptGroup
 from prefine.packing.store import prompt_key
 from prefine.runs import read_jsonl, write_json, write_jsonl
 from prefine.scoring.reference import groups_fingerprint
+from prefine.scoring.scorer import Scorer
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage, how much more of it is done, and how much there is in all."""
-
-
-IMPLICIT = "held-out pairs on which chosen gained on rejected"
-"""What the rate is where no judge was asked: DPO's own reward."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Extras:
         pairs: held-out pairs, for DPO's own reward and for log-probs before and after.
         texts: files whose perplexity is compared.
         tasks, include_path, limit: of lm-eval.
+        beta: of the loss that trained the run.
         skills: those measured elsewhere.
         people: verdicts that people gave on the same questions, to hold the judge against.
     """
@@ -61,15 +63,22 @@ class Extras:
     tasks: Sequence[str] = ()
     include_path: str | None = None
     limit: int | None = None
+    beta: float = 0.1
     skills: Sequence[Skill] = ()
     people: VerdictFile | None = None
 
 
 @dataclass
 class Evaluation:
-    """What an evaluation found; ``summary`` is what ``summary.json`` holds."""
+    """What an evaluation found; ``summary`` is what ``summary.json`` holds.
 
-    count: Count
+    Attributes:
+        found: the judge's verdict; or, where no judge compared responses, what is known without one.
+        count: behind the verdict; None without a judge.
+    """
+
+    found: Verdict | Conclusion
+    count: Count | None
     comparisons: list[Comparison] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
 
@@ -101,63 +110,88 @@ def evaluate(
     thresholds: Thresholds = THRESHOLDS,
     progress: Progress = lambda stage, done, total: None,
     batch_size: int = 32,
-    what: str | None = None,
+    trained_on: bool = False,
+    hint: str = "",
 ) -> Evaluation:
-    """Everything; the verdict's win rate is the judge's, or DPO's own reward on the held-out pairs where there is none.
+    """Everything: a verdict where a judge compares responses, else what is known without one.
 
     Args:
-        what: what the judge's win rate is called, where it is not of one model over the other.
+        trained_on: the judge is the reward that the model was trained on: that it scores higher there is no verdict.
+        hint: how to have a judge compare the responses, for the sentence of a conclusion.
 
     Raises:
-        DataError: no judge and no pairs, or nothing that could be compared.
+        DataError: no judge, no pairs and no questions, or nothing that could be compared.
     """
     extras = extras or Extras()
     if extras.tasks:
         with quiet():
             check_tasks(extras.tasks, extras.include_path)
-    if judge is None and not extras.pairs:
-        raise DataError("no judge, and no held-out pairs for DPO's own reward: give --judge, or pairs with --data")
+    if judge is None and not extras.pairs and not questions:
+        raise DataError("no judge, no held-out pairs and no prompts: nothing to evaluate; give --judge, --prompts, or pairs with --data")
     base, tuned, failed = answer_both(sides, questions, sampling, seed, folder, progress, batch_size)
     comparisons, _ = compare(base, tuned, lambda a: a.question.key)
-    findings = findings_of(comparisons) if comparisons else []
     measured, texts = measure_skills(sides, extras, thresholds, progress)
     skills = [*extras.skills, *measured]
-    suspects = [f.suspect for f in findings] + [p.suspect for p in texts]
+    findings = findings_of(comparisons) if comparisons else []
+    broken, phrases = find_broken(skills, [*(f.suspect for f in findings), *(p.suspect for p in texts)])
+    findings = [replace(f, broken=f.name in broken) for f in findings]
     logps = completion_logps(sides.policy, sides.reference, extras.pairs, sides.budget)
-    verdicts = _verdicts(sides, judge, comparisons, extras.pairs, logps, folder, progress)
-    agreed = agree(verdicts, people_on(extras.people, sides.names), comparisons) if extras.people else None
-    found = count(verdicts, skills, suspects, thresholds, what if judge else IMPLICIT)
-    rows = list(read_jsonl(folder / "verdicts.jsonl"))
-    summary = found.summary() | {
-        "judge": judge.name if judge else "implicit",
+    drift = _drift(sides, tuned)
+    verdicts = None
+    if judge is not None:
+        verdicts = hold(comparisons, judge, sides.names, folder, lambda n: progress("verdicts", n, len(comparisons)))
+    rows = list(read_jsonl(folder / "verdicts.jsonl")) if verdicts else []
+    agreed = agree(verdicts, people_on(extras.people, sides.names), comparisons) if extras.people and verdicts else None
+    counted, learned = None, None
+    found: Verdict | Conclusion
+    if verdicts is not None and not trained_on:
+        counted = count(verdicts, skills, [*(f.suspect for f in findings), *(p.suspect for p in texts)], thresholds)
+        found = counted.verdict
+        head = counted.summary()
+    else:
+        if verdicts is not None:
+            learned = reward_learning(rows)
+        elif extras.pairs:
+            write_jsonl(folder / "verdicts.jsonl", implicit_rows(sides.names, extras.pairs, logps))
+            clusters = [f"{prompt_key(g):016x}" for g in extras.pairs]
+            learned = learning(*logps, clusters, extras.beta, epsilon_of(sides.policy))
+        if comparisons:
+            write_jsonl(folder / "generations.jsonl", map(generation_row, comparisons))
+        others = [p for p in phrases if not any(p == f.suspect.phrase for f in findings)]
+        found = conclude(learned, _responses(comparisons, drift, findings), hint, others)
+        head = {"models": list(sides.names), "outcome": found.outcome, "sentence": found.sentence}
+        head |= {"skills": [asdict(s) | {"state": s.state} for s in skills], "harms": phrases}
+    summary = head | {
+        "judge": judge.name if judge else None,
+        "trained_on": trained_on,
+        "learning": learned.summary() if learned else None,
         "agreement": asdict(agreed) if agreed else None,
         "repeat": {"sampling": vars(sampling), "seed": seed, "questions": len(questions)},
         "failed_answers": failed,
         "degeneration": [f.summary() for f in findings],
-        "drift": _drift(sides, tuned) if tuned.answered else None,
+        "drift": asdict(drift) if drift else None,
         "held_out_pairs": pair_summary(extras.pairs, logps) if extras.pairs else None,
         "perplexity": [asdict(p) for p in texts],
         "ratings": mean_ratings(rows, sides.names),
         "failure_reasons": told_reasons(rows),
     }
     write_json(folder / "summary.json", summary)
-    return Evaluation(found, comparisons, summary)
+    return Evaluation(found, counted, comparisons, summary)
 
 
-def _verdicts(
-    sides: Sides,
-    judge: Judge | None,
-    comparisons: list[Comparison],
-    pairs: Sequence[PromptGroup],
-    logps: tuple[Floats, Floats],
-    folder: Path,
-    progress: Progress,
-) -> VerdictFile:
-    if judge is not None:
-        return hold(comparisons, judge, sides.names, folder, lambda n: progress("verdicts", n, len(comparisons)))
-    rows = implicit_rows(sides.names, pairs, logps)
-    write_jsonl(folder / "verdicts.jsonl", rows)
-    return verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl"))
+def _responses(comparisons: Sequence[Comparison], drift: Drift | None, findings: Sequence[Finding]) -> Responses | None:
+    if not comparisons:
+        return None
+    same = sum(c.base == c.tuned for c in comparisons)
+    return Responses(len(comparisons), same, drift.per_token if drift else None, tuple(findings))
+
+
+def epsilon_of(scorer: Scorer) -> float:
+    """The rounding of what computes a model's log-probs: that of its coarsest floating weights, or of autocast."""
+    kinds = {p.dtype for p in scorer.unwrapped.parameters() if p.is_floating_point()}
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        kinds.add(torch.bfloat16)
+    return max((torch.finfo(kind).eps for kind in kinds if kind.itemsize > 1), default=torch.finfo(torch.float32).eps)
 
 
 def implicit_rows(models: tuple[str, str], pairs: Sequence[PromptGroup], logps: tuple[Floats, Floats]) -> list[dict[str, Any]]:
@@ -170,7 +204,7 @@ def implicit_rows(models: tuple[str, str], pairs: Sequence[PromptGroup], logps: 
             "row": g.index,
             "cluster": f"{prompt_key(g):016x}",
             **names,
-            "judge": "implicit",
+            "judge": "reward accuracy",
             "tuned_wins": win,
         }
         for g, win in zip(pairs, implicit_wins(tuned, base), strict=True)
@@ -184,23 +218,21 @@ def pair_summary(pairs: Sequence[PromptGroup], logps: tuple[Floats, Floats]) -> 
     out: dict[str, Any] = {"pairs": len(pairs)}
     for column, name in enumerate(("chosen", "rejected")):
         before, after = base[:, column], tuned[:, column]
-        out[name] = {
-            "before": float(before.mean()),
-            "after": float(after.mean()),
-            "change": asdict(mean_interval(after - before, clusters)),
-        }
+        out[name] = {"before": float(before.mean()), "after": float(after.mean())}
+        if len(set(clusters)) > 1:
+            out[name]["change"] = asdict(mean_interval(after - before, clusters))
     for name, side in (("before", base), ("after", tuned)):
         out[f"chosen_likelier_{name}"] = float((side[:, 0] > side[:, 1]).mean())
     return out
 
 
-def _drift(sides: Sides, tuned: AnswerFile) -> dict[str, Any] | None:
+def _drift(sides: Sides, tuned: AnswerFile) -> Drift | None:
     groups = sides.groups(tuned.answered)
-    if not groups:
+    if len({prompt_key(g) for g in groups}) < 2:
         return None
     kl = completion_kl(sides.policy, sides.reference, groups, sides.budget)
     tokens = np.array([float(g.num_completion_tokens) for g in groups])
-    return asdict(kl_to_base(kl, tokens, [str(prompt_key(g)) for g in groups]))
+    return kl_to_base(kl, tokens, [str(prompt_key(g)) for g in groups])
 
 
 def measure_skills(sides: Sides, extras: Extras, thresholds: Thresholds, progress: Progress) -> tuple[list[Skill], list[Perplexity]]:

@@ -13,7 +13,9 @@ import torch
 from prefine.errors import ModelError
 from prefine.evaluation.answers import Answered
 from prefine.generation.generate import TransformersEngine
+from prefine.generation.response_cache import CachedEngine, ResponseCache, identity
 from prefine.packing.budget import TokenBudget
+from prefine.packing.encoded import cache_folder
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.runs import RunDirectory
@@ -80,10 +82,15 @@ class Sides:
                 yield self.reference.scorer.unwrapped
 
     @contextmanager
-    def engine(self, tuned: bool, batch_size: int = 32) -> Iterator[TransformersEngine]:
-        """One side as an engine, while the block lasts."""
+    def engine(self, tuned: bool, batch_size: int = 32) -> Iterator[CachedEngine]:
+        """One side as an engine, while the block lasts; what it was asked before is read from disk."""
         with self.model(tuned) as model:
-            yield TransformersEngine(model, self.tokenizer, batch_size)
+            shared = not tuned and self.reference.is_policy and self.reference.adapter is None
+            known = identity(model, self.tokenizer, with_adapter=not shared)
+            if not tuned and self.reference.adapter is not None:
+                known += self.reference.adapter
+            cache = ResponseCache(cache_folder() / "responses.sqlite")
+            yield CachedEngine(TransformersEngine(model, self.tokenizer, batch_size), cache, known)
 
     def groups(self, answered: Sequence[Answered]) -> list[PromptGroup]:
         """Each answer's last turn as it was sampled: without an end token where it was cut.

@@ -100,8 +100,8 @@ class Verdict:
     """The outcome, the sentence that says it, and the numbers behind.
 
     Attributes:
+        harms: what got worse, each a phrase; words, numbers: the sentence's beginning and the win rate with its n.
         broken: names of the skills and suspects that got worse; any of them is false with at most 2.5 %.
-        level: of the win rate's interval.
     """
 
     outcome: Outcome
@@ -109,6 +109,8 @@ class Verdict:
     win_rate: Interval
     skills: tuple[Skill, ...] = ()
     harms: tuple[str, ...] = ()
+    words: str = ""
+    numbers: str = ""
     broken: frozenset[str] = frozenset()
 
     def state(self, skill: Skill) -> State:
@@ -181,4 +183,4 @@ def decide(
     unsure = [s.name for s in skills if not s.kept and s.name not in broken]
     open_ends = [f"not shown that these lost no more than allowed: {', '.join(unsure)}"] if unsure else []
     sentence = "; ".join([f"{words} ({numbers})", *phrases, *open_ends])
-    return Verdict(outcome, sentence, win_rate, tuple(skills), tuple(phrases), broken)
+    return Verdict(outcome, sentence, win_rate, tuple(skills), tuple(phrases), words, numbers, broken)

@@ -321,6 +321,8 @@ def evaluate(settings: Settings, base: Any, tuned: Any, tokenizer: Any, run: Run
         progress=lambda stage, count, _: on_done(count) if stage == "answers" else None,
         batch_size=512,
     )
+    verdict = found.found
+    assert isinstance(verdict, Verdict)
     golds = [[_gold(side) for side in c.sides] for c in found.comparisons]
     clusters = [c.question.cluster for c in found.comparisons]
     differing = [c for c in found.comparisons if c.base != c.tuned] or found.comparisons
@@ -328,7 +330,7 @@ def evaluate(settings: Settings, base: Any, tuned: Any, tokenizer: Any, run: Run
     lengths = {f["name"]: (f["base"], f["tuned"]) for f in found.summary["degeneration"]}["words"]
     return Outcome(
         settings,
-        found.count.verdict,
+        verdict,
         _parts([g for g, _ in golds]),
         _parts([g for _, g in golds]),
         mean_interval([b.score - a.score for a, b in golds], clusters, bounds=CHANGE),

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefine.packing.group import PromptGroup
+from prefine.preferences.draws import held_out_count
 from prefine.runs import write_json
 
 
@@ -124,13 +125,13 @@ def prompt_key(group: PromptGroup) -> int:
     return int.from_bytes(hashlib.blake2b(group.prompt_ids.tobytes(), digest_size=8).digest(), "little")
 
 
-def hold_out(keys: NDArray[np.uint64], fraction: float, seed: int, most: int = 500) -> NDArray[np.bool_]:
+def hold_out(keys: NDArray[np.uint64], fraction: float | None, seed: int, most: int = 500) -> NDArray[np.bool_]:
     """Which groups are held out, shape (groups,): never the same prompt on both sides.
 
     The prompts whose seeded hash is smallest are held out, so that rows added later move few prompts.
     """
     prompts = np.unique(keys)
-    count = min(most, round(len(prompts) * fraction))
+    count = held_out_count(len(prompts), fraction, most)
     salt = seed.to_bytes(8, "little", signed=True)
     order = sorted(prompts.tolist(), key=lambda k: hashlib.blake2b(k.to_bytes(8, "little"), key=salt, digest_size=8).digest())
     return np.isin(keys, np.array(order[:count], np.uint64))

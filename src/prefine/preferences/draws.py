@@ -31,3 +31,14 @@ def normalised(text: str) -> str:
 def texts_key(texts: Iterable[str]) -> int:
     """64 bits of the hash of several texts in order."""
     return text_key("\0".join(texts))
+
+
+LEAST_HELD_OUT = 30
+"""Prompts to hold out where nobody says how many: with fewer an interval is too wide to tell anything."""
+
+
+def held_out_count(prompts: int, fraction: float | None, most: int) -> int:
+    """How many prompts are held out; without a fraction one in twenty, at least :data:`LEAST_HELD_OUT`, at most one in five."""
+    if fraction is not None:
+        return min(most, round(prompts * fraction))
+    return min(most, max(round(0.05 * prompts), min(LEAST_HELD_OUT, prompts // 5)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ SETTINGS = (
 
 def model_card(run: RunDirectory, whole: bool = False) -> str:
     """The card's text, metadata first; ``whole``: of the merged model, not of the adapter."""
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
     from prefine.report.run_page import evaluations, rate
 
@@ -25,18 +26,10 @@ def model_card(run: RunDirectory, whole: bool = False) -> str:
     base = str(config.get("model") or "")
     sources = config.get("data") or []
     sources = sources if isinstance(sources, list) else [sources]
-    results = [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type="held-out-prompts",
-            dataset_name="held-out prompts of the training data",
-            metric_type="win_rate",
-            metric_name=f"win rate over the base, judge {e.summary.get('judge', e.name)}, 95 % interval "
-            f"[{100 * e.summary['win_rate']['low']:.1f}, {100 * e.summary['win_rate']['high']:.1f}] %",
-            metric_value=round(100 * e.summary["win_rate"]["estimate"], 2),
-        )
-        for e in found
-    ]
+    judged = [e for e in found if e.summary.get("win_rate")]
+    results = [_result("win_rate", f"win rate over the base, judge {e.summary['judge']}", e.summary["win_rate"]) for e in judged]
+    learned = [e.summary["learning"]["accuracy"] for e in found if e.summary.get("learning") and not e.summary.get("trained_on")]
+    results += [_result("reward_accuracy", "reward accuracy (implicit reward; no responses compared)", a) for a in learned[:1]]
     method = str(config.get("command") or "dpo")
     data = ModelCardData(
         base_model=base if base.count("/") == 1 and not Path(base).exists() else None,
@@ -52,7 +45,7 @@ def model_card(run: RunDirectory, whole: bool = False) -> str:
         f"- {s['name']}: {100 * s['before']:.1f} % before, {100 * s['after']:.1f} % after ({s['state']})"
         for s in (found[0].summary["skills"] if found else ())
     ]
-    evals = [f"- {e.name}: {rate(e.summary['win_rate'])}, {e.summary['outcome']}" for e in found]
+    evals = [f"- {e.name}, judge {_cell(e.summary['judge'])}: {rate(e.summary['win_rate'])}, {e.summary['outcome']}" for e in judged]
     counted = run.data()
     pairs = f"{counted['pairs']:,} pairs of {counted['rows']:,} rows from " if {"pairs", "rows"} <= counted.keys() else ""
     parts = [
@@ -65,6 +58,21 @@ def model_card(run: RunDirectory, whole: bool = False) -> str:
         f"## Settings\n\n| setting | value |\n| --- | --- |\n{rows}" if rows else "",
     ]
     return "\n".join(p for p in parts if p)
+
+
+def _result(kind: str, name: str, found: Mapping[str, Any]) -> Any:
+    """A metric in the Hub's form; its interval and n stand in its name, for which the form has no field."""
+    from huggingface_hub import EvalResult
+
+    interval = f"95 % CI [{100 * found['low']:.1f}, {100 * found['high']:.1f}] %, n = {found['count']}"
+    return EvalResult(
+        task_type="text-generation",
+        dataset_type="held-out",
+        dataset_name="held out of the training data",
+        metric_type=kind,
+        metric_name=f"{name}, {interval}",
+        metric_value=round(100 * found["estimate"], 2),
+    )
 
 
 def write_model_card(run: RunDirectory) -> None:

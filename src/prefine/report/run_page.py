@@ -18,6 +18,8 @@ from prefine.report.page import histogram, page
 from prefine.runs import RunDirectory, read_jsonl, write_json, write_text
 
 Summary = Mapping[str, Any]
+KINDS = {"better": "better", "worse": "worse", "better, but": "but", "degenerated": "worse", "collapsed": "worse"}
+"""How an outcome is coloured; others are in the colour of doubt."""
 SHARES = ("empty", "not ended", "loop", "repetition", "other language")
 """Signs of degeneration that are shares of answers, and are drawn."""
 
@@ -35,17 +37,17 @@ def evaluation_of(folder: Path) -> EvaluationFiles | None:
     """One evaluation's folder; None where it was not finished."""
     path = folder / "summary.json"
     summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if "win_rate" not in summary:
+    if "sentence" not in summary:
         return None
     rows = [list(read_jsonl(folder / n)) if (folder / n).exists() else [] for n in ("generations.jsonl", "verdicts.jsonl")]
     return EvaluationFiles(folder.resolve().name, summary, join(rows[0], rows[1]))
 
 
 def evaluations(folder: Path) -> list[EvaluationFiles]:
-    """Evaluations under ``eval/``, the headline first: an asked judge before DPO's own reward, the newest before older."""
+    """Evaluations under ``eval/``, the headline first: a judge's before one without, the newest before older."""
     newest = sorted(folder.glob("*/summary.json"), key=lambda p: -p.stat().st_mtime)
     found = [e for path in newest if (e := evaluation_of(path.parent)) is not None]
-    return sorted(found, key=lambda e: e.summary.get("judge") == "implicit")
+    return sorted(found, key=lambda e: e.summary.get("win_rate") is None)
 
 
 def run_page(run: RunDirectory) -> str:
@@ -59,6 +61,7 @@ def run_page(run: RunDirectory) -> str:
         reward_section(reward) if reward else "",
         *(evaluation_section(e) for e in found),
         training_curves(run.metrics()),
+        _looks(run),
         _events(run),
         audit_section(data["audit"], {c.name: (c.why, c.fix) for c in CHECKS.values()}) if "audit" in data else "",
         _repeat(run),
@@ -104,7 +107,7 @@ def write_report(run: RunDirectory) -> Path:
     write_text(path, run_page(run))
     found = evaluations(run.path / "eval")
     first = found[0].summary if found else {}
-    kept = {k: first.get(k) for k in ("outcome", "sentence", "win_rate", "judge", "skills", "harms")}
+    kept = {k: first.get(k) for k in ("outcome", "sentence", "win_rate", "learning", "judge", "skills", "harms")}
     write_json(run.path / "summary.json", kept | {"evaluations": {e.name: e.summary["sentence"] for e in found}})
     write_model_card(run)
     return path
@@ -116,14 +119,18 @@ def headline(found: Sequence[EvaluationFiles]) -> str:
         return '<p class="verdict">Not judged yet: prefine eval judges a finished run.</p>'
     first = found[0].summary
     outcome = str(first["outcome"])
-    kind = {"better": "better", "worse": "worse", "better, but": "but"}.get(outcome, "unsure")
-    rows = [(_label(e), e.summary["win_rate"], str(e.summary["outcome"])) for e in found]
+    kind = KINDS.get(outcome, "unsure")
+    rows = [(_label(e), e.summary["win_rate"], str(e.summary["outcome"])) for e in found if e.summary.get("win_rate")]
     by = f'<p class="soft">{escape(_label(found[0]))}</p>'
-    return f'<p class="verdict {kind}">{escape(str(first["sentence"]))}</p>{by}{interval_chart(rows)}'
+    return f'<p class="verdict {kind}">{escape(str(first["sentence"]))}</p>{by}{interval_chart(rows) if rows else ""}'
 
 
 def _label(e: EvaluationFiles) -> str:
-    judge = str(e.summary.get("judge", e.name))
+    judge = e.summary.get("judge")
+    if e.summary.get("trained_on"):
+        return f"{e.name}, by the reward that was trained on"
+    if not judge:
+        return f"{e.name}, without a judge"
     return f"judge {judge}" if judge == e.name else f"{e.name}, judge {judge}"
 
 
@@ -169,18 +176,25 @@ QUALITY = {
 
 def _counts(s: Summary) -> str:
     rows = [
-        ["win rate", rate(s["win_rate"])],
-        ["wins, losses, draws", f"{s.get('wins', '')}, {s.get('losses', '')}, {s.get('draws', '')}"],
-        ["judge's failures", str(s.get("failures", 0))],
+        ["win rate", rate(s.get("win_rate"))],
+        ["wins, losses, draws", f"{s['wins']}, {s['losses']}, {s['draws']}" if "wins" in s else ""],
+        ["verdicts that failed", str(s["failed_votes"]) if "failed_votes" in s else ""],
+        ["left out for want of their other order", str(s.get("left_out") or "")],
         ["sign test", f"p = {s['p_value']:.2g}" if "p_value" in s else ""],
         ["win rate at equal length (length alone)", rate(s.get("length_only_win_rate"))],
+        ["win rate at equal style", rate(s.get("style_controlled_win_rate"))],
         ["mean length, characters", " to ".join(f"{n:.0f}" for n in s.get("mean_lengths") or ())],
         *([words, rate((s.get("judge_quality") or {}).get(key))] for key, words in QUALITY.items()),
     ]
     agreed = s.get("agreement")
     if agreed:
         rows += [["judge agrees with people", rate(agreed["same"])], ["Cohen's kappa with people", _plain(agreed["kappa"])]]
-    return table(["", f"judge: {s.get('judge', '')}"], [r for r in rows if r[1]])
+    learned = s.get("learning")
+    if learned:
+        margin = f"{learned['margin']:+.3g} {learned['unit']}, spread {learned['spread']:.3g}; up to {learned['floor']:.2g} is no change"
+        rows += [[learned["measure"], f"{rate(learned['accuracy'])}, n = {learned['accuracy']['count']}"], ["mean margin", margin]]
+    by = "the reward that was trained on" if s.get("trained_on") else s.get("judge") or "none"
+    return table(["", f"judge: {by}"], [r for r in rows if r[1]])
 
 
 def _skills(s: Summary) -> str:
@@ -217,7 +231,8 @@ def _drift(s: Summary) -> str:
     for name in ("chosen", "rejected"):
         if name in pairs:
             p = pairs[name]
-            rows.append([f"log-prob of held-out {name}, nats", f"{p['before']:.1f} to {p['after']:.1f}; {_plain(p['change'])}"])
+            change = f"; {_plain(p['change'])}" if "change" in p else ""
+            rows.append([f"log-prob of held-out {name}, nats", f"{p['before']:.1f} to {p['after']:.1f}{change}"])
     return table(["drift", "estimate with interval"], rows)
 
 
@@ -255,6 +270,16 @@ def _length_rows(answers: Sequence[Shown]) -> str:
         counts = [sum(lo <= max(1, n) < hi for n in lengths) for lo, hi in itertools.pairwise(edges)]
         charts.append(histogram(name, edges, counts))
     return f'<div class="curves">{"".join(charts)}</div>'
+
+
+def _looks(run: RunDirectory) -> str:
+    looks = run.looks()
+    if len(looks) < 2:
+        return ""
+    rows = [[str(look["evaluation"]), str(look["judge"]), str(look["sentence"])] for look in looks]
+    chance = min(100, 5 * len(looks))
+    note = f"A judge looked at this run {len(looks)} times; the chance that one of the looks is wrong is up to {chance} %, not 5 %."
+    return f"<section><h2>Looks</h2><p>{note}</p>{table(['evaluation', 'judge', 'what it said'], rows)}</section>"
 
 
 def _events(run: RunDirectory) -> str:

@@ -1,0 +1,117 @@
+"""What a training run ends with: what it learned of held-out data, how its responses changed, and, with a judge, a verdict."""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prefine.cli.judging import JudgeChoice, build_judge, check_ready, stages
+from prefine.cli.options import options_of, read_yaml
+from prefine.errors import ConfigError, nearest
+from prefine.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from prefine.evaluation.evaluate import Evaluation
+    from prefine.evaluation.judge import Judge
+    from prefine.evaluation.questions import Question
+    from prefine.packing.group import PromptGroup
+
+KINDS = ("off", "quick", "full")
+LEAST_PROMPTS, MOST_PROMPTS = 16, 200
+LEAST_TOKENS, QUICK_TOKENS, FULL_TOKENS = 32, 128, 256
+SHARE = 0.1
+"""Of the training time, for sampling responses."""
+
+
+@dataclass
+class FinalOptions:
+    """What is looked at once training is over."""
+
+    final_eval: str = field(
+        default="quick",
+        metadata={
+            "help": "Responses of base and tuned to held-out prompts: quick (in about a tenth of the training time, at least 16 prompts), "
+            "full (200 prompts), off (reward accuracy alone)."
+        },
+    )
+    final_judge: str | None = field(
+        default=None,
+        metadata={"help": "YAML file with a judge's options, as prefine judge takes them: the run ends in its verdict."},
+    )
+
+    def ready_judge(self, base: str, tuned: str) -> Judge | None:
+        """The judge, found wanting before training rather than after; None where none is named.
+
+        Raises:
+            ConfigError: an unknown kind, or a judge that cannot judge.
+        """
+        if self.final_eval not in KINDS:
+            raise ConfigError(f"--final-eval is {self.final_eval!r}; expected one of {', '.join(KINDS)}{nearest(self.final_eval, KINDS)}")
+        if self.final_judge is None:
+            return None
+        if self.final_eval == "off":
+            raise ConfigError("--final-judge would be ignored with --final-eval off; leave one of the two out")
+        judge = build_judge(JudgeChoice(**read_yaml(self.final_judge, options_of(JudgeChoice, "judge"))), (base, tuned))
+        if judge is None:
+            raise ConfigError(f"{self.final_judge}: names no judge")
+        check_ready(judge)
+        return judge
+
+
+def finish(
+    trainer: Any,
+    run: RunDirectory,
+    options: FinalOptions,
+    judge: Judge | None,
+    questions: Sequence[Question],
+    pairs: Sequence[PromptGroup],
+    seconds: float,
+    trained_on: bool = False,
+) -> Evaluation:
+    """Evaluate with the models in memory, into ``eval/final``.
+
+    Args:
+        questions: held-out prompts in random order; pairs: held-out pairs.
+        seconds: what training took.
+        trained_on: the judge is the reward that was trained on.
+    """
+    from prefine.cli.eval import trained_sides
+    from prefine.evaluation.evaluate import Extras, evaluate
+    from prefine.generation.engine import Request, Sampling
+
+    args = trainer.args
+    sides = trained_sides(trainer, run)
+    folder = run.evaluation("final")
+    for old in folder.glob("answers-*"):  # of a run that was resumed: its responses lie in the cache
+        old.unlink()
+    sampling = Sampling(_length(pairs, QUICK_TOKENS if options.final_eval == "quick" else FULL_TOKENS))
+    if trained_on:
+        sampling = Sampling(args.response_length, args.temperature)
+    most = 0 if options.final_eval == "off" else MOST_PROMPTS
+    asked = list(questions[:most])
+    with stages() as advance:
+        if options.final_eval == "quick" and len(asked) > LEAST_PROMPTS and not trained_on:
+            start = time.perf_counter()
+            requests = [Request(q.prompt, q.seed(args.seed, 0), q.tools) for q in asked[:LEAST_PROMPTS]]
+            for tuned in (False, True):
+                with sides.engine(tuned) as engine:
+                    collections.deque(engine.answers(requests, sampling), maxlen=0)  # they are kept, and read again below
+            each = (time.perf_counter() - start) / LEAST_PROMPTS
+            asked = asked[: max(LEAST_PROMPTS, int(SHARE * seconds / max(each, 1e-6)))]
+        extras = Extras(pairs, beta=getattr(args, "beta", 0.1))
+        hint = f"prefine eval {run.path} --judge ..."
+        hint = "" if judge is not None and not trained_on else hint
+        found = evaluate(sides, asked, judge, folder, sampling, args.seed, extras, progress=advance, trained_on=trained_on, hint=hint)
+    return found
+
+
+def _length(pairs: Sequence[PromptGroup], most: int) -> int:
+    """Tokens of a response: as many as 95 % of the chosen ones have."""
+    if not len(pairs):
+        return most
+    return int(np.clip(np.quantile([len(g.completion_ids[0]) for g in pairs], 0.95), LEAST_TOKENS, most))

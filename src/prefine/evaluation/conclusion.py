@@ -1,0 +1,201 @@
+"""What is known of a trained model before any judge has compared responses, in one sentence. No torch, no I/O.
+
+A pair's margin is DPO's implicit reward over beta: how much further the log-prob of chosen rose over its base than that of
+rejected did, in nats. Its sign on held-out pairs tells whether the preferences were learned. It compares no responses,
+so it is no win over the base: a model whose responses have fallen apart can have a reward accuracy of 93 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prefine.evaluation.degeneration import Finding
+from prefine.evaluation.interval import RATE, Interval, least_clusters, mean_interval
+
+Ending = Literal["unchanged", "learned", "not learned", "degenerated", "collapsed", "changed"]
+NO_CHANGE = 0.01
+"""Implicit reward (beta times the margin) below which nothing was learned: at 0.01 the sigmoid loss has fallen by 0.005."""
+SAME_KL = 0.002
+"""Nats a token below which responses count as unchanged."""
+COLLAPSE = {"empty": 0.5, "loop": 0.5, "repetition": 0.5}
+"""Shares of the tuned model's responses from which a broken sign is called a collapse."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Whether training did to held-out data what it was told to do.
+
+    Attributes:
+        what: was to be learned; measure: what ``accuracy`` is; unit: of the margins.
+        accuracy: share of comparisons whose margin is above 0, ties half.
+        margin: mean margin; margin_interval: None for one prompt.
+        spread: standard deviation of the margins.
+        floor: margin that counts as no change.
+    """
+
+    what: str
+    measure: str
+    unit: str
+    accuracy: Interval
+    margin: float
+    margin_interval: Interval | None
+    spread: float
+    floor: float
+
+    @property
+    def moved(self) -> bool:
+        """Whether the margin is more than nothing."""
+        return abs(self.margin) > self.floor
+
+    def words(self) -> str:
+        """The numbers."""
+        size = f", {abs(self.margin) / self.spread:.2f} of its spread" if self.spread > 0 else ""
+        numbers = f"{self.measure} {self.accuracy.percent()}, n = {self.accuracy.count}"
+        return f"{numbers}; mean margin {self.margin:+.3g} {self.unit}{size}".replace(" ,", ",")
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def learning(tuned: ArrayLike, base: ArrayLike, clusters: Sequence[str], beta: float, epsilon: float) -> Learning:
+    """Measure held-out pairs.
+
+    Args:
+        tuned, base: log-probs of chosen, rejected, chosen, ..., shapes (2 pairs,), nats.
+        clusters: each pair's prompt.
+        beta: of the loss.
+        epsilon: the rounding of the dtype that computed them.
+    """
+    after, before = np.asarray(tuned, float).reshape(-1, 2), np.asarray(base, float).reshape(-1, 2)
+    gains = after - before
+    noise = epsilon * float(np.abs(before).mean()) / len(gains) ** 0.5
+    floor = max(NO_CHANGE / beta if beta > 0 else 0.0, noise)
+    return _learning("the held-out preferences", "reward accuracy", "nats", gains[:, 0] - gains[:, 1], clusters, floor)
+
+
+def reward_learning(rows: Sequence[Mapping[str, Any]]) -> Learning | None:
+    """Measure responses by the reward that was trained on, from verdict rows with scores; None where none has any."""
+    scored = [r for r in rows if r.get("scores")]
+    if not scored:
+        return None
+    margins = np.array([r["scores"][1] - r["scores"][0] for r in scored])
+    clusters = [str(r["cluster"]) for r in scored]
+    return _learning("the reward it was trained on", "scored higher than the base's", "of that reward", margins, clusters, 0.0)
+
+
+def _learning(what: str, measure: str, unit: str, margins: NDArray[np.float64], clusters: Sequence[str], floor: float) -> Learning:
+    return Learning(
+        what,
+        measure,
+        unit,
+        mean_interval(np.where(margins == 0, 0.5, margins > 0), clusters, bounds=RATE),
+        float(margins.mean()),
+        mean_interval(margins, clusters) if len(set(clusters)) > 1 else None,
+        float(margins.std(ddof=1)) if len(margins) > 1 else 0.0,
+        floor,
+    )
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Responses of base and tuned to held-out prompts, greedy unless ``temperature`` says otherwise.
+
+    Attributes:
+        prompts: how many; same: how many of them have the same response from both.
+        kl: KL(tuned || base), nats a token of the tuned model's responses; None for fewer than two prompts.
+        findings: signs of degeneration.
+    """
+
+    prompts: int
+    same: int
+    kl: Interval | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether the tuned model responds otherwise at all."""
+        return self.same < self.prompts and (self.kl is None or self.kl.estimate >= SAME_KL)
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """An ending, and in words what was learned, how responses changed, what else got worse, what to do next."""
+
+    outcome: Ending
+    parts: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """All of it."""
+        return f"{HEADS[self.outcome]}: {'; '.join(self.parts)}"
+
+
+HEADS: dict[Ending, str] = {
+    "collapsed": "COLLAPSED",
+    "degenerated": "DEGENERATED",
+    "unchanged": "UNCHANGED",
+    "changed": "CHANGED, which way is not known",
+    "learned": "LEARNED, not judged",
+    "not learned": "NOT SHOWN",
+}
+
+
+def conclude(learned: Learning | None, responses: Responses | None, hint: str = "", others: Sequence[str] = ()) -> Conclusion:
+    """Put together what was measured.
+
+    Args:
+        learned: None where nothing was held out to tell; responses: None where none were sampled.
+        hint: how to have the responses compared.
+        others: what else got worse, each a phrase.
+    """
+    parts = [_learned(learned), _responded(responses), *others]
+    if hint:
+        parts.append(f"no judge compared the responses: {hint}")
+    broken = [f for f in responses.findings if f.broken] if responses else []
+    outcome: Ending
+    if any(f.tuned >= COLLAPSE.get(f.name, 2.0) for f in broken):
+        outcome = "collapsed"
+    elif broken or others:
+        outcome = "degenerated"
+    elif (learned or responses) and not (learned and learned.moved) and not (responses and responses.changed):
+        outcome = "unchanged"
+    elif learned is None:
+        outcome = "changed"
+    else:
+        outcome = "learned" if learned.moved and learned.accuracy.low > 0.5 and learned.margin > 0 else "not learned"
+    return Conclusion(outcome, tuple(parts))
+
+
+def _learned(found: Learning | None) -> str:
+    if found is None:
+        return "nothing was held out that tells whether the preferences were learned"
+    if not found.moved:
+        return f"nothing was learned of {found.what} ({found.words()}; up to {found.floor:.2g} is no change)"
+    if found.accuracy.clusters < least_clusters(0.5):
+        return f"{found.accuracy.clusters} held-out prompts are too few to tell whether it learned {found.what} ({found.words()})"
+    if found.accuracy.low > 0.5:
+        return f"learned {found.what} ({found.words()})"
+    if found.accuracy.high < 0.5:
+        return f"learned the opposite of {found.what} ({found.words()})"
+    return f"not shown that it learned {found.what} ({found.words()})"
+
+
+def _responded(found: Responses | None) -> str:
+    if found is None or not found.prompts:
+        return "no responses were sampled"
+    kl = f"KL {found.kl.estimate:.2g} nats/token, " if found.kl else ""
+    numbers = f"{kl}{found.same} of {found.prompts} the same"
+    if not found.changed:
+        return f"responses did not change ({numbers})"
+    broken = [f.suspect.phrase for f in found.findings if f.broken]
+    if broken:
+        return f"responses changed ({numbers}) and degenerated: {', '.join(broken)}"
+    if found.prompts < least_clusters(0.5):
+        return f"responses changed ({numbers}); too few prompts to tell whether they degenerated"
+    return f"responses changed ({numbers}); no sign of degeneration was shown"

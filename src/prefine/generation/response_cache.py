@@ -1,0 +1,94 @@
+"""Responses kept by what decides them, so that a second judge, or a comparison, costs the judging alone.
+
+What decides a response: the model's weights by their values, the tokenizer's template, the sampling settings, the seed,
+and all that was asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prefine.generation.engine import Answer, Engine, Failure, Request, Sampling
+
+
+class ResponseCache:
+    """Responses on disk, in SQLite: whole after a kill at any moment."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(path, timeout=30, isolation_level=None)
+        self._database.execute("create table if not exists responses (key text primary key, response text not null)")
+
+    def get(self, key: str) -> Answer | None:
+        """The response kept under a key."""
+        row = self._database.execute("select response from responses where key = ?", (key,)).fetchone()
+        return Answer(**json.loads(row[0])) if row else None
+
+    def put(self, key: str, answer: Answer) -> None:
+        """Keep a response."""
+        kept = {k: v for k, v in asdict(answer).items() if k != "logps"}
+        self._database.execute("insert or replace into responses values (?, ?)", (key, json.dumps(kept)))
+
+
+class CachedEngine:
+    """An engine that is asked only for what the cache does not hold.
+
+    Args:
+        identity: of the model and its tokenizer, as :func:`identity` gives.
+    """
+
+    def __init__(self, engine: Engine, cache: ResponseCache, identity: str) -> None:
+        self.engine = engine
+        self.cache = cache
+        self.identity = identity
+        self.name = engine.name
+
+    def answers(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Answer | Failure]]:
+        """Those on disk first, then the others as they come."""
+        keys = [self._key(r, sampling) for r in requests]
+        left = []
+        for place, key in enumerate(keys):
+            kept = self.cache.get(key)
+            if kept is None:
+                left.append(place)
+            else:
+                yield place, kept
+        for place, answer in self.engine.answers([requests[i] for i in left], sampling) if left else ():
+            if isinstance(answer, Answer):
+                self.cache.put(keys[left[place]], answer)
+            yield left[place], answer
+
+    def _key(self, request: Request, sampling: Sampling) -> str:
+        # Greedy responses depend on no seed.
+        what = [self.identity, self.name, asdict(sampling), request.prompt, request.tools, request.seed if sampling.temperature > 0 else 0]
+        return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@torch.no_grad()
+def identity(model: Any, tokenizer: Any, with_adapter: bool = True) -> str:
+    """A hash of the weights' values, the end tokens and the chat template.
+
+    Args:
+        with_adapter: of a peft model: with its adapters, or as its base alone, under the same name as that base by itself.
+    """
+    digest = hashlib.sha256()
+    adapters = [f".{name}." for name in getattr(model, "peft_config", {})]
+    for name, tensor in sorted(model.state_dict().items()):
+        # What peft adds: lora_A.NAME.weight and the like; base_layer in the names of what it wraps.
+        is_adapter = any(a in f".{name}." for a in adapters) or ".lora_" in name
+        if is_adapter and not with_adapter:
+            continue
+        digest.update(name.removeprefix("base_model.model.").replace(".base_layer", "").encode())
+        digest.update(str(tensor.dtype).encode())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).cpu().numpy())
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    digest.update(repr((ends, tokenizer.eos_token_id, len(tokenizer), getattr(tokenizer, "chat_template", None))).encode())
+    return digest.hexdigest()
