@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from prefine.cli.judge_lines import evaluation_lines, skill_lines, summary_details
-from prefine.cli.judging import Gates, JudgeChoice, build_judge, check_ready, pick, stages
+from prefine.cli.judging import Gates, JudgeChoice, build_judge, check_ready, pick, qualification, stages
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, DataError, printable
 from prefine.evaluation.verdict_files import read_verdicts
@@ -66,6 +66,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError("eval needs a RUN: the --output-dir of a training run")
     run = RunDirectory.open(given.run)
     thresholds = gates.thresholds()
+    until = choice.stopping(thresholds, given.seed)
     if choice.judge == "implicit" and choice.reward_run is None:
         choice.judge = None  # the run's own reward is what is reported without a judge
     if "model" not in run.config():
@@ -102,7 +103,21 @@ def main(argv: list[str]) -> int:
     hint = "" if judge else f"prefine eval {run.path} --judge ..."
     with stages() as advance:
         folder = run.evaluation(name)
-        found = evaluate(sides, questions, judge, folder, sampling, given.seed, extras, thresholds, advance, given.batch_size, hint=hint)
+        found = evaluate(
+            sides,
+            questions,
+            judge,
+            folder,
+            sampling,
+            given.seed,
+            extras,
+            thresholds,
+            advance,
+            given.batch_size,
+            hint=hint,
+            until=until,
+            qualified=qualification(judge),
+        )
     looks = run.add_look(name, found.summary)
     _print(given, found)
     if looks > 1:
@@ -187,7 +202,7 @@ def _print(given: EvalOptions, found: Evaluation) -> None:
     s = found.summary
     lines = [*evaluation_lines(found, given.verbose), *skill_lines(s), *(summary_details(s) if given.verbose else [])]
     print(printable("\n".join(lines)))
-    if s["agreement"]:
+    if s.get("agreement"):
         print_agreement(s["agreement"])
     for reason in list(dict.fromkeys(s["failed_answers"]))[:3]:
         print(printable(f"  unanswered: {reason}"))

@@ -9,15 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from prefine.cli.judge_lines import count_details, count_lines
-from prefine.cli.judging import Gates, JudgeChoice, build_judge, pick, stages
+from prefine.cli.judging import (
+    Gates,
+    JudgeChoice,
+    asker_of,
+    build_judge,
+    check_ready,
+    pick,
+    qualification,
+    qualification_file,
+    stages,
+)
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, printable
 from prefine.evaluation.answers import AnswerFile, is_answers, read_answers
 from prefine.evaluation.bradley_terry import Game, ratings
-from prefine.evaluation.contest import hold, judge_files, mean_ratings
+from prefine.evaluation.contest import Until, hold, judge_files, mean_ratings
 from prefine.evaluation.count import Count, count
 from prefine.evaluation.interval import Interval, paired_difference
-from prefine.evaluation.judge import ByScore, Comparison, Judge, compare
+from prefine.evaluation.judge import ByScore, Comparison, Judge, compare, item_of
 from prefine.evaluation.questions import read_questions, with_references
 from prefine.evaluation.verdict import Thresholds
 from prefine.evaluation.verdict_files import VerdictFile, is_verdicts, match, read_verdicts
@@ -43,6 +53,9 @@ class JudgeOptions:
     questions: str | None = field(default=None, metadata={"help": "The prompts, where the answers' files have none (MT-Bench)."})
     references: str | None = field(default=None, metadata={"help": "MT-Bench's reference answers, for the judge."})
     length_control: str | None = field(default=None, metadata={"help": "AlpacaEval 2's df_gamed.csv: adds its length-controlled win rate."})
+    qualify: bool = field(
+        default=False, metadata={"help": "Measure the judge on what people judged (--human FILE); later verdicts by it quote that."}
+    )
     verbose: bool = field(default=False, metadata={"help": "Print everything that the page shows."})
     dry_run: bool = field(default=False, metadata={"help": "Say how many requests and tokens it would take, and ask nothing."})
     price_in: float = field(default=0.0, metadata={"help": "--dry-run: price of a million prompt tokens."})
@@ -59,6 +72,7 @@ def main(argv: list[str]) -> int:
     given = parse(argv, options, rest=rest)
     own, choice, gates = pick(JudgeOptions, given), pick(JudgeChoice, given), pick(Gates, given)
     thresholds = gates.thresholds()
+    until = choice.stopping(thresholds)
     kinds = [_kind(source) for source in rest]
     if own.verdicts or set(kinds) == {"verdicts"}:
         if choice.judge is not None:
@@ -87,9 +101,11 @@ def main(argv: list[str]) -> int:
     if own.dry_run:
         _plan(judge, compare(files[0], files[-1])[0], own)
         return 0
+    if own.qualify:
+        return _qualify(files, judge, choice, models)
     if len(files) == 1:
         return _rate(files[0], judge, own)
-    return gates.exit_code(_contest(files[0], files[1], judge, models, own, choice, thresholds))
+    return gates.exit_code(_contest(files[0], files[1], judge, models, own, choice, thresholds, until))
 
 
 def _kind(source: str) -> str:
@@ -135,12 +151,15 @@ def _contest(
     own: JudgeOptions,
     choice: JudgeChoice,
     thresholds: Thresholds,
+    until: Until | None,
 ) -> set[str]:
     folder = _folder(own, models, judge)
     people = read_verdicts(choice.human) if choice.human and choice.judge != "human" else None
     with stages() as advance:
         votes = len(compare(base, tuned)[0]) * (2 if hasattr(judge, "asks") else 1)
-        found, summary = judge_files(base, tuned, judge, models, folder, people, thresholds, lambda n: advance("verdicts", n, votes))
+        found, summary = judge_files(
+            base, tuned, judge, models, folder, people, thresholds, lambda n: advance("verdicts", n, votes), until, qualification(judge)
+        )
     print(printable("\n".join([*count_lines(found, summary), *(count_details(found) if own.verbose else [])])))
     if summary["failure_reasons"]:
         print(printable(f"  without a verdict: {summary['failure_reasons']}"))
@@ -159,8 +178,36 @@ def _contest(
     return {found.verdict.outcome}
 
 
+def _qualify(files: list[AnswerFile], judge: Judge, choice: JudgeChoice, models: tuple[str, str]) -> int:
+    """Hold the judge against people on what they judged; what is found is quoted wherever it judges afterwards."""
+    import tempfile
+
+    from prefine.evaluation.contest import by_comparison, people_on
+    from prefine.evaluation.qualify import qualify
+
+    if choice.human is None or choice.judge == "human" or len(files) != 2:
+        raise ConfigError("--qualify needs two files of answers, a --judge, and --human FILE: verdicts that people gave on them")
+    comparisons, _ = compare(files[0], files[1])
+    people = by_comparison(people_on(read_verdicts(choice.human), models), comparisons)
+    known = {j.item for j in people}
+    labelled = [c for c in comparisons if item_of(c) in known]
+    if not labelled:
+        raise ConfigError(f"{choice.human}: people judged none of these prompts")
+    check_ready(judge)
+    with tempfile.TemporaryDirectory() as folder, stages() as advance:
+        held = hold(labelled, judge, models, Path(folder), lambda n: advance("verdicts", n, 2 * len(labelled)))
+    found = qualify(held.file.counted, people)
+    if found is None:
+        raise ConfigError(f"{choice.human}: people tie on all of these prompts, which says nothing of a judge")
+    path = qualification_file(judge)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"judge": judge.name, "people": choice.human, **found.summary()})
+    print(printable("\n  ".join([f"judge {judge.name}", *found.lines(), "later verdicts by this judge quote this"])))
+    return 0
+
+
 def _plan(judge: Any, comparisons: list[Comparison], own: JudgeOptions) -> None:
-    asker = getattr(judge, "asker", None) or getattr(getattr(judge, "scorer", None), "asker", None)
+    asker = asker_of(judge)
     if asker is None:
         raise ConfigError("--dry-run is for --judge openai: other judges cost nothing")
     if isinstance(judge, ByScore):

@@ -35,6 +35,7 @@ def count_lines(found: Count, summary: Mapping[str, Any], next_step: str = "") -
     changed = _changed(found, summary)
     if changed:
         lines.append(f"  {'; '.join(changed)}")
+    lines += [f"  {words}" for words in _ways(summary)]
     todo = next_step or _next(found)
     return [*lines, f"  next: {todo}"] if todo else lines
 
@@ -68,6 +69,24 @@ def _changed(found: Count, summary: Mapping[str, Any]) -> list[str]:
         out.append(f"at equal style {found.at_equal_style.percent()}")
     elif found.at_equal_length is not None:
         out.append(f"at equal length {found.at_equal_length.percent()}")
+    return out
+
+
+def _ways(summary: Mapping[str, Any]) -> list[str]:
+    """How verdicts were had, where it was not by asking a judge about all prompts."""
+    out = []
+    looked = summary.get("until_decided")
+    if looked:
+        from prefine.evaluation.sequence import Looked
+
+        out.append(Looked(looked["decision"], Interval(**looked["interval"]), looked["available"]).words())
+    powered = summary.get("with_people")
+    if powered:
+        people, judge = (Interval(**powered[side]) for side in ("people", "judge"))
+        out.append(
+            f"people alone {people.percent()} on {people.clusters} prompts, the judge alone {judge.percent()} on {judge.clusters}; "
+            f"it was worth {powered['worth']:.0f} more prompts judged by people, if theirs are a random part of all"
+        )
     return out
 
 

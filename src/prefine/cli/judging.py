@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from prefine.errors import ConfigError, MissingFile, PrefineError, nearest
-from prefine.evaluation.contest import people_on
+from prefine.evaluation.contest import Until, people_on
 from prefine.evaluation.judge import ByScore, FakeJudge, FunctionScorer, HumanJudge, Judge, matches_reference
 from prefine.evaluation.verdict import THRESHOLDS, Thresholds
 from prefine.evaluation.verdict_files import read_verdicts
@@ -56,6 +58,30 @@ class JudgeChoice:
     human: str | None = field(
         default=None, metadata={"help": "Verdicts that people gave, in any form that is counted: the judge, or what it is compared with."}
     )
+    until: str | None = field(
+        default=None, metadata={"help": "decided: judge prompts in random order and stop as soon as the verdict is; valid at every look."}
+    )
+    max_calls: int | None = field(default=None, metadata={"help": "--until decided: most verdicts asked of the judge."})
+
+    def stopping(self, thresholds: Thresholds, seed: int = 0) -> Until | None:
+        """When judging stops before all is judged; None for never.
+
+        Raises:
+            ConfigError: another word than decided, or options that would be ignored.
+        """
+        if self.until is None:
+            if self.max_calls is not None:
+                raise ConfigError("--max-calls would be ignored without --until decided")
+            return None
+        if self.until != "decided":
+            raise ConfigError(f"--until is {self.until!r}; expected decided")
+        if self.judge is None:
+            raise ConfigError("--until decided is about a judge's verdicts: give --judge")
+        if self.max_calls is not None and self.max_calls < 1:
+            raise ConfigError(f"--max-calls is {self.max_calls}; expected at least 1")
+        if self.human is not None and self.judge != "human":
+            raise ConfigError("--until decided and --human answer in two ways; leave one of the two out")
+        return Until(thresholds, self.max_calls, self.concurrency if self.judge == "openai" else 1, seed)
 
 
 @dataclass
@@ -244,12 +270,33 @@ def pick(kind: type[T], given: Mapping[str, Any]) -> T:
     return kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})  # type: ignore[arg-type]
 
 
+def asker_of(judge: Any) -> Any:
+    """What asks a judge's server; None where it has none."""
+    return getattr(judge, "asker", None) or getattr(getattr(judge, "scorer", None), "asker", None)
+
+
 def check_ready(judge: Judge) -> None:
     """Find a missing key or server before anything is generated.
 
     Raises:
         ConfigError: the judge's server cannot be reached, or there is no key for it.
     """
-    asker = getattr(judge, "asker", None) or getattr(getattr(judge, "scorer", None), "asker", None)
+    asker = asker_of(judge)
     if asker is not None:
         asker.client.check()
+
+
+def qualification_file(judge: Judge) -> Path:
+    """Where a judge's qualification is kept: by its kind, name, server and words."""
+    from prefine.packing.encoded import cache_folder
+
+    inner: Any = getattr(judge, "scorer", judge)
+    asker = asker_of(judge)
+    what = [type(inner).__name__, judge.name, asker.client.server if asker else "", getattr(inner, "template", None)]
+    return cache_folder() / "judges" / f"{hashlib.sha256(repr(what).encode()).hexdigest()[:24]}.json"
+
+
+def qualification(judge: Judge | None) -> dict[str, Any] | None:
+    """What is known of a judge on pairs that people judged; None where nothing is."""
+    path = qualification_file(judge) if judge is not None else None
+    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else None

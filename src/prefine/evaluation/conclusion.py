@@ -18,8 +18,9 @@ from prefine.evaluation.degeneration import Finding
 from prefine.evaluation.interval import RATE, Interval, least_clusters, mean_interval
 
 Ending = Literal["unchanged", "learned", "not learned", "degenerated", "collapsed", "changed"]
-NO_CHANGE = 0.01
-"""Implicit reward (beta times the margin) below which nothing was learned: at 0.01 the sigmoid loss has fallen by 0.005."""
+NO_CHANGE = 0.05
+"""Implicit reward (beta times the margin) up to which nothing was learned: at 0.05 the model's own probability that chosen is preferred
+has moved from 50 to 51.2 %."""
 SAME_KL = 0.002
 """Nats a token below which responses count as unchanged."""
 COLLAPSE = {"empty": 0.5, "loop": 0.5, "repetition": 0.5}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from prefine.errors import ConfigError, DataError
 from prefine.evaluation.agreement import Agreement, agreement
@@ -15,7 +17,9 @@ from prefine.evaluation.count import Count, count
 from prefine.evaluation.degeneration import Finding, Text, compare_texts
 from prefine.evaluation.interval import mean_interval
 from prefine.evaluation.judge import Comparison, Judge, Vote, compare, item_of, items_of, verdict_row
-from prefine.evaluation.verdict import THRESHOLDS, Thresholds
+from prefine.evaluation.ppi import LEAST_PROMPTS, Powered, power
+from prefine.evaluation.sequence import Looked, until_decided
+from prefine.evaluation.verdict import THRESHOLDS, Skill, Suspect, Thresholds
 from prefine.evaluation.verdict_files import Judged, VerdictFile, match, verdicts_of
 from prefine.preferences.records import plain_text
 from prefine.runs import read_jsonl, write_json, write_jsonl
@@ -25,14 +29,44 @@ UNNAMED = {"base", "baseline", "model", "tuned"}
 """What a file of verdicts calls its models where it names none."""
 
 
+@dataclass(frozen=True)
+class Until:
+    """Judging that stops as soon as it is decided.
+
+    Attributes:
+        thresholds: what decides.
+        most_calls: verdicts that may be asked for; None: as many as there are.
+        at_once: prompts that are judged between two looks.
+        seed: of the order of prompts.
+    """
+
+    thresholds: Thresholds
+    most_calls: int | None = None
+    at_once: int = 8
+    seed: int = 0
+
+
+@dataclass
+class Held:
+    """Comparisons before a judge.
+
+    Attributes:
+        file: the verdicts; looked: how judging until decided went, None where all was judged.
+    """
+
+    file: VerdictFile
+    looked: Looked | None = None
+
+
 def hold(
     comparisons: Sequence[Comparison],
     judge: Judge,
     models: Models,
     folder: Path,
     progress: Callable[[int], None] = lambda done: None,
-) -> VerdictFile:
-    """Judge all comparisons; write ``generations.jsonl`` and ``verdicts.jsonl`` into the folder.
+    until: Until | None = None,
+) -> Held:
+    """Judge all comparisons, or as many as decide it; write ``generations.jsonl`` and ``verdicts.jsonl`` into the folder.
 
     Raises:
         DataError: nothing to compare, or not one verdict, with the judge's reasons.
@@ -40,9 +74,11 @@ def hold(
     if not comparisons:
         raise DataError("the two have no answered question in common: nothing to compare")
     votes: list[list[Vote]] = [[] for _ in comparisons]
-    for place, vote in judge.judge(comparisons):
-        votes[place].append(vote)
-        progress(1)
+    looked = _until_decided(comparisons, judge, votes, progress, until) if until else None
+    if looked is None:
+        for place, vote in judge.judge(comparisons):
+            votes[place].append(vote)
+            progress(1)
     folder.mkdir(parents=True, exist_ok=True)
     write_jsonl(folder / "generations.jsonl", map(generation_row, comparisons))
     rows = [
@@ -54,7 +90,32 @@ def hold(
     asked = [row for row in rows if row.get("asked", True)]
     if asked and all(row["tuned_wins"] is None for row in asked):
         raise DataError(f"judge {judge.name} gave no verdict at all: {told_reasons(rows)}")
-    return verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl"))
+    return Held(verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl")), looked)
+
+
+def _until_decided(
+    comparisons: Sequence[Comparison], judge: Judge, votes: list[list[Vote]], progress: Callable[[int], None], until: Until
+) -> Looked:
+    clusters: dict[str, list[int]] = {}
+    for place, c in enumerate(comparisons):
+        clusters.setdefault(c.question.cluster or c.question.key, []).append(place)
+    members = list(clusters.values())
+    calls = [0]
+
+    def verdicts_of_clusters(picked: Sequence[int]) -> Iterator[float | None]:
+        places = [p for i in picked for p in members[i]]
+        for at, vote in judge.judge([comparisons[p] for p in places]):
+            votes[places[at]].append(vote)
+            calls[0] += vote.asked
+            progress(1)
+        for i in picked:
+            # A comparison that lacks one of its orders counts for nothing, as when all are judged.
+            whole = [v.win for p in members[i] if all(v.win is not None for v in votes[p]) for v in votes[p]]
+            yield sum(w for w in whole if w is not None) / len(whole) if whole else None
+
+    order = np.random.default_rng(until.seed).permutation(len(members)).tolist()
+    most = float("inf") if until.most_calls is None else until.most_calls
+    return until_decided(order, verdicts_of_clusters, until.thresholds, until.at_once, lambda: calls[0] >= most)
 
 
 def judge_files(
@@ -66,26 +127,82 @@ def judge_files(
     people: VerdictFile | None = None,
     thresholds: Thresholds = THRESHOLDS,
     progress: Callable[[int], None] = lambda done: None,
+    until: Until | None = None,
+    qualified: Mapping[str, Any] | None = None,
 ) -> tuple[Count, dict[str, Any]]:
     """Judge two files of answers into a folder; the count, and what ``summary.json`` holds."""
     comparisons, unmatched = compare(base, tuned)
     told = people_on(people, models) if people else []
-    file = hold(comparisons, judge, models, folder, progress)
+    held = hold(comparisons, judge, models, folder, progress, until)
     findings = findings_of(comparisons)
-    found = count(file, suspects=[f.suspect for f in findings], thresholds=thresholds)
-    agreed = agree(file, told, comparisons) if told else None
+    suspects = [f.suspect for f in findings]
+    found, head = count_held(held, told, comparisons, (), suspects, thresholds)
     rows = list(read_jsonl(folder / "verdicts.jsonl"))
-    summary = found.summary() | {
+    summary = head | {
         "judge": judge.name,
+        "qualified": qualified,
         "degeneration": [f.summary() for f in findings],
         "ratings": mean_ratings(rows, models),
         "failure_reasons": told_reasons(rows),
         "unmatched": unmatched,
         "failed_answers": [*base.failures, *tuned.failures],
-        "agreement": asdict(agreed) if agreed else None,
     }
     write_json(folder / "summary.json", summary)
     return found, summary
+
+
+def count_held(
+    held: Held,
+    people: Sequence[Judged],
+    comparisons: Sequence[Comparison],
+    skills: Sequence[Skill],
+    suspects: Sequence[Suspect],
+    thresholds: Thresholds,
+) -> tuple[Count, dict[str, Any]]:
+    """Count a judge's verdicts; where judging could stop early by the interval that allows it, else with people's where there are enough.
+
+    Args:
+        people: their verdicts on some of the prompts, named as in their file.
+    """
+    file = held.file
+    agreed = agree(file, people, comparisons) if people else None
+    powered = with_people(file, people, comparisons) if people else None
+    interval, what = None, None
+    if held.looked is not None:
+        interval = held.looked.interval
+    elif powered is not None:
+        interval = powered.combined
+        what = f"win rate of {file.models[1]} over {file.models[0]} by people, helped by the judge,"
+    found = count(file, skills, suspects, thresholds, what, interval=interval)
+    return found, found.summary() | {
+        "agreement": asdict(agreed) if agreed else None,
+        "with_people": asdict(powered) if powered else None,
+        "until_decided": held.looked.summary() if held.looked else None,
+    }
+
+
+def with_people(file: VerdictFile, people: Sequence[Judged], comparisons: Sequence[Comparison]) -> Powered | None:
+    """People's verdicts on some prompts and the judge's on all, in one number; None where people judged too few."""
+    known = by_comparison(people, comparisons)
+    said: dict[str, list[float]] = {}
+    for j in known:
+        said.setdefault(j.item, []).append(j.win)
+    items: dict[str, list[float]] = {}
+    for j in file.counted:
+        items.setdefault(j.item, []).append(j.win)
+    clusters: dict[str, list[str]] = {}
+    for j in file.counted:
+        if j.item not in clusters.setdefault(j.cluster, []):
+            clusters[j.cluster].append(j.item)
+    human: list[float] = []
+    judged: list[float] = []
+    others: list[float] = []
+    for members in clusters.values():
+        both = [i for i in members if i in said]
+        if both:
+            human.append(float(np.mean([np.mean(said[i]) for i in both])))
+        (judged if both else others).append(float(np.mean([np.mean(items[i]) for i in both or members])))
+    return power(human, judged, others) if len(human) >= LEAST_PROMPTS else None
 
 
 def told_reasons(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -134,11 +251,15 @@ def people_on(file: VerdictFile, models: Models) -> list[Judged]:
     raise ConfigError(f"{file.source}: people judged {file.models[1]} against {file.models[0]}, not {models[1]} against {models[0]}")
 
 
+def by_comparison(people: Sequence[Judged], comparisons: Sequence[Comparison]) -> list[Judged]:
+    """People's verdicts by the names that the comparisons go by in ours."""
+    names = {name: item_of(c) for c in comparisons for name in reversed(items_of(c))}
+    return [replace(j, item=names.get(j.item, j.item)) for j in people]
+
+
 def agree(file: VerdictFile, people: Sequence[Judged], comparisons: Sequence[Comparison]) -> Agreement | None:
     """How far a judge and people say the same on the comparisons that both judged; None where there are none."""
-    names = {name: item_of(c) for c in comparisons for name in reversed(items_of(c))}
-    known = [replace(j, item=names.get(j.item, j.item)) for j in people]
-    judge, human, clusters, _ = match(file.counted, known)
+    judge, human, clusters, _ = match(file.counted, by_comparison(people, comparisons))
     return agreement(judge, human, clusters) if judge else None
 
 
@@ -156,5 +277,6 @@ def mean_ratings(rows: Sequence[Mapping[str, Any]], models: Models) -> dict[str,
         out[model] = {
             name: asdict(mean_interval([r["scores"][side] for r in part], [str(r["cluster"]) for r in part]))
             for name, part in parts.items()
+            if len({str(r["cluster"]) for r in part}) > 1
         }
     return out

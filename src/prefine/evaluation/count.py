@@ -103,6 +103,7 @@ def count(
     what: str | None = None,
     names: tuple[str, str] | None = None,
     comparisons: int = 1,
+    interval: Interval | None = None,
 ) -> Count:
     """Count a file of verdicts.
 
@@ -110,13 +111,14 @@ def count(
         skills, suspects: what else the verdict weighs.
         what: what the win rate is one of, where it is not of one model over the other.
         names: what the sentence calls base and tuned; unset: as the file does.
+        interval: of the win rate, where another than a fixed number's is right.
         comparisons: how many files are counted together; their intervals all hold at once.
     """
     judged = file.counted
     wins = np.array([j.win for j in judged])
     clusters = [j.cluster for j in judged]
     what = what or f"win rate of {file.models[1]} over {file.models[0]}"
-    interval = mean_interval(wins, clusters, bounds=RATE, level=together(comparisons))
+    interval = interval or mean_interval(wins, clusters, bounds=RATE, level=together(comparisons))
     verdict = decide(
         interval,
         skills,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import torch
 from prefine.errors import DataError
 from prefine.evaluation.answers import AnswerFile, answer_questions
 from prefine.evaluation.conclusion import Conclusion, Responses, conclude, learning, reward_learning
-from prefine.evaluation.contest import agree, findings_of, generation_row, hold, mean_ratings, people_on, told_reasons
-from prefine.evaluation.count import Count, count
+from prefine.evaluation.contest import Until, count_held, findings_of, generation_row, hold, mean_ratings, people_on, told_reasons
+from prefine.evaluation.count import Count
 from prefine.evaluation.degeneration import Finding
 from prefine.evaluation.drift import (
     Drift,
@@ -112,11 +112,14 @@ def evaluate(
     batch_size: int = 32,
     trained_on: bool = False,
     hint: str = "",
+    until: Until | None = None,
+    qualified: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Everything: a verdict where a judge compares responses, else what is known without one.
 
     Args:
         trained_on: the judge is the reward that the model was trained on: that it scores higher there is no verdict.
+        until: judge no more than decides it; qualified: what is known of the judge.
         hint: how to have a judge compare the responses, for the sentence of a conclusion.
 
     Raises:
@@ -137,19 +140,19 @@ def evaluate(
     findings = [replace(f, broken=f.name in broken) for f in findings]
     logps = completion_logps(sides.policy, sides.reference, extras.pairs, sides.budget)
     drift = _drift(sides, tuned)
-    verdicts = None
+    held = None
     if judge is not None:
-        verdicts = hold(comparisons, judge, sides.names, folder, lambda n: progress("verdicts", n, len(comparisons)))
-    rows = list(read_jsonl(folder / "verdicts.jsonl")) if verdicts else []
-    agreed = agree(verdicts, people_on(extras.people, sides.names), comparisons) if extras.people and verdicts else None
+        held = hold(comparisons, judge, sides.names, folder, lambda n: progress("verdicts", n, len(comparisons)), until)
+    rows = list(read_jsonl(folder / "verdicts.jsonl")) if held else []
     counted, learned = None, None
     found: Verdict | Conclusion
-    if verdicts is not None and not trained_on:
-        counted = count(verdicts, skills, [*(f.suspect for f in findings), *(p.suspect for p in texts)], thresholds)
+    if held is not None and not trained_on:
+        told = people_on(extras.people, sides.names) if extras.people else []
+        suspects = [*(f.suspect for f in findings), *(p.suspect for p in texts)]
+        counted, head = count_held(held, told, comparisons, skills, suspects, thresholds)
         found = counted.verdict
-        head = counted.summary()
     else:
-        if verdicts is not None:
+        if held is not None:
             learned = reward_learning(rows)
         elif extras.pairs:
             write_jsonl(folder / "verdicts.jsonl", implicit_rows(sides.names, extras.pairs, logps))
@@ -164,8 +167,8 @@ def evaluate(
     summary = head | {
         "judge": judge.name if judge else None,
         "trained_on": trained_on,
+        "qualified": qualified,
         "learning": learned.summary() if learned else None,
-        "agreement": asdict(agreed) if agreed else None,
         "repeat": {"sampling": vars(sampling), "seed": seed, "questions": len(questions)},
         "failed_answers": failed,
         "degeneration": [f.summary() for f in findings],

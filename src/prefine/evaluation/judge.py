@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from prefine.evaluation.answers import Answered, AnswerFile
 from prefine.evaluation.questions import Question
+from prefine.evaluation.style import style_of
 from prefine.evaluation.verdict_files import Judged
 from prefine.preferences.records import PromptText
 
@@ -262,6 +263,7 @@ def verdict_row(comparison: Comparison, vote: Vote, models: tuple[str, str], jud
         "judge": judge,
         "tuned_wins": vote.win,
         "lengths": [len(comparison.base[-1]), len(comparison.tuned[-1])],
+        "style": [list(style_of(comparison.base[-1])), list(style_of(comparison.tuned[-1]))],
     }
     for name, value in (
         ("category", q.category),

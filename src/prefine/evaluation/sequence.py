@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -74,27 +74,43 @@ class ConfidenceSequence:
 
 @dataclass(frozen=True)
 class Looked:
-    """How judging went: what was decided, with how many clusters of how many."""
+    """How judging went: what was decided, with how many clusters of how many; ``interval`` holds at every look."""
 
     decision: Decision
     interval: Interval
     available: int
 
+    def words(self) -> str:
+        """What was saved."""
+        judged = self.interval.clusters
+        if self.decision == "undecided":
+            return f"undecided after {judged} of {self.available} prompts"
+        return f"decided after {judged} of {self.available} prompts: {self.available - judged} were not judged"
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
 
 def until_decided(
-    order: Sequence[int], verdicts_of: Callable[[Sequence[int]], Iterable[float | None]], thresholds: Thresholds, at_once: int = 1
+    order: Sequence[int],
+    verdicts_of: Callable[[Sequence[int]], Iterable[float | None]],
+    thresholds: Thresholds,
+    at_once: int = 1,
+    spent: Callable[[], bool] = lambda: False,
 ) -> Looked:
     """Judge clusters in the given (random) order until it is decided or none is left.
 
     Args:
         verdicts_of: means of some clusters by their places; None where the judge gave none.
         at_once: how many are asked about between two looks.
+        spent: whether no more may be asked.
     """
     sequence = ConfidenceSequence()
     for first in range(0, len(order), at_once):
         for value in verdicts_of(order[first : first + at_once]):
             if value is not None:
                 sequence.add(value)
-        if sequence.decision(thresholds) != "undecided":
+        if sequence.decision(thresholds) != "undecided" or spent():
             break
     return Looked(sequence.decision(thresholds), sequence.interval(), len(order))
