@@ -11,6 +11,7 @@ from typing import Any
 
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, printable
+from prefine.evaluation.multiple import together
 from prefine.runs import RunDirectory, write_json
 
 ABOUT = (
@@ -50,9 +51,12 @@ def main(argv: list[str]) -> int:
     summaries = [f[chosen] for f in found]
     _settings(runs)
     _table(names, summaries, chosen)
-    differences = [_difference(a, b, chosen) for a, b in itertools.combinations(runs, 2)]
+    pairs = list(itertools.combinations(runs, 2))
+    differences = [_difference(a, b, chosen, together(len(pairs))) for a, b in pairs]
     for d in differences:
         print(printable(d["sentence"]))
+    if len(pairs) > 1:
+        print(f"  the {len(pairs)} intervals hold all at once with 95 %, so that the best may be picked by them")
     if given.output:
         write_json(Path(given.output), {"evaluation": chosen, "runs": dict(zip(names, summaries, strict=True)), "differences": differences})
         print(f"numbers: {given.output}")
@@ -119,9 +123,9 @@ def _table(names: list[str], summaries: list[Mapping[str, Any]], chosen: str) ->
     Console().print(table)
 
 
-def _difference(first: RunDirectory, second: RunDirectory, name: str) -> dict[str, Any]:
+def _difference(first: RunDirectory, second: RunDirectory, name: str, level: float) -> dict[str, Any]:
     """The second run's win rate less the first's, prompt by prompt."""
-    from prefine.evaluation.interval import paired_difference
+    from prefine.evaluation.interval import least_clusters, paired_difference
     from prefine.evaluation.verdict_files import match, read_verdicts
 
     files = [read_verdicts(str(run.path / "eval" / name / "verdicts.jsonl")) for run in (first, second)]
@@ -133,11 +137,13 @@ def _difference(first: RunDirectory, second: RunDirectory, name: str) -> dict[st
         if values[0] != values[1]:
             sentence = f"{who}: no difference to give, another {what} ({values[1]} and {values[0]})"
             return {"runs": [str(first.path), str(second.path)], "sentence": sentence}
-    if not before:
-        return {"runs": [str(first.path), str(second.path)], "sentence": f"{who}: judged on no prompt in common"}
-    change = paired_difference(after, before, clusters)
+    if len(set(clusters)) < least_clusters(0.5):
+        sentence = f"{who}: {len(set(clusters))} prompts were judged in both, too few to compare by"
+        return {"runs": [str(first.path), str(second.path)], "sentence": sentence}
+    change = paired_difference(after, before, clusters, level=level)
+    state = "higher" if change.low > 0 else "lower" if change.high < 0 else "not shown to differ"
     sentence = (
-        f"{who}: {100 * change.estimate:+.2f} points [{100 * change.low:+.2f}, {100 * change.high:+.2f}] "
+        f"{who}: {100 * change.estimate:+.2f} points [{100 * change.low:+.2f}, {100 * change.high:+.2f}], {state}, "
         f"on {change.count} prompts that both were judged on; {unmatched} have only one"
     )
     return {"runs": [str(first.path), str(second.path)], **vars(change), "unmatched": unmatched, "sentence": sentence}

@@ -27,6 +27,7 @@ from prefine.evaluation.bradley_terry import Game, ratings
 from prefine.evaluation.contest import Until, hold, judge_files, mean_ratings
 from prefine.evaluation.count import Count, count
 from prefine.evaluation.interval import Interval, paired_difference
+from prefine.evaluation.multiple import together
 from prefine.evaluation.judge import ByScore, Comparison, Judge, compare, item_of
 from prefine.evaluation.questions import read_questions, with_references
 from prefine.evaluation.verdict import Thresholds
@@ -275,7 +276,7 @@ def count_files(sources: list[str], own: JudgeOptions, thresholds: Thresholds) -
     for found in counts:
         print(printable("\n".join([f"{found.source}:", *count_lines(found, {}), *(count_details(found) if own.verbose else [])])))
     controlled = [_length_controlled(source, own.length_control) for source in sources] if own.length_control else []
-    differences = [_difference(files[0], other) for other in files[1:]]
+    differences = [_difference(files[0], other, together(len(files) - 1)) for other in files[1:]]
     for line in (d["sentence"] for d in differences):
         print(printable(line))
     table = _ratings(files) if len(files) > 1 else []
@@ -297,14 +298,14 @@ def _length_controlled(source: str, weights: str) -> Interval:
     return found
 
 
-def _difference(first: VerdictFile, second: VerdictFile) -> dict[str, Any]:
+def _difference(first: VerdictFile, second: VerdictFile, level: float) -> dict[str, Any]:
     """The second file's model against the first's, item by item; both must have been judged against one baseline."""
     if first.models[0] != second.models[0]:
         raise ConfigError(f"{second.source} judges against {second.models[0]}, {first.source} against {first.models[0]}; give one baseline")
     before, after, clusters, unmatched = match(first.counted, second.counted)
     if not before:
         raise ConfigError(f"{second.source} and {first.source} have no prompt in common")
-    change = paired_difference(after, before, clusters)
+    change = paired_difference(after, before, clusters, level=level)
     sentence = (
         f"{second.models[1]} against {first.models[1]}: {100 * change.estimate:+.2f} points "
         f"[{100 * change.low:+.2f}, {100 * change.high:+.2f}] on {change.count} prompts that both have; {unmatched} have only one"
