@@ -30,11 +30,8 @@ def write_pairs(path: Path) -> None:
             plain = f"{topic[0].upper()}{topic[1:]}: people have known this for {i + j + 2} centuries, and it is still part of daily life."
             friendly = f"Happy to help! {plain} Would you like to hear more about {topic}?"
             rows.append({"prompt": ask.format(topic), "chosen": friendly, "rejected": plain})
-    messages = [
-        {"prompt": [{"role": "user", "content": r["prompt"]}]}
-        | {k: [{"role": "assistant", "content": r[k]}] for k in ("chosen", "rejected")}
-        for r in rows
-    ]
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    messages = [{name: [{"role": role, "content": r[name]}] for name, role in roles.items()} for r in rows]
     path.write_text("".join(json.dumps(m) + "\n" for m in messages))
 
 

@@ -27,8 +27,8 @@ from prefine.evaluation.bradley_terry import Game, ratings
 from prefine.evaluation.contest import Until, hold, judge_files, mean_ratings
 from prefine.evaluation.count import Count, count
 from prefine.evaluation.interval import Interval, paired_difference
-from prefine.evaluation.multiple import together
 from prefine.evaluation.judge import ByScore, Comparison, Judge, compare, item_of
+from prefine.evaluation.multiple import together
 from prefine.evaluation.questions import read_questions, with_references
 from prefine.evaluation.verdict import Thresholds
 from prefine.evaluation.verdict_files import VerdictFile, is_verdicts, match, read_verdicts
