@@ -1,4 +1,4 @@
-"""Prefine aligns language models with what people prefer, and proves whether it worked."""
+"""Prefine aligns language models with what people prefer, and measures whether it worked."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -32,7 +32,7 @@ def usage() -> str:
     """The text of ``prefine --help``."""
     lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
     return (
-        "usage: prefine COMMAND [--help] [OPTIONS]\n\nAligns language models with what people prefer, and proves whether it worked.\n\n"
+        "usage: prefine COMMAND [--help] [OPTIONS]\n\nAligns language models with what people prefer, and measures whether it worked.\n\n"
         + "\n".join(lines)
         + "\n\n--debug with any command shows the traceback of an error."
     )
