@@ -29,8 +29,8 @@ def main() -> None:
     lines = [
         f"## Recall and precision\n\n{count} invented pairs for each fault, one of a hundred with it "
         '(`python benchmarks/audit_recall.py`).\n"Others blamed" are other checks that were not graded fine.\n'
-        "These figures are of these shapes of the faults alone: 50 of 50 found is a recall of at least .93 with 95 % on them, and says nothing\n"
-        "of other shapes of the same faults.\n",
+        "These figures are of these shapes of the faults alone: 50 of 50 found is a recall of at least .93 with 95 % on "
+        "them, and says nothing\nof other shapes of the same faults.\n",
         "| fault | planted | recall | precision | others blamed |",
         "| --- | --- | --- | --- | --- |",
     ]

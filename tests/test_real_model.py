@@ -1,4 +1,4 @@
-"""What a run says of a real chat model: whole commands in fresh processes. Run by ``make test-real``; skipped where the model is not installed."""
+"""What a run says of a real chat model: whole commands in fresh processes (``make test-real``); skipped where it is not installed."""
 
 from __future__ import annotations
 
