@@ -38,7 +38,7 @@ def cli() -> str:
     from prefine.cli.final_eval import FinalOptions
     from prefine.cli.generate import GenerateOptions
     from prefine.cli.judge import JudgeOptions
-    from prefine.cli.judging import Gates, JudgeChoice
+    from prefine.cli.judging import Gates, JudgeChoice, Stopping
     from prefine.cli.lab import LabOptions
     from prefine.cli.merge import MergeOptions
     from prefine.cli.pairs import PairsOptions
@@ -55,7 +55,7 @@ def cli() -> str:
         **{"pairs": PairsOptions, "lab": LabOptions},
     }
     kinds = {name: (kind,) for name, kind in simple.items()}
-    kinds |= {"eval": (EvalOptions, JudgeChoice, Gates), "judge": (JudgeOptions, JudgeChoice, Gates)}
+    kinds |= {"eval": (EvalOptions, JudgeChoice, Stopping, Gates), "judge": (JudgeOptions, JudgeChoice, Stopping, Gates)}
     for name, classes in kinds.items():
         options = {key: option for kind in classes for key, option in options_of(kind, "").items()}
         parts.append(f"## prefine {name}\n\n{table(options)}\n")

@@ -90,6 +90,9 @@ def test_people_beside_a_judge(answered: tuple[str, str, str, str], tmp_path: Pa
     assert "by people, helped by the judge" in told
     assert "people alone" in told
     assert "more prompts judged by people" in told
+    numbers = tmp_path / "n.json"  # the same from verdicts that lie on disk
+    assert main(["judge", "--verdicts", str(tmp_path / "o" / "verdicts.jsonl"), "--human", people, "--output", str(numbers)]) == 0
+    assert json.loads(numbers.read_text())["files"][0]["win_rate"] == found["combined"]
 
 
 def test_a_judge_is_qualified_and_quoted(answered: tuple[str, str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

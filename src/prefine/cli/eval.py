@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from prefine.cli.judge_lines import evaluation_lines, skill_lines, summary_details
-from prefine.cli.judging import Gates, JudgeChoice, build_judge, check_ready, pick, qualification, stages
+from prefine.cli.judging import Gates, JudgeChoice, Stopping, build_judge, check_ready, pick, qualification, stages
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, DataError, printable
 from prefine.evaluation.verdict_files import read_verdicts
@@ -56,7 +56,10 @@ class EvalOptions:
 
 def main(argv: list[str]) -> int:
     """Evaluate, print the verdict, draw the report; exit as ``--require`` says."""
-    options = options_of(EvalOptions, "options") | options_of(JudgeChoice, "judge") | options_of(Gates, "verdict")
+    options = (
+        options_of(EvalOptions, "options") | options_of(JudgeChoice, "judge") | options_of(Stopping, "judge")
+    options |= options_of(Gates, "verdict")
+    )
     if not argv or "--help" in argv or "-h" in argv:
         print(help_text("eval RUN", ABOUT, options))
         return 0
@@ -66,7 +69,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError("eval needs a RUN: the --output-dir of a training run")
     run = RunDirectory.open(given.run)
     thresholds = gates.thresholds()
-    until = choice.stopping(thresholds, given.seed)
+    until = pick(Stopping, words).stopping(choice, thresholds, given.seed)
     if choice.judge == "implicit" and choice.reward_run is None:
         choice.judge = None  # the run's own reward is what is reported without a judge
     if "model" not in run.config():

@@ -12,6 +12,7 @@ from prefine.cli.judge_lines import count_details, count_lines
 from prefine.cli.judging import (
     Gates,
     JudgeChoice,
+    Stopping,
     asker_of,
     build_judge,
     check_ready,
@@ -24,7 +25,7 @@ from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, printable
 from prefine.evaluation.answers import AnswerFile, is_answers, read_answers
 from prefine.evaluation.bradley_terry import Game, ratings
-from prefine.evaluation.contest import Until, hold, judge_files, mean_ratings
+from prefine.evaluation.contest import Held, Until, count_held, hold, judge_files, mean_ratings, people_on
 from prefine.evaluation.count import Count, count
 from prefine.evaluation.interval import Interval, paired_difference
 from prefine.evaluation.judge import ByScore, Comparison, Judge, compare, item_of
@@ -65,7 +66,12 @@ class JudgeOptions:
 
 def main(argv: list[str]) -> int:
     """Judge or count, print, and exit as ``--require`` says."""
-    options = options_of(JudgeOptions, "options") | options_of(JudgeChoice, "judge") | options_of(Gates, "verdict")
+    options = (
+        options_of(JudgeOptions, "options")
+        | options_of(JudgeChoice, "judge")
+        | options_of(Stopping, "judge")
+        | options_of(Gates, "verdict")
+    )
     if not argv or "--help" in argv or "-h" in argv:
         print(help_text("judge BASE.jsonl TUNED.jsonl --judge NAME | judge --verdicts FILE ...", ABOUT, options))
         return 0
@@ -73,12 +79,14 @@ def main(argv: list[str]) -> int:
     given = parse(argv, options, rest=rest)
     own, choice, gates = pick(JudgeOptions, given), pick(JudgeChoice, given), pick(Gates, given)
     thresholds = gates.thresholds()
-    until = choice.stopping(thresholds)
+    until = pick(Stopping, given).stopping(choice, thresholds)
     kinds = [_kind(source) for source in rest]
     if own.verdicts or set(kinds) == {"verdicts"}:
         if choice.judge is not None:
             raise ConfigError("--judge would be ignored: verdicts on disk are judged already; leave it out, or give files of answers")
-        counted = count_files([*rest, *(own.verdicts or [])], own, thresholds)
+        if own.qualify:
+            raise ConfigError("--qualify asks a judge: give two files of answers and --judge; verdicts on disk are judged already")
+        counted = count_files([*rest, *(own.verdicts or [])], own, thresholds, choice.human)
         return gates.exit_code({c.verdict.outcome for c in counted})
     for source, kind in zip(rest, kinds, strict=True):
         if kind != "answers":
@@ -183,7 +191,7 @@ def _qualify(files: list[AnswerFile], judge: Judge, choice: JudgeChoice, models:
     """Hold the judge against people on what they judged; what is found is quoted wherever it judges afterwards."""
     import tempfile
 
-    from prefine.evaluation.contest import by_comparison, people_on
+    from prefine.evaluation.contest import by_comparison
     from prefine.evaluation.qualify import qualify
 
     if choice.human is None or choice.judge == "human" or len(files) != 2:
@@ -269,12 +277,22 @@ def print_agreement(found: dict[str, Any] | None) -> None:
     print(f"  {', '.join(parts)}; Cohen's kappa {kappa['estimate']:.2f} [{kappa['low']:.2f}, {kappa['high']:.2f}]")
 
 
-def count_files(sources: list[str], own: JudgeOptions, thresholds: Thresholds) -> list[Count]:
-    """Count files of verdicts, compare them, print and write the numbers."""
+def count_files(sources: list[str], own: JudgeOptions, thresholds: Thresholds, human: str | None = None) -> list[Count]:
+    """Count files of verdicts, compare them, print and write the numbers; one file with what people said beside it."""
     files = [read_verdicts(source) for source in sources]
-    counts = [count(file, thresholds=thresholds, comparisons=len(files)) for file in files]
-    for found in counts:
-        print(printable("\n".join([f"{found.source}:", *count_lines(found, {}), *(count_details(found) if own.verbose else [])])))
+    heads: list[dict[str, Any]] = [{} for _ in files]
+    if human is not None:
+        if len(files) > 1:
+            raise ConfigError("--human stands beside one file of a judge's verdicts; give one")
+        people = people_on(read_verdicts(human), files[0].models)
+        one, heads[0] = count_held(Held(files[0]), people, (), (), (), thresholds)
+        counts = [one]
+    else:
+        counts = [count(file, thresholds=thresholds, comparisons=len(files)) for file in files]
+    for found, head in zip(counts, heads, strict=True):
+        print(printable("\n".join([f"{found.source}:", *count_lines(found, head), *(count_details(found) if own.verbose else [])])))
+        if human is not None:
+            print_agreement(head["agreement"])
     controlled = [_length_controlled(source, own.length_control) for source in sources] if own.length_control else []
     differences = [_difference(files[0], other, together(len(files) - 1)) for other in files[1:]]
     for line in (d["sentence"] for d in differences):
@@ -282,7 +300,7 @@ def count_files(sources: list[str], own: JudgeOptions, thresholds: Thresholds) -
     table = _ratings(files) if len(files) > 1 else []
     if own.output:
         Path(own.output).parent.mkdir(parents=True, exist_ok=True)
-        summaries = [c.summary() for c in counts]
+        summaries = [c.summary() | head for c, head in zip(counts, heads, strict=True)]
         for summary, interval in zip(summaries, controlled, strict=False):
             summary["length_controlled_win_rate"] = vars(interval)
         write_json(Path(own.output), {"files": summaries, "differences": differences, "ratings": table})

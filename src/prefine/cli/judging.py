@@ -58,13 +58,19 @@ class JudgeChoice:
     human: str | None = field(
         default=None, metadata={"help": "Verdicts that people gave, in any form that is counted: the judge, or what it is compared with."}
     )
+
+
+@dataclass
+class Stopping:
+    """When judging stops before all is judged."""
+
     until: str | None = field(
         default=None, metadata={"help": "decided: judge prompts in random order and stop as soon as the verdict is; valid at every look."}
     )
     max_calls: int | None = field(default=None, metadata={"help": "--until decided: most verdicts asked of the judge."})
 
-    def stopping(self, thresholds: Thresholds, seed: int = 0) -> Until | None:
-        """When judging stops before all is judged; None for never.
+    def stopping(self, choice: JudgeChoice, thresholds: Thresholds, seed: int = 0) -> Until | None:
+        """The rule; None for never.
 
         Raises:
             ConfigError: another word than decided, or options that would be ignored.
@@ -75,13 +81,13 @@ class JudgeChoice:
             return None
         if self.until != "decided":
             raise ConfigError(f"--until is {self.until!r}; expected decided")
-        if self.judge is None:
+        if choice.judge is None:
             raise ConfigError("--until decided is about a judge's verdicts: give --judge")
         if self.max_calls is not None and self.max_calls < 1:
             raise ConfigError(f"--max-calls is {self.max_calls}; expected at least 1")
-        if self.human is not None and self.judge != "human":
+        if choice.human is not None and choice.judge != "human":
             raise ConfigError("--until decided and --human answer in two ways; leave one of the two out")
-        return Until(thresholds, self.max_calls, self.concurrency if self.judge == "openai" else 1, seed)
+        return Until(thresholds, self.max_calls, choice.concurrency if choice.judge == "openai" else 1, seed)
 
 
 @dataclass

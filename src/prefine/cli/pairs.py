@@ -8,7 +8,7 @@ from typing import Any
 
 from prefine.cli.data.reading import column_map
 from prefine.cli.generate import ENGINES, GenerateOptions
-from prefine.cli.judging import JudgeChoice, build_judge, pick, stages
+from prefine.cli.judging import JudgeChoice, build_judge, check_ready, pick, stages
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, nearest, printable
 from prefine.evaluation.judge import ByScore
@@ -69,6 +69,7 @@ def main(argv: list[str]) -> int:
     judge = build_judge(choice, (given.model, given.model))
     if not isinstance(judge, ByScore):
         raise ConfigError("pairs need a judge that scores: --judge reward-model, python, exact, or openai with --mode single")
+    check_ready(judge)
     from prefine.evaluation.answers import Answered, answer_questions
     from prefine.evaluation.questions import read_questions
     from prefine.generation.engine import Sampling

@@ -9,7 +9,7 @@ from typing import Any
 from prefine.cli.data.reading import column_map
 from prefine.cli.final_eval import FinalOptions, finish
 from prefine.cli.judge_lines import evaluation_lines
-from prefine.cli.judging import JudgeChoice, build_judge, load_function
+from prefine.cli.judging import JudgeChoice, build_judge, check_ready, load_function
 from prefine.cli.options import options_of, read_yaml
 from prefine.errors import ConfigError
 from prefine.evaluation.judge import ByScore
@@ -54,6 +54,7 @@ class RewardOptions(FinalOptions):
                 raise ConfigError(
                     f"{self.reward_judge}: the trainer puts several reward models together: --reward-model A B --reward-aggregate mean"
                 )
+            check_ready(judge)
             found.append(judge)
         if not found:
             raise ConfigError(

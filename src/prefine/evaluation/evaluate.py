@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from prefine.errors import DataError
+from prefine.errors import DataError, MissingFile
 from prefine.evaluation.answers import AnswerFile, answer_questions
 from prefine.evaluation.conclusion import Conclusion, Responses, conclude, learning, reward_learning
 from prefine.evaluation.contest import Until, count_held, findings_of, generation_row, hold, mean_ratings, people_on, told_reasons
@@ -123,12 +123,15 @@ def evaluate(
         hint: how to have a judge compare the responses, for the sentence of a conclusion.
 
     Raises:
-        DataError: no judge, no pairs and no questions, or nothing that could be compared.
+        DataError, MissingFile: no judge, no pairs and no questions, or nothing that could be compared.
     """
     extras = extras or Extras()
     if extras.tasks:
         with quiet():
             check_tasks(extras.tasks, extras.include_path)
+    for path in extras.texts:
+        if not Path(path).is_file():
+            raise MissingFile(f"{path}: no such file")
     if judge is None and not extras.pairs and not questions:
         raise DataError("no judge, no held-out pairs and no prompts: nothing to evaluate; give --judge, --prompts, or pairs with --data")
     base, tuned, failed = answer_both(sides, questions, sampling, seed, folder, progress, batch_size)
