@@ -56,10 +56,8 @@ class EvalOptions:
 
 def main(argv: list[str]) -> int:
     """Evaluate, print the verdict, draw the report; exit as ``--require`` says."""
-    options = (
-        options_of(EvalOptions, "options") | options_of(JudgeChoice, "judge") | options_of(Stopping, "judge")
+    options = options_of(EvalOptions, "options") | options_of(JudgeChoice, "judge") | options_of(Stopping, "judge")
     options |= options_of(Gates, "verdict")
-    )
     if not argv or "--help" in argv or "-h" in argv:
         print(help_text("eval RUN", ABOUT, options))
         return 0
