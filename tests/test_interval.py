@@ -66,6 +66,16 @@ def test_an_interval_holds_its_estimate_and_stays_within_bounds(rows: list[tuple
     assert (turned.low, turned.high) == pytest.approx((1 - found.high, 1 - found.low), abs=1e-5)
 
 
+def test_values_that_all_but_touch_a_bound() -> None:
+    for value in (1e-11, 1e-9, 1e-300, 1 - 1e-11, 1 - 1e-16):
+        for n in (1, 2, 60):
+            found = mean_interval([value] * n, bounds=RATE)
+            assert 0 <= found.low <= value + 1e-9
+            assert value - 1e-9 <= found.high <= 1
+            mixed = mean_interval([value] * n + [0.5], bounds=RATE)
+            assert mixed.low <= mixed.estimate <= mixed.high
+
+
 def near_binary(rng: np.random.Generator, n: int, rate: float) -> np.ndarray:
     away = rng.uniform(0, 0.02, n)
     return np.where(rng.random(n) < (rate - 0.01) / 0.98, 1 - away, away)

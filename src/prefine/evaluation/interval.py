@@ -161,7 +161,10 @@ class _Tail:
         near = self.estimate
         if missing(near) <= 0:  # the estimate is no median of so skewed a sample: the end lies on its other side
             return near
-        return float(brentq(missing, near, bound - 1e-12 * span * (1 if upper else -1), xtol=1e-7 * span))
+        far = bound - 1e-12 * span * (1 if upper else -1)
+        if missing(far) >= 0:  # nearer to the bound than can be told
+            return bound
+        return float(brentq(missing, near, far, xtol=1e-7 * span))
 
 
 def _unseen_shape(sums: Floats, counts: Floats, bounds: Bounds) -> float:
