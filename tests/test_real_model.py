@@ -60,7 +60,7 @@ def friendly_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(model: Path, pairs: Path, folder: Path, rate: str, steps: int) -> dict[str, Any]:
     words = ["dpo", "--model", str(model), "--data", str(pairs), "--lora-r", "16", "--learning-rate", rate, "--max-steps", str(steps)]
-    words += ["--no-gradient-checkpointing", "--output-dir", str(folder)]
+    words += ["--per-device-train-batch-size", "4", "--no-gradient-checkpointing", "--output-dir", str(folder)]
     environment = os.environ | {"PREFINE_CACHE": str(folder.parent / "cache"), "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
     subprocess.run([sys.executable, "-m", "prefine.cli", *words], check=True, env=environment, timeout=900)
     found: dict[str, Any] = json.loads((folder / "summary.json").read_text())

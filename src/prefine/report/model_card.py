@@ -51,7 +51,7 @@ def model_card(run: RunDirectory, whole: bool = False) -> str:
     parts = [
         f"---\n{data.to_yaml()}\n---\n",
         f"# {_cell(run.path.name)}\n",
-        f"{_cell(base) or 'A model'} aligned with preferences by Prefine.\n",
+        f"{_cell(base) or 'A model'} trained on preferences by Prefine.\n",
         f"## Verdict\n\n{_cell(verdict)}\n",
         "\n".join([*evals, *skills]) + "\n" if evals or skills else "",
         f"## Data\n\n{pairs}{', '.join(_cell(s) for s in sources) or 'the offline laboratory'}\n",
