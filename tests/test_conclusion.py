@@ -41,7 +41,7 @@ def responses(kind: str) -> Responses:
         (5.0, 0.9, "other", "learned"),
         (5.0, 0.5, "other", "not learned"),
         (0.03, 1.0, "other", "not learned"),
-        (5.0, 0.1, "other", "not learned"),
+        (5.0, 0.1, "other", "opposite"),
         (30.0, 0.95, "loop", "collapsed"),  # whatever the reward accuracy
         (5.0, 0.9, "cut", "degenerated"),
         (5.0, 0.9, "same", "learned"),
@@ -58,6 +58,10 @@ def test_endings(margin: float, right: float, kind: str, outcome: str) -> None:
 
 def test_what_is_missing_is_said() -> None:
     assert "no responses were sampled" in conclude(pairs(5.0), None).sentence
+    assert conclude(pairs(0.03, right=1.0), None).outcome == "not learned"  # whether it responds as before was not looked at
+    split = learning([-1.0, -3.0] * 23 + [-100.0, -3.0], [-3.0, -3.0] * 24, CLUSTERS, 0.1, 1e-7)
+    assert conclude(split, None).outcome == "not learned"
+    assert "contradict each other" in conclude(split, None).sentence
     assert conclude(None, responses("other")).outcome == "changed"
     assert conclude(None, responses("same")).outcome == "unchanged"
     few = learning([-1.0, -9.0], [-3.0, -3.0], ["a"], 0.1, 1e-7)
@@ -66,6 +70,18 @@ def test_what_is_missing_is_said() -> None:
     other = conclude(pairs(5.0), responses("other"), others=["arithmetic fell from 99 % to 40 %"])
     assert other.outcome == "degenerated"
     assert "arithmetic fell" in other.sentence
+
+
+def test_a_collapse_on_few_prompts_is_not_called_sound() -> None:
+    for n, outcome in ((7, "learned"), (9, "collapsed")):
+        prompts = [f"what is number {i}" for i in range(n)]
+        base = [Text(p, f"a plain reply about thing {i}", True) for i, p in enumerate(prompts)]
+        findings = compare_texts(base, [Text(p, "", True) for p in prompts], [str(i) for i in range(n)])
+        said = conclude(pairs(5.0), Responses(n, 0, Interval(1.0, 0.5, 2.0, n, n), tuple(findings)))
+        assert said.outcome == outcome
+        assert "no sign of degeneration" not in said.sentence
+    looping = Responses(24, 0, Interval(1.0, 0.5, 2.0, 24, 24), tuple(compare_texts(*[[Text("p", "no : " * 30)] * 24] * 2, CLUSTERS)))
+    assert "those of the base are degenerate themselves" in conclude(pairs(5.0), looping).sentence
 
 
 def test_the_floor_is_of_beta_and_of_rounding() -> None:

@@ -64,4 +64,14 @@ def test_a_run_with_a_judge_ends_in_a_verdict(
     judge.write_text(yaml.safe_dump({"judge": "openai", "judge_model": "j", "server": "http://127.0.0.1:9"}))
     assert main([*words, "--output-dir", str(tmp_path / "s")]) == 2  # found before training
     assert "cannot be reached" in capsys.readouterr().err
+    judge.write_text(yaml.safe_dump({"judge": "python", "function": f"{tmp_path / 'score.py'}:score"}))
+    assert main([*words, "--eval-fraction", "0", "--output-dir", str(tmp_path / "s")]) == 2
+    assert "nothing to judge" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
+    looks = (tmp_path / "r" / "eval" / "looks.jsonl").read_text().splitlines()
+    assert len(looks) == 1  # the judge's look at the end of training is one
+    # A judge that fails costs the verdict, not what was measured.
+    (tmp_path / "none.py").write_text("def score(prompt, answer):\n    return None\n")
+    judge.write_text(yaml.safe_dump({"judge": "python", "function": f"{tmp_path / 'none.py'}:score"}))
+    assert main([*words, "--output-dir", str(tmp_path / "t")]) == 0
+    assert "the judge failed" in (tmp_path / "t" / "model" / "README.md").read_text()

@@ -61,7 +61,10 @@ def test_a_clear_difference_is_decided_early() -> None:
     assert looked.interval.low > 0.5
     assert "were not judged" in looked.words()
     none = until_decided(list(range(500)), lambda places: [0.5] * len(places), THRESHOLDS)
-    assert none.decision == "short"  # surely below 55 %
+    assert none.decision == "short"  # between 45 and 55 %
+    worse = until_decided(list(range(500)), lambda places: [float(p % 10 < 2) for p in places], THRESHOLDS, room=lambda: 500)
+    assert worse.decision == "worse"  # below 55 % is no reason to stop before it is known to be below 50
+    assert until_decided(list(range(500)), lambda places: [1.0] * len(places), THRESHOLDS, room=lambda: 0).interval.clusters == 0
 
 
 def _answers(path: Path, model: str, texts: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from prefine.evaluation.length import length_only_interval
 from prefine.evaluation.style import rate_at_equal, style_of
 
 
@@ -42,3 +43,16 @@ def test_too_few_prompts_say_nothing() -> None:
     counts = np.array([[10, 0, 0, 0, 0]] * 20)
     assert rate_at_equal(np.ones(20), counts, counts + 1, list(range(20))) is None
     assert rate_at_equal(np.ones(200), np.tile(counts, (10, 1)), np.tile(counts, (10, 1)), list(range(200))) is None
+
+
+def test_equality_that_was_never_near_says_nothing() -> None:
+    rng = np.random.default_rng(0)
+    n = 200
+    base, tuned = np.zeros((n, 5), int), np.zeros((n, 5), int)
+    base[:, 0], tuned[:, 0] = rng.integers(20, 60, n), rng.integers(80, 200, n)  # always the longer
+    wins = (rng.random(n) < 0.8).astype(float)
+    assert rate_at_equal(wins, base, tuned, list(range(n))) is None
+    assert length_only_interval(wins, tuned[:, 0].astype(float), base[:, 0].astype(float), list(range(n))) is None
+    mixed = rng.integers(20, 200, n)
+    assert length_only_interval(wins, mixed.astype(float), base[:, 0].astype(float), list(range(n))) is not None
+    assert length_only_interval(np.ones(n), mixed.astype(float), base[:, 0].astype(float), list(range(n))) is None  # all won

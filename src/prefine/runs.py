@@ -90,6 +90,11 @@ class RunDirectory:
         loaded = yaml.safe_load((self.path / "config.yaml").read_text())
         return dict(loaded)
 
+    def command(self) -> str:
+        """The command that made it, as ``config.yaml`` repeats it: dpo, ppo, ...; empty where it does not say."""
+        words = (self.path / "config.yaml").read_text(encoding="utf-8").partition("\n")[0].split()
+        return words[3] if words[:3] == ["#", "repeat:", "prefine"] and len(words) > 3 else ""
+
     def write_environment(self) -> None:
         """Write versions, machine and git state."""
         write_json(self.path / "environment.json", environment())

@@ -107,7 +107,7 @@ def _table(names: list[str], summaries: list[Mapping[str, Any]], chosen: str) ->
         table.add_column(printable(name), overflow="fold")
     rows: list[tuple[str, list[str]]] = [
         ("win rate over its base", [rate(s.get("win_rate")) for s in summaries]),
-        ("reward accuracy", [rate((s.get("learning") or {}).get("accuracy")) for s in summaries]),
+        ("reward accuracy", [rate((s.get("learning") or {}).get("accuracy")) if not s.get("trained_on") else "" for s in summaries]),
         ("verdict", [str(s["outcome"]) for s in summaries]),
         ("at equal length", [rate(s.get("length_only_win_rate")) for s in summaries]),
     ]
@@ -128,22 +128,27 @@ def _difference(first: RunDirectory, second: RunDirectory, name: str, level: flo
     from prefine.evaluation.interval import least_clusters, paired_difference
     from prefine.evaluation.verdict_files import match, read_verdicts
 
-    files = [read_verdicts(str(run.path / "eval" / name / "verdicts.jsonl")) for run in (first, second)]
-    before, after, clusters, unmatched = match(files[0].counted, files[1].counted)
+    paths = [run.path / "eval" / name / "verdicts.jsonl" for run in (first, second)]
     who = f"{second.path} against {first.path}"
+    if not all(path.exists() for path in paths):
+        sentence = f"{who}: no difference to give, nothing was compared prompt by prompt"
+        return {"runs": [str(first.path), str(second.path)], "sentence": sentence}
+    files = [read_verdicts(str(path)) for path in paths]
+    before, after, clusters, unmatched = match(files[0].counted, files[1].counted)
     judges = [json.loads((run.path / "eval" / name / "summary.json").read_text(encoding="utf-8")).get("judge") for run in (first, second)]
     bases = [str(Path(f.models[0]).resolve()) if Path(f.models[0]).exists() else f.models[0] for f in files]
     for what, values in (("base", bases), ("judge", judges)):
         if values[0] != values[1]:
-            sentence = f"{who}: no difference to give, another {what} ({values[1]} and {values[0]})"
+            sentence = f"{who}: no difference to give, another {what} ({values[1] or 'none'} and {values[0] or 'none'})"
             return {"runs": [str(first.path), str(second.path)], "sentence": sentence}
     if len(set(clusters)) < least_clusters(0.5):
         sentence = f"{who}: {len(set(clusters))} prompts were judged in both, too few to compare by"
         return {"runs": [str(first.path), str(second.path)], "sentence": sentence}
     change = paired_difference(after, before, clusters, level=level)
     state = "higher" if change.low > 0 else "lower" if change.high < 0 else "not shown to differ"
+    what = "win rate" if judges[0] else "reward accuracy"
     sentence = (
-        f"{who}: {100 * change.estimate:+.2f} points [{100 * change.low:+.2f}, {100 * change.high:+.2f}], {state}, "
+        f"{who}: {what} {100 * change.estimate:+.2f} points [{100 * change.low:+.2f}, {100 * change.high:+.2f}], {state}, "
         f"on {change.count} prompts that both were judged on; {unmatched} have only one"
     )
     return {"runs": [str(first.path), str(second.path)], **vars(change), "unmatched": unmatched, "sentence": sentence}

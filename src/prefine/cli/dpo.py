@@ -23,6 +23,7 @@ def main(argv: list[str]) -> int:
     args = planned.args
     judge = planned.extra.ready_judge(planned.options.model, planned.output_dir)
     data = read_pair_data(planned)
+    planned.extra.check_held_out(len(data.held_out))
     watched = data.watched(args)
     started = planned.start(data.encoded.key)
     started.run.write_data(data.summary)

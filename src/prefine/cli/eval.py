@@ -67,9 +67,15 @@ def main(argv: list[str]) -> int:
         raise ConfigError("eval needs a RUN: the --output-dir of a training run")
     run = RunDirectory.open(given.run)
     thresholds = gates.thresholds()
-    until = pick(Stopping, words).stopping(choice, thresholds, given.seed)
     if choice.judge == "implicit" and choice.reward_run is None:
         choice.judge = None  # the run's own reward is what is reported without a judge
+    until = pick(Stopping, words).stopping(choice, thresholds, given.seed)
+    if gates.require == "better" and choice.judge is None:
+        raise ConfigError("--require better needs a --judge: without one nothing can be shown to be better")
+    if run.command() == "reward":
+        raise ConfigError(
+            f"{given.run} trained a reward model, which gives no responses; its held-out accuracy was measured when it was trained"
+        )
     if "model" not in run.config():
         raise ConfigError(f"{given.run} is not a run of prefine dpo; its config.yaml names no model")
     if choice.human and choice.judge is None:
@@ -117,11 +123,11 @@ def main(argv: list[str]) -> int:
             given.batch_size,
             hint=hint,
             until=until,
-            qualified=qualification(judge),
+            qualified=qualification(judge, choice),
         )
     looks = run.add_look(name, found.summary)
     _print(given, found)
-    if looks > 1:
+    if looks > 1 and judge is not None:
         print(f"  look {looks} at this run: the chance that one of {looks} looks is wrong is up to {min(100, 5 * looks)} %, not 5 %")
     print(f"report: {write_report(run)}")
     return gates.exit_code({found.found.outcome})
@@ -134,6 +140,8 @@ def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any) -> list[tup
     from prefine.preferences.convert import PairSource
 
     config = run.config()
+    if not given.data and (run.path / HELD_OUT_PROMPTS).exists():
+        return []  # it was trained on prompts: what it held out are no pairs
     other = given.data or config.get("eval_data")
     held = set() if other else set(run.data().get("held_out_prompts", []))
     if not other and not held:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import collections
-import time
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prefine.cli.judging import JudgeChoice, build_judge, check_ready, stages
+from prefine.cli.judging import JudgeChoice, build_judge, check_ready, qualification, stages
 from prefine.cli.options import options_of, read_yaml
-from prefine.errors import ConfigError, nearest
+from prefine.errors import ConfigError, PrefineError, nearest
 from prefine.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -44,6 +44,19 @@ class FinalOptions:
         metadata={"help": "YAML file with a judge's options, as prefine judge takes them: the run ends in its verdict."},
     )
 
+    def __post_init__(self) -> None:
+        """Nothing is chosen yet."""
+        self.choice: JudgeChoice | None = None
+
+    def check_held_out(self, count: int) -> None:
+        """Refuse a judge that would have nothing to judge, before training.
+
+        Raises:
+            ConfigError: no prompt is held out.
+        """
+        if self.final_judge is not None and not count:
+            raise ConfigError("--final-judge would have nothing to judge: no prompt is held out; give --eval-data or --eval-fraction")
+
     def ready_judge(self, base: str, tuned: str) -> Judge | None:
         """The judge, found wanting before training rather than after; None where none is named.
 
@@ -56,7 +69,10 @@ class FinalOptions:
             return None
         if self.final_eval == "off":
             raise ConfigError("--final-judge would be ignored with --final-eval off; leave one of the two out")
-        judge = build_judge(JudgeChoice(**read_yaml(self.final_judge, options_of(JudgeChoice, "judge"))), (base, tuned))
+        self.choice = JudgeChoice(**read_yaml(self.final_judge, options_of(JudgeChoice, "judge")))
+        if self.choice.human is not None and self.choice.judge != "human":
+            raise ConfigError(f"{self.final_judge}: human would be ignored beside another judge here; give it to prefine eval")
+        judge = build_judge(self.choice, (base, tuned))
         if judge is None:
             raise ConfigError(f"{self.final_judge}: names no judge")
         check_ready(judge)
@@ -90,23 +106,38 @@ def finish(
     for old in folder.glob("answers-*"):  # of a run that was resumed: its responses lie in the cache
         old.unlink()
     sampling = Sampling(_length(pairs, QUICK_TOKENS if options.final_eval == "quick" else FULL_TOKENS))
-    if trained_on:
+    if hasattr(args, "response_length"):  # as it was trained to respond
         sampling = Sampling(args.response_length, args.temperature)
     most = 0 if options.final_eval == "off" else MOST_PROMPTS
     asked = list(questions[:most])
+    if not asked:
+        judge, trained_on = None, False
     with stages() as advance:
         if options.final_eval == "quick" and len(asked) > LEAST_PROMPTS and not trained_on:
-            start = time.perf_counter()
+            took = made = 0.0
             requests = [Request(q.prompt, q.seed(args.seed, 0), q.tools) for q in asked[:LEAST_PROMPTS]]
             for tuned in (False, True):
                 with sides.engine(tuned) as engine:
                     collections.deque(engine.answers(requests, sampling), maxlen=0)  # they are kept, and read again below
-            each = (time.perf_counter() - start) / LEAST_PROMPTS
-            asked = asked[: max(LEAST_PROMPTS, int(SHARE * seconds / max(each, 1e-6)))]
+                    took, made = took + engine.seconds, made + engine.generated
+            each = 2 * took / made if made else math.inf  # all lay in the cache: nothing tells how long more would take
+            asked = asked[: max(LEAST_PROMPTS, int(SHARE * seconds / each))]
         extras = Extras(pairs, beta=getattr(args, "beta", 0.1))
         hint = f"prefine eval {run.path} --judge ..."
         hint = "" if judge is not None and not trained_on else hint
-        found = evaluate(sides, asked, judge, folder, sampling, args.seed, extras, progress=advance, trained_on=trained_on, hint=hint)
+        common: dict[str, Any] = {"seed": args.seed, "extras": extras, "progress": advance}
+        try:
+            known = None if trained_on else qualification(judge, options.choice)
+            found = evaluate(sides, asked, judge, folder, sampling, trained_on=trained_on, hint=hint, qualified=known, **common)
+        except PrefineError as error:
+            if judge is None:
+                raise
+            # What was measured without the judge is not lost for its failing.
+            hint = f"the judge failed ({error}); ask another: prefine eval {run.path} --judge ..."
+            judge, trained_on = None, False
+            found = evaluate(sides, asked, None, folder, sampling, hint=hint, **common)
+    if judge is not None and not trained_on:
+        run.add_look("final", found.summary)
     return found
 
 

@@ -36,6 +36,8 @@ from prefine.evaluation.verdict_files import VerdictFile, is_verdicts, match, re
 from prefine.preferences.source import read_rows
 from prefine.runs import read_jsonl, write_json
 
+LEAST_RATED = 30
+"""Prompts a file, below which no ratings are given."""
 ABOUT = (
     "Judges the answers of a tuned model against a base's: prefine judge BASE.jsonl TUNED.jsonl --judge ... "
     "(our own answers, AlpacaEval's model_outputs, MT-Bench's model_answer). Or counts verdicts on disk: AlpacaEval's annotations, "
@@ -166,9 +168,9 @@ def _contest(
     people = read_verdicts(choice.human) if choice.human and choice.judge != "human" else None
     with stages() as advance:
         votes = len(compare(base, tuned)[0]) * (2 if hasattr(judge, "asks") else 1)
-        found, summary = judge_files(
-            base, tuned, judge, models, folder, people, thresholds, lambda n: advance("verdicts", n, votes), until, qualification(judge)
-        )
+        known = qualification(judge, choice)
+        done = lambda n: advance("verdicts", n, votes)  # noqa: E731
+        found, summary = judge_files(base, tuned, judge, models, folder, people, thresholds, done, until, known)
     print(printable("\n".join([*count_lines(found, summary), *(count_details(found) if own.verbose else [])])))
     if summary["failure_reasons"]:
         print(printable(f"  without a verdict: {summary['failure_reasons']}"))
@@ -208,7 +210,7 @@ def _qualify(files: list[AnswerFile], judge: Judge, choice: JudgeChoice, models:
     found = qualify(held.file.counted, people)
     if found is None:
         raise ConfigError(f"{choice.human}: people tie on all of these prompts, which says nothing of a judge")
-    path = qualification_file(judge)
+    path = qualification_file(judge, choice)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"judge": judge.name, "people": choice.human, **found.summary()})
     print(printable("\n  ".join([f"judge {judge.name}", *found.lines(), "later verdicts by this judge quote this"])))
@@ -297,7 +299,8 @@ def count_files(sources: list[str], own: JudgeOptions, thresholds: Thresholds, h
     differences = [_difference(files[0], other, together(len(files) - 1)) for other in files[1:]]
     for line in (d["sentence"] for d in differences):
         print(printable(line))
-    table = _ratings(files) if len(files) > 1 else []
+    enough = all(len({j.cluster for j in f.counted}) >= LEAST_RATED for f in files) and len({f.models for f in files}) == len(files)
+    table = _ratings(files) if len(files) > 1 and enough else []
     if own.output:
         Path(own.output).parent.mkdir(parents=True, exist_ok=True)
         summaries = [c.summary() | head for c, head in zip(counts, heads, strict=True)]
@@ -320,12 +323,16 @@ def _difference(first: VerdictFile, second: VerdictFile, level: float) -> dict[s
     """The second file's model against the first's, item by item; both must have been judged against one baseline."""
     if first.models[0] != second.models[0]:
         raise ConfigError(f"{second.source} judges against {second.models[0]}, {first.source} against {first.models[0]}; give one baseline")
+    who = f"{second.models[1]} against {first.models[1]}"
+    if first.judge and second.judge and first.judge != second.judge:
+        sentence = f"{who}: no difference to give, another judge ({second.judge} and {first.judge})"
+        return {"models": [first.models[1], second.models[1]], "sentence": sentence}
     before, after, clusters, unmatched = match(first.counted, second.counted)
     if not before:
         raise ConfigError(f"{second.source} and {first.source} have no prompt in common")
     change = paired_difference(after, before, clusters, level=level)
     sentence = (
-        f"{second.models[1]} against {first.models[1]}: {100 * change.estimate:+.2f} points "
+        f"{who}: {100 * change.estimate:+.2f} points "
         f"[{100 * change.low:+.2f}, {100 * change.high:+.2f}] on {change.count} prompts that both have; {unmatched} have only one"
     )
     return {"models": [first.models[1], second.models[1]], **vars(change), "unmatched": unmatched, "sentence": sentence}
@@ -341,6 +348,7 @@ def _ratings(files: list[VerdictFile]) -> list[dict[str, Any]]:
     for name in ("model", "rating", "95 % interval"):
         table.add_column(name, justify="left" if name == "model" else "right")
     for r in found:
-        table.add_row(Text(printable(r.model)), f"{r.rating:.0f}", f"[{r.low:.0f}, {r.high:.0f}]")
+        told = f"[{r.low:.0f}, {r.high:.0f}]" if r.high > r.low else "not to be told: all verdicts are alike"
+        table.add_row(Text(printable(r.model)), f"{r.rating:.0f}", told)
     Console().print(table)
     return [vars(r) for r in found]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefine.evaluation.count import Count
@@ -26,7 +27,8 @@ def evaluation_lines(found: Evaluation, verbose: bool = False) -> list[str]:
 def count_lines(found: Count, summary: Mapping[str, Any], next_step: str = "") -> list[str]:
     """Verdict; win rate with its interval and n; the judge and its quality; what changed; what to do next."""
     verdict = found.verdict
-    wins = f"{found.wins} wins, {found.losses} losses, {found.draws} draws"
+    whose = "the judge's: " if summary.get("with_people") else ""
+    wins = f"{whose}{found.wins} wins, {found.losses} losses, {found.draws} draws"
     lines = ["; ".join([verdict.words, *verdict.harms]), f"  {verdict.numbers}; {wins}"]
     judge = [f"judge {summary['judge']}"] if summary.get("judge") else []
     judge += _quality(found, summary)
@@ -80,6 +82,8 @@ def _ways(summary: Mapping[str, Any]) -> list[str]:
         from prefine.evaluation.sequence import Looked
 
         out.append(Looked(looked["decision"], Interval(**looked["interval"]), looked["available"]).words())
+    if summary.get("too_few_people"):
+        out.append(f"people judged {summary['too_few_people']} of these prompts, too few to count (20); the verdict is the judge's alone")
     powered = summary.get("with_people")
     if powered:
         people, judge = (Interval(**powered[side]) for side in ("people", "judge"))
@@ -106,8 +110,10 @@ def _next(found: Count) -> str:
 def count_details(found: Count) -> list[str]:
     """What stands behind the five lines."""
     lines = [
-        f"  {found.failures} rows without a verdict; standard error {100 * found.standard_error:.2f} points; "
-        f"rounded to win or loss {100 * found.discrete:.2f} %; sign test p = {found.p_value:.2g}"
+        f"  {found.failures} rows without a verdict; "
+        + (f"standard error {100 * found.standard_error:.2f} points; " if math.isfinite(found.standard_error) else "")
+        + f"rounded to win or loss {100 * found.discrete:.2f} %"
+        + ("" if found.p_value is None else f"; sign test p = {found.p_value:.2g}")
     ]
     if found.at_equal_length is not None:
         lines.append(f"  at equal length {found.at_equal_length.percent()} (length alone, not AlpacaEval's length-controlled rate)")
@@ -127,7 +133,7 @@ def count_details(found: Count) -> list[str]:
     return [*lines, *(f"  {name}: {interval.percent()}" for name, interval in found.categories.items())]
 
 
-def summary_details(s: Mapping[str, Any], comparisons: Sequence[Any] = ()) -> list[str]:
+def summary_details(s: Mapping[str, Any]) -> list[str]:
     """What an evaluation of a run measured beside verdicts."""
     out = []
     if s["failure_reasons"]:

@@ -25,6 +25,8 @@ from prefine.runs import models_of
 T = TypeVar("T")
 MODES = ("pairwise", "single", "logprob")
 REQUIRED = ("better", "not worse")
+WORSE = {"worse", "better, but", "degenerated", "collapsed", "opposite"}
+"""Outcomes that are not "not worse"."""
 
 
 @dataclass
@@ -115,7 +117,7 @@ class Gates:
 
     def exit_code(self, outcomes: set[str]) -> int:
         """0, or 1 where the demand is not met: ``better, but`` is not ``better``, and is worse in something."""
-        failed = {None: False, "better": outcomes != {"better"}, "not worse": bool(outcomes & {"worse", "better, but"})}
+        failed = {None: False, "better": outcomes != {"better"}, "not worse": bool(outcomes & WORSE)}
         return int(failed[self.require])
 
 
@@ -160,6 +162,8 @@ def _implicit(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
 
     if not choice.reward_run:
         raise ConfigError("--judge implicit needs --reward-run: the run whose reward judges")
+    if Path(choice.reward_run).resolve() == Path(models[1]).resolve():
+        raise ConfigError("--reward-run is the run that is judged: its own reward prefers its own responses; name another run")
     sides = Sides.load(RunDirectory.open(choice.reward_run))
     return ByScore(ImplicitReward(sides.policy, sides.reference, Encoder(sides.tokenizer), sides.budget))
 
@@ -292,17 +296,29 @@ def check_ready(judge: Judge) -> None:
         asker.client.check()
 
 
-def qualification_file(judge: Judge) -> Path:
-    """Where a judge's qualification is kept: by its kind, name, server and words."""
+def qualification_file(judge: Judge, choice: JudgeChoice) -> Path:
+    """Where a judge's qualification is kept: by its kind, name, server, words, and the content of the files it is made of."""
     from prefine.packing.encoded import cache_folder
 
-    inner: Any = getattr(judge, "scorer", judge)
     asker = asker_of(judge)
-    what = [type(inner).__name__, judge.name, asker.client.server if asker else "", getattr(inner, "template", None)]
-    return cache_folder() / "judges" / f"{hashlib.sha256(repr(what).encode()).hexdigest()[:24]}.json"
+    what = [type(getattr(judge, "scorer", judge)).__name__, judge.name, asker.client.server if asker else "", choice.mode, choice.aggregate]
+    digest = hashlib.sha256(repr(what).encode())
+    source = (choice.function or "").rpartition(":")[0]
+    for name in filter(None, (choice.judge_prompt, source if source.endswith(".py") else None)):
+        digest.update(Path(name).read_bytes())
+    if source and not source.endswith(".py"):
+        origin = getattr(sys.modules.get(source), "__file__", None)
+        digest.update(Path(origin).read_bytes() if origin else b"")
+    for name in (*(choice.reward_model or ()), *filter(None, (choice.reward_run,))):
+        folder = Path(name).resolve()
+        files = sorted(p for p in folder.rglob("*.safetensors")) if folder.is_dir() else []
+        digest.update(repr([str(folder), *((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)]).encode())
+    return cache_folder() / "judges" / f"{digest.hexdigest()[:24]}.json"
 
 
-def qualification(judge: Judge | None) -> dict[str, Any] | None:
+def qualification(judge: Judge | None, choice: JudgeChoice | None) -> dict[str, Any] | None:
     """What is known of a judge on pairs that people judged; None where nothing is."""
-    path = qualification_file(judge) if judge is not None else None
-    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else None
+    if judge is None or choice is None:
+        return None
+    path = qualification_file(judge, choice)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -37,18 +37,15 @@ def main(argv: list[str]) -> int:
     from prefine.report.run_page import evaluations, rate, write_report
 
     table = Table()
-    for column in ("run", "evaluation", "win rate", "outcome"):
+    for column in ("run", "evaluation", "measured", "outcome"):
         table.add_column(column)
     for run in runs:
         path = write_report(run)
         found = evaluations(run.path / "eval")
         for e in found:
-            cells = (
-                str(run.path),
-                e.name,
-                rate(e.summary.get("win_rate") or (e.summary.get("learning") or {}).get("accuracy")),
-                str(e.summary["outcome"]),
-            )
+            rated, learned = e.summary.get("win_rate"), e.summary.get("learning")
+            told = f"{learned['measure']} {rate(learned['accuracy'])}" if learned else ""
+            cells = (str(run.path), e.name, f"win rate {rate(rated)}" if rated else told, str(e.summary["outcome"]))
             table.add_row(*(Text(printable(c)) for c in cells))
         if not found:
             table.add_row(Text(printable(str(run.path))), "", "", "not judged yet: prefine eval")

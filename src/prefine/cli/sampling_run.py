@@ -87,10 +87,12 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
     questions = {q.key: q for source in own.sources for q in read_questions(source, reading)}
     many = sum(bool(q.later_turns) for q in questions.values())
     if own.eval_data:
-        held = {q.key: q for q in read_questions(own.eval_data, reading)}
+        given = {q.key: q for q in read_questions(own.eval_data, reading)}
+        held = {k: given[k] for k in sorted(given, key=lambda k: share(prompt_text_key(given[k].prompt), args.seed))}
     else:
         ranked = sorted(questions, key=lambda k: share(prompt_text_key(questions[k].prompt), args.seed))
         held = {k: questions[k] for k in ranked[: held_out_count(len(questions), own.eval_fraction, 200)]}
+    extra.check_held_out(len(held))
     learnt = [q for k, q in questions.items() if k not in held]
     if not learnt:
         raise ConfigError("no prompt is left to learn from; lower --eval-fraction")
@@ -131,6 +133,8 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
             trainer, started.run, extra, judge or _trained_on(trainer), list(held.values()), [], seconds, trained_on=judge is None
         )
         announce(["", *evaluation_lines(found)])
+    else:
+        announce(["no prompts were held out, so nothing is known of what was learned; give --eval-data or --eval-fraction"])
     announce([f"report: {write_report(started.run)}"])
     return 0
 

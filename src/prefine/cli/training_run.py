@@ -92,7 +92,7 @@ class Planned:
         run = RunDirectory.create(self.output_dir, own.resume)
         self.args.output_dir = str(run.checkpoints)
         config = {**self.training, **{k: v for k, v in vars(own).items() if k != "resume"}, "output_dir": self.output_dir}
-        config |= vars(self.extra) if self.extra is not None else {}
+        config |= {f.name: getattr(self.extra, f.name) for f in fields(self.extra)} if self.extra is not None else {}
         if own.resume and (run.path / "config.yaml").exists():
             _check_resumes(run.config(), config)
             if run.data().get("key", data_key) != data_key:

@@ -7,6 +7,7 @@ so it is no win over the base: a model whose responses have fallen apart can hav
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -16,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from prefine.evaluation.degeneration import Finding
 from prefine.evaluation.interval import RATE, Interval, least_clusters, mean_interval
+from prefine.evaluation.multiple import FAMILY
 
-Ending = Literal["unchanged", "learned", "not learned", "degenerated", "collapsed", "changed"]
+Ending = Literal["unchanged", "learned", "opposite", "not learned", "degenerated", "collapsed", "changed"]
 NO_CHANGE = 0.05
 """Implicit reward (beta times the margin) up to which nothing was learned: at 0.05 the model's own probability that chosen is preferred
 has moved from 50 to 51.2 %."""
@@ -52,6 +54,13 @@ class Learning:
     def moved(self) -> bool:
         """Whether the margin is more than nothing."""
         return abs(self.margin) > self.floor
+
+    @property
+    def direction(self) -> int:
+        """1 where it was learned, -1 where its opposite was, 0 where neither is shown."""
+        if not self.moved:
+            return 0
+        return int(self.accuracy.low > 0.5 and self.margin > 0) - int(self.accuracy.high < 0.5 and self.margin < 0)
 
     def words(self) -> str:
         """The numbers."""
@@ -143,6 +152,7 @@ HEADS: dict[Ending, str] = {
     "unchanged": "UNCHANGED",
     "changed": "CHANGED, which way is not known",
     "learned": "LEARNED, not judged",
+    "opposite": "LEARNED THE OPPOSITE",
     "not learned": "NOT SHOWN",
 }
 
@@ -164,12 +174,12 @@ def conclude(learned: Learning | None, responses: Responses | None, hint: str = 
         outcome = "collapsed"
     elif broken or others:
         outcome = "degenerated"
-    elif (learned or responses) and not (learned and learned.moved) and not (responses and responses.changed):
+    elif responses is not None and not responses.changed and not (learned and learned.moved):
         outcome = "unchanged"
     elif learned is None:
-        outcome = "changed"
+        outcome = "changed" if responses is not None else "not learned"
     else:
-        outcome = "learned" if learned.moved and learned.accuracy.low > 0.5 and learned.margin > 0 else "not learned"
+        outcome = "learned" if learned.direction > 0 else "opposite" if learned.direction < 0 else "not learned"
     return Conclusion(outcome, tuple(parts))
 
 
@@ -180,11 +190,13 @@ def _learned(found: Learning | None) -> str:
         return f"nothing was learned of {found.what} ({found.words()}; up to {found.floor:.2g} is no change)"
     if found.accuracy.clusters < least_clusters(0.5):
         return f"{found.accuracy.clusters} held-out prompts are too few to tell whether it learned {found.what} ({found.words()})"
-    if found.accuracy.low > 0.5:
+    if found.direction > 0:
         return f"learned {found.what} ({found.words()})"
-    if found.accuracy.high < 0.5:
+    if found.direction < 0:
         return f"learned the opposite of {found.what} ({found.words()})"
-    return f"not shown that it learned {found.what} ({found.words()})"
+    if (found.accuracy.low > 0.5 or found.accuracy.high < 0.5) and found.margin * (found.accuracy.estimate - 0.5) < 0:
+        return f"accuracy and mean margin contradict each other on {found.what} ({found.words()})"
+    return f"held-out data does not tell whether it learned {found.what} ({found.words()})"
 
 
 def _responded(found: Responses | None) -> str:
@@ -197,6 +209,10 @@ def _responded(found: Responses | None) -> str:
     broken = [f.suspect.phrase for f in found.findings if f.broken]
     if broken:
         return f"responses changed ({numbers}) and degenerated: {', '.join(broken)}"
-    if found.prompts < least_clusters(0.5):
+    already = [f"{f.name} {f.base:.2g}" for f in found.findings if f.base >= COLLAPSE.get(f.name, 2.0)]
+    if already:
+        return f"responses changed ({numbers}); those of the base are degenerate themselves ({', '.join(already)})"
+    # All of them, one way: two to the minus n, which Holm holds against the level over the number of signs.
+    if found.prompts < math.ceil(math.log2(max(1, len(found.findings)) / FAMILY)):
         return f"responses changed ({numbers}); too few prompts to tell whether they degenerated"
     return f"responses changed ({numbers}); no sign of degeneration was shown"

@@ -16,7 +16,7 @@ from prefine.evaluation.answers import AnswerFile
 from prefine.evaluation.count import Count, count
 from prefine.evaluation.degeneration import Finding, Text, compare_texts
 from prefine.evaluation.interval import mean_interval
-from prefine.evaluation.judge import Comparison, Judge, Vote, compare, item_of, items_of, verdict_row
+from prefine.evaluation.judge import ByScore, Comparison, Judge, Vote, compare, item_of, items_of, verdict_row
 from prefine.evaluation.ppi import LEAST_PROMPTS, Powered, power
 from prefine.evaluation.sequence import Looked, until_decided
 from prefine.evaluation.verdict import THRESHOLDS, Skill, Suspect, Thresholds
@@ -114,8 +114,10 @@ def _until_decided(
             yield sum(w for w in whole if w is not None) / len(whole) if whole else None
 
     order = np.random.default_rng(until.seed).permutation(len(members)).tolist()
-    most = float("inf") if until.most_calls is None else until.most_calls
-    return until_decided(order, verdicts_of_clusters, until.thresholds, until.at_once, lambda: calls[0] >= most)
+    each = (1 if isinstance(judge, ByScore) or not hasattr(judge, "asks") else 2) * max(map(len, members))
+    most = until.most_calls
+    room = None if most is None else (lambda: (most - calls[0]) // each)
+    return until_decided(order, verdicts_of_clusters, until.thresholds, until.at_once, room)
 
 
 def judge_files(
@@ -172,11 +174,13 @@ def count_held(
         interval = held.looked.interval
     elif powered is not None:
         interval = powered.combined
-        what = f"win rate of {file.models[1]} over {file.models[0]} by people, helped by the judge,"
+        helped = "by people, helped by the judge," if powered.weight > 0 else "by people, whom the judge does not help,"
+        what = f"win rate of {file.models[1]} over {file.models[0]} {helped}"
     found = count(file, skills, suspects, thresholds, what, interval=interval)
     return found, found.summary() | {
         "agreement": asdict(agreed) if agreed else None,
         "with_people": asdict(powered) if powered else None,
+        "too_few_people": len({j.item for j in people}) if people and powered is None and held.looked is None else None,
         "until_decided": held.looked.summary() if held.looked else None,
     }
 

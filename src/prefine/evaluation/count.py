@@ -38,7 +38,7 @@ class Count:
 
     Attributes:
         standard_error: of the win rate, over clusters.
-        p_value: exact sign test over clusters.
+        p_value: exact sign test over clusters; None where the interval is no fixed number's, for neither would it hold.
         needed: prompts with which the measured rate, if it is the true one, would be called better (or worse) with 80 % power.
         needed_most: the same for the end of the interval nearer to even; None where no number tells.
         failed_votes: verdicts that were asked for and not given; left_out: those whose other order failed.
@@ -56,7 +56,7 @@ class Count:
     losses: int
     draws: int
     failures: int
-    p_value: float
+    p_value: float | None
     needed: int | None
     needed_most: int | None
     failed_votes: int
@@ -118,6 +118,7 @@ def count(
     wins = np.array([j.win for j in judged])
     clusters = [j.cluster for j in judged]
     what = what or f"win rate of {file.models[1]} over {file.models[0]}"
+    given = interval
     interval = interval or mean_interval(wins, clusters, bounds=RATE, level=together(comparisons))
     verdict = decide(
         interval,
@@ -126,7 +127,7 @@ def count(
         suspects,
         thresholds,
         file.failed_share,
-        bool((wins == 0.5).all()),
+        bool((wins == 0.5).all()) and given is None,
         names or file.models,
         comparisons,
     )
@@ -135,6 +136,8 @@ def count(
     same_side = (nearer > thresholds.even) == (interval.estimate > thresholds.even)
 
     def needed(rate: float | None = None) -> int | None:
+        if given is not None:  # what is needed of people, or at every look, is another question
+            return None
         return needed_prompts(wins, thresholds.even, clusters=clusters, works=thresholds.works, rate=rate)
 
     styled = _at_equal_style(judged, wins, clusters)
@@ -147,7 +150,7 @@ def count(
         len(wins) - won - drawn,
         drawn,
         len(file.failures),
-        sign_test(wins, clusters),
+        sign_test(wins, clusters) if given is None else None,
         needed(),
         needed(nearer) if same_side else None,
         file.failed_votes,

@@ -152,7 +152,7 @@ def compare_texts(base: Sequence[Text], tuned: Sequence[Text], clusters: Sequenc
     for sign in SIGNS:
         values = [(sign.measure(b), sign.measure(t), c) for b, t, c in zip(base, tuned, clusters, strict=True)]
         known = [(b, t, c) for b, t, c in values if b is not None and t is not None]
-        if not known:
+        if not known or (not sign.is_share and len({c for _, _, c in known}) < 2):
             continue
         b, t, c = zip(*known, strict=True)
         changes = np.subtract(t, b)

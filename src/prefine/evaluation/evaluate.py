@@ -148,6 +148,9 @@ def evaluate(
         held = hold(comparisons, judge, sides.names, folder, lambda n: progress("verdicts", n, len(comparisons)), until)
     rows = list(read_jsonl(folder / "verdicts.jsonl")) if held else []
     counted, learned = None, None
+    if extras.pairs:
+        clusters = [f"{prompt_key(g):016x}" for g in extras.pairs]
+        learned = learning(*logps, clusters, extras.beta, epsilon_of(sides.policy))
     found: Verdict | Conclusion
     if held is not None and not trained_on:
         told = people_on(extras.people, sides.names) if extras.people else []
@@ -159,14 +162,15 @@ def evaluate(
             learned = reward_learning(rows)
         elif extras.pairs:
             write_jsonl(folder / "verdicts.jsonl", implicit_rows(sides.names, extras.pairs, logps))
-            clusters = [f"{prompt_key(g):016x}" for g in extras.pairs]
-            learned = learning(*logps, clusters, extras.beta, epsilon_of(sides.policy))
         if comparisons:
             write_jsonl(folder / "generations.jsonl", map(generation_row, comparisons))
         others = [p for p in phrases if not any(p == f.suspect.phrase for f in findings)]
         found = conclude(learned, _responses(comparisons, drift, findings), hint, others)
         head = {"models": list(sides.names), "outcome": found.outcome, "sentence": found.sentence}
-        head |= {"skills": [asdict(s) | {"state": s.state} for s in skills], "harms": phrases}
+        head |= {
+            "skills": [asdict(s) | {"state": "kept" if s.kept else "broken" if s.name in broken else "not shown"} for s in skills],
+            "harms": phrases,
+        }
     summary = head | {
         "judge": judge.name if judge else None,
         "trained_on": trained_on,
@@ -195,8 +199,8 @@ def _responses(comparisons: Sequence[Comparison], drift: Drift | None, findings:
 def epsilon_of(scorer: Scorer) -> float:
     """The rounding of what computes a model's log-probs: that of its coarsest floating weights, or of autocast."""
     kinds = {p.dtype for p in scorer.unwrapped.parameters() if p.is_floating_point()}
-    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-        kinds.add(torch.bfloat16)
+    with scorer.autocast():
+        kinds |= {torch.get_autocast_dtype(d) for d in ("cpu", "cuda") if torch.is_autocast_enabled(d)}
     return max((torch.finfo(kind).eps for kind in kinds if kind.itemsize > 1), default=torch.finfo(torch.float32).eps)
 
 

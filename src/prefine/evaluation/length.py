@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from prefine.evaluation.interval import Interval, resampled
 from prefine.evaluation.logistic import fit_weighted
 
-LEAST = 30
-"""Prompts, below which a slope by length says nothing."""
+LEAST, LEAST_EITHER_WAY = 30, 5
+"""Prompts, and comparisons in which either side is the longer, below which a slope by length says nothing."""
 
 
 def length_only_win_rate(wins: NDArray[np.float64], tokens: NDArray[np.float64], base_tokens: NDArray[np.float64]) -> float:
@@ -38,9 +38,10 @@ def _design(tokens: NDArray[np.float64], base_tokens: NDArray[np.float64]) -> ND
 def length_only_interval(
     wins: NDArray[np.float64], tokens: NDArray[np.float64], base_tokens: NDArray[np.float64], clusters: Sequence[Hashable]
 ) -> Interval | None:
-    """:func:`length_only_win_rate` with its interval; None where no two lengths differ, or for fewer than :data:`LEAST` clusters."""
+    """:func:`length_only_win_rate` with its interval; None where there is too little to tell it from."""
     count = len(set(clusters))
-    if count < LEAST or (tokens == base_tokens).all():
+    either_way = min((tokens > base_tokens).sum(), (tokens < base_tokens).sum())
+    if count < LEAST or either_way < LEAST_EITHER_WAY or np.ptp(wins) == 0:
         return None
     design = _design(tokens, base_tokens)
     low, high = resampled(lambda weights: 1 / (1 + np.exp(-fit_weighted(design, wins, weights)[:, 0])), clusters)

@@ -72,8 +72,7 @@ def power(human: Sequence[float], judged: Sequence[float], others: Sequence[floa
     if combined.high - combined.low >= people.high - people.low:  # never worse than without the judge
         weight, variance = 0.0, alone
     correlation = float(np.corrcoef(y_N, f_N)[0, 1]) if y_N.std() > 0 and f_N.std() > 0 else 0.0
-    combined = people if weight == 0 else combined
-    combined = replace(combined, count=n + others_count, clusters=n + others_count)
+    combined = people if weight == 0 else replace(combined, count=n + others_count, clusters=n + others_count)
     worth = n * (alone / variance - 1) if variance > 0 else 0.0
     return Powered(combined, people, mean_interval(np.concatenate((f_N, f_U)), bounds=RATE), weight, correlation, worth)
 

@@ -63,13 +63,17 @@ class ConfidenceSequence:
         return Interval(estimate, max(0.0, low - step), min(1.0, high + step), self.count, self.count)
 
     def decision(self, thresholds: Thresholds) -> Decision:
-        """What is decided: *short* is a rate surely below what counts as working."""
+        """What is decided: *short* is a rate as near to even on either side as what counts as working is above it.
+
+        A rate below what works is no reason to stop by itself: it may be worse than even, which more verdicts would show.
+        """
         found = self.interval()
         if found.high < thresholds.even:
             return "worse"
         if found.low > thresholds.even and found.estimate >= thresholds.works:
             return "better"
-        return "short" if found.high < thresholds.works else "undecided"
+        near = found.low > 2 * thresholds.even - thresholds.works and found.high < thresholds.works
+        return "short" if near else "undecided"
 
 
 @dataclass(frozen=True)
@@ -97,20 +101,23 @@ def until_decided(
     verdicts_of: Callable[[Sequence[int]], Iterable[float | None]],
     thresholds: Thresholds,
     at_once: int = 1,
-    spent: Callable[[], bool] = lambda: False,
+    room: Callable[[], int] | None = None,
 ) -> Looked:
     """Judge clusters in the given (random) order until it is decided or none is left.
 
     Args:
         verdicts_of: means of some clusters by their places; None where the judge gave none.
         at_once: how many are asked about between two looks.
-        spent: whether no more may be asked.
+        room: how many clusters may still be asked about; None: all.
     """
     sequence = ConfidenceSequence()
-    for first in range(0, len(order), at_once):
-        for value in verdicts_of(order[first : first + at_once]):
+    first = 0
+    while first < len(order) and sequence.decision(thresholds) == "undecided":
+        size = at_once if room is None else min(at_once, room())
+        if size < 1:
+            break
+        for value in verdicts_of(order[first : first + size]):
             if value is not None:
                 sequence.add(value)
-        if sequence.decision(thresholds) != "undecided" or spent():
-            break
+        first += size
     return Looked(sequence.decision(thresholds), sequence.interval(), len(order))

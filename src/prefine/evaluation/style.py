@@ -20,8 +20,8 @@ from prefine.evaluation.logistic import fit_weighted
 Floats = NDArray[np.float64]
 Style = tuple[int, int, int, int, int]
 NAMES = ("characters", "headings", "list items", "bold", "code blocks")
-LEAST_PER_COEFFICIENT = 15
-"""Prompts for each coefficient, below which nothing is said."""
+LEAST_PER_COEFFICIENT, LEAST_EITHER_WAY = 15, 5
+"""Prompts for each coefficient, and comparisons in which either side has the more, below which nothing is said."""
 FENCED = re.compile(r"^```.*?(?:^```|\Z)", re.MULTILINE | re.DOTALL)
 PARTS = (
     re.compile(r"^#{1,6}\s", re.MULTILINE),
@@ -53,8 +53,12 @@ def rate_at_equal(
     x = np.where(total > 0, (tuned - base) / np.maximum(1, total), 0.0)
     spread = x.std(axis=0)
     varied = spread > 1e-12
+    # Where one side has always the more of something, or wins always, equality is nowhere near what was seen.
+    varied &= (np.minimum((x > 0).sum(0), (x < 0).sum(0)) >= LEAST_EITHER_WAY) | ((x != 0).sum(0) < LEAST_EITHER_WAY)
+    if ((x != 0).sum(0) >= LEAST_EITHER_WAY)[0] and not varied[0]:
+        return None
     prompts = len(set(clusters))
-    if not varied.any() or prompts < LEAST_PER_COEFFICIENT * (1 + int(varied.sum())):
+    if not varied.any() or np.ptp(wins) == 0 or prompts < LEAST_PER_COEFFICIENT * (1 + int(varied.sum())):
         return None
     design = np.column_stack((np.ones(len(wins)), x[:, varied] / spread[varied]))
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from prefine.evaluation.interval import Interval, least_clusters
-from prefine.evaluation.multiple import holm
+from prefine.evaluation.multiple import holm, together
 
 Outcome = Literal["better", "better, but", "worse", "not shown", "too few prompts"]
 State = Literal["kept", "broken", "not shown"]
@@ -162,7 +162,7 @@ def decide(
     numbers = f"{what} {win_rate.percent()} from {win_rate.count} verdicts on {win_rate.clusters} prompts"
     if comparisons > 1:
         numbers += f", the interval widened for {comparisons} comparisons"
-    least = least_clusters(even)
+    least = least_clusters(even, together(comparisons))
     outcome: Outcome
     if failed > MOST_FAILED:
         outcome, words = "not shown", f"NOT SHOWN: the judge gave no verdict on {100 * failed:.0f} % of what it was asked"
@@ -174,7 +174,7 @@ def decide(
         outcome, words = "worse", f"WORSE: {names[1]} loses to {names[0]}"
     elif win_rate.low <= even:
         outcome, words = "not shown", f"NOT SHOWN: the interval covers {100 * even:g} %"
-    elif win_rate.estimate < works:
+    elif win_rate.estimate < works - 1e-9:
         outcome, words = "not shown", f"NOT SHOWN: above {100 * even:g} %, but short of the {100 * works:g} % that counts as working"
     elif broken:
         outcome, words = "better, but", f"BETTER, BUT something got worse: {names[1]} wins against {names[0]}"

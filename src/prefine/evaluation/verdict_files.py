@@ -43,6 +43,7 @@ class VerdictFile:
         models: (baseline, model).
         failures: row numbers without a usable verdict.
         failed_votes: verdicts that were asked for and are not there.
+        judge: who judged, where our own files say.
         lone: items some of whose verdicts are not there.
     """
 
@@ -52,6 +53,7 @@ class VerdictFile:
     judged: list[Judged] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
     failed_votes: int = 0
+    judge: str = ""
     lone: set[str] = field(default_factory=set)
 
     @property
@@ -72,6 +74,8 @@ class VerdictFile:
 
 def _alpaca(row: Row) -> list[Judged]:
     raw = row["preference"]
+    if raw == 0 and not isinstance(raw, bool):
+        raw = 1.5  # how that project's older files write a draw
     if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw) or not 1 <= raw <= 2:
         return []
     lengths = (len(str(row["output_1"])), len(str(row["output_2"]))) if "output_1" in row and "output_2" in row else None
@@ -184,7 +188,7 @@ def verdicts_of(rows: Iterable[tuple[int, Row]], source: str) -> VerdictFile:
             raise DataError(f"{source}, row {number}: no verdicts of {', '.join(FORMS)}; columns found: {', '.join(map(str, row))}")
         _, read, models = FORMS[form]
         if out is None:
-            out = VerdictFile(source, form, models(row))
+            out = VerdictFile(source, form, models(row), judge=str(row.get("judge") or "") if form == "prefine" else "")
         if (form, models(row)) != (out.form, out.models):
             raise DataError(f"{source}, row {number}: judges {' against '.join(models(row))}, earlier rows {' against '.join(out.models)}")
         try:
@@ -200,7 +204,10 @@ def verdicts_of(rows: Iterable[tuple[int, Row]], source: str) -> VerdictFile:
             out.failures.append(number)
         out.judged += judged
     if out is None or not out.judged:
-        raise DataError(f"{source}: no row has a verdict")
+        expected = (
+            "; AlpacaEval's preference is a number from 1 to 2, or 0 for a draw" if out is not None and out.form == "alpaca_eval" else ""
+        )
+        raise DataError(f"{source}: no row has a verdict{expected}")
     if not out.counted:
         raise DataError(f"{source}: no prompt has a verdict in both orders, and one alone would lean to what the judge sees first")
     return out

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,10 @@ from typing import Any
 import torch
 
 from prefine.generation.engine import Answer, Engine, Failure, Request, Sampling
+
+SCALING = ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
+NO_SETTINGS = {"_name_or_path", "use_cache", "transformers_version", "dtype", "torch_dtype", "architectures"}
+"""What of a model's config decides no response, or is in its weights."""
 
 
 class ResponseCache:
@@ -43,6 +48,9 @@ class CachedEngine:
 
     Args:
         identity: of the model and its tokenizer, as :func:`identity` gives.
+
+    Attributes:
+        generated, seconds: responses that were not on disk, and what they took.
     """
 
     def __init__(self, engine: Engine, cache: ResponseCache, identity: str) -> None:
@@ -50,6 +58,7 @@ class CachedEngine:
         self.cache = cache
         self.identity = identity
         self.name = engine.name
+        self.generated, self.seconds = 0, 0.0
 
     def answers(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Answer | Failure]]:
         """Those on disk first, then the others as they come."""
@@ -61,20 +70,23 @@ class CachedEngine:
                 left.append(place)
             else:
                 yield place, kept
+        since = time.perf_counter()
         for place, answer in self.engine.answers([requests[i] for i in left], sampling) if left else ():
+            self.generated, self.seconds = self.generated + 1, self.seconds + time.perf_counter() - since
             if isinstance(answer, Answer):
                 self.cache.put(keys[left[place]], answer)
             yield left[place], answer
+            since = time.perf_counter()
 
     def _key(self, request: Request, sampling: Sampling) -> str:
         # Greedy responses depend on no seed.
-        what = [self.identity, self.name, asdict(sampling), request.prompt, request.tools, request.seed if sampling.temperature > 0 else 0]
+        what = [self.identity, asdict(sampling), request.prompt, request.tools, request.seed if sampling.temperature > 0 else 0]
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @torch.no_grad()
 def identity(model: Any, tokenizer: Any, with_adapter: bool = True) -> str:
-    """A hash of the weights' values, the end tokens and the chat template.
+    """A hash of the weights' values, the model's and adapter's settings, and the tokenizer with its template.
 
     Args:
         with_adapter: of a peft model: with its adapters, or as its base alone, under the same name as that base by itself.
@@ -89,6 +101,11 @@ def identity(model: Any, tokenizer: Any, with_adapter: bool = True) -> str:
         digest.update(name.removeprefix("base_model.model.").replace(".base_layer", "").encode())
         digest.update(str(tensor.dtype).encode())
         digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).cpu().numpy())
+    for name, adapter in sorted(getattr(model, "peft_config", {}).items()) if with_adapter else ():  # its scaling is no weight
+        digest.update(repr((name, [(k, str(getattr(adapter, k, None))) for k in SCALING])).encode())
     ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    digest.update(repr((ends, tokenizer.eos_token_id, len(tokenizer), getattr(tokenizer, "chat_template", None))).encode())
+    settings = sorted((k, str(v)) for k, v in model.config.to_dict().items() if k not in NO_SETTINGS)
+    digest.update(repr((ends, tokenizer.eos_token_id, getattr(tokenizer, "chat_template", None), settings)).encode())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    digest.update((backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))).encode("utf-8", "replace"))
     return digest.hexdigest()

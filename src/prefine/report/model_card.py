@@ -27,10 +27,10 @@ def model_card(run: RunDirectory, whole: bool = False) -> str:
     sources = config.get("data") or []
     sources = sources if isinstance(sources, list) else [sources]
     judged = [e for e in found if e.summary.get("win_rate")]
-    results = [_result("win_rate", f"win rate over the base, judge {e.summary['judge']}", e.summary["win_rate"]) for e in judged]
+    results = [_result("win_rate", f"win rate over the base, {_judged_by(e.summary)}", e.summary["win_rate"]) for e in judged]
     learned = [e.summary["learning"]["accuracy"] for e in found if e.summary.get("learning") and not e.summary.get("trained_on")]
     results += [_result("reward_accuracy", "reward accuracy (implicit reward; no responses compared)", a) for a in learned[:1]]
-    method = str(config.get("command") or "dpo")
+    method = run.command() or "dpo"
     data = ModelCardData(
         base_model=base if base.count("/") == 1 and not Path(base).exists() else None,
         datasets=[s for s in sources if isinstance(s, str) and s.count("/") == 1 and not Path(s).exists()] or None,
@@ -45,6 +45,7 @@ def model_card(run: RunDirectory, whole: bool = False) -> str:
         f"- {s['name']}: {100 * s['before']:.1f} % before, {100 * s['after']:.1f} % after ({s['state']})"
         for s in (found[0].summary["skills"] if found else ())
     ]
+    looks = len(run.looks())
     evals = [f"- {e.name}, judge {_cell(e.summary['judge'])}: {rate(e.summary['win_rate'])}, {e.summary['outcome']}" for e in judged]
     counted = run.data()
     pairs = f"{counted['pairs']:,} pairs of {counted['rows']:,} rows from " if {"pairs", "rows"} <= counted.keys() else ""
@@ -54,10 +55,20 @@ def model_card(run: RunDirectory, whole: bool = False) -> str:
         f"{_cell(base) or 'A model'} trained on preferences by Prefine.\n",
         f"## Verdict\n\n{_cell(verdict)}\n",
         "\n".join([*evals, *skills]) + "\n" if evals or skills else "",
+        f"A judge looked at this run {looks} times; the chance that one of the looks is wrong is up to {min(100, 5 * looks)} %.\n"
+        if looks > 1
+        else "",
         f"## Data\n\n{pairs}{', '.join(_cell(s) for s in sources) or 'the offline laboratory'}\n",
         f"## Settings\n\n| setting | value |\n| --- | --- |\n{rows}" if rows else "",
     ]
     return "\n".join(p for p in parts if p)
+
+
+def _judged_by(summary: Mapping[str, Any]) -> str:
+    people = summary.get("with_people")
+    if not people:
+        return f"judge {summary['judge']}"
+    return f"people with judge {summary['judge']}" if people["weight"] > 0 else "people"
 
 
 def _result(kind: str, name: str, found: Mapping[str, Any]) -> Any:

@@ -180,7 +180,7 @@ def _counts(s: Summary) -> str:
         ["wins, losses, draws", f"{s['wins']}, {s['losses']}, {s['draws']}" if "wins" in s else ""],
         ["verdicts that failed", str(s["failed_votes"]) if "failed_votes" in s else ""],
         ["left out for want of their other order", str(s.get("left_out") or "")],
-        ["sign test", f"p = {s['p_value']:.2g}" if "p_value" in s else ""],
+        ["sign test", f"p = {s['p_value']:.2g}" if s.get("p_value") is not None else ""],
         ["win rate at equal length (length alone)", rate(s.get("length_only_win_rate"))],
         ["win rate at equal style", rate(s.get("style_controlled_win_rate"))],
         ["mean length, characters", " to ".join(f"{n:.0f}" for n in s.get("mean_lengths") or ())],
