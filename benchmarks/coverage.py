@@ -1,6 +1,6 @@
 """How often intervals hold the truth, how often verdicts are false alarms, and what looking early saves.
 
-python benchmarks/coverage.py [--sets 2000] [--part rates|clusters|family|looks|people|others] [--prompts 1 2 3 ...]
+python benchmarks/coverage.py [--sets 2000] [--part exact|rates|clusters|family|looks|people|others] [--prompts 1 2 3 ...]
 
 Rates stand for a grid: numbers of prompts, kinds of verdicts, true rates; each row gives the lowest and highest coverage
 over the rates, the share of false *better* or *worse* at a true 50 %, and the width beside the former interval's
@@ -109,6 +109,21 @@ def row(tallies: list[Tally], alarms: float) -> str:
         f"{min(t.cover for t in tallies):.1f} to {max(t.cover for t in tallies):.1f} % | {alarms:.1f} % | "
         f"{min(was):.1f} to {max(was):.1f} % | {wider} |"
     )
+
+
+def exact(sets: int, prompts: list[int]) -> None:
+    """Wins and losses, summed over all that can be drawn: rates of 3 to 97 % in steps of a point."""
+    from scipy.stats import binom
+
+    print("| prompts | coverage | false *better* or *worse* at a true 50 % |\n| --- | --- | --- |")
+    for n in prompts:
+        found = [mean_interval([1.0] * k + [0.0] * (n - k), bounds=RATE) for k in range(n + 1)]
+        low, high = (np.array([getattr(i, end) for i in found]) for end in ("low", "high"))
+        drawn = np.arange(n + 1)
+        cover = [binom.pmf(drawn, n, p)[(low - 1e-9 <= p) & (p <= high + 1e-9)].sum() for p in np.arange(0.03, 0.971, 0.01)]
+        called = [decide(i).outcome in ("better", "worse") for i in found]
+        alarms = binom.pmf(drawn, n, 0.5)[np.array(called)].sum()
+        print(f"| {n} | {100 * min(cover):.1f} to {100 * max(cover):.1f} % | {100 * alarms:.1f} % |", flush=True)
 
 
 def rates(sets: int, prompts: list[int]) -> None:
@@ -295,7 +310,7 @@ def others(sets: int, prompts: list[int]) -> None:
             print(f"| {wins}, {beyond} | {n} | {100 * held / max(50, runs // 5):.1f} % |", flush=True)
 
 
-PARTS = {"rates": rates, "clusters": clusters, "family": family, "looks": looks, "people": people, "others": others}
+PARTS = {"exact": exact, "rates": rates, "clusters": clusters, "family": family, "looks": looks, "people": people, "others": others}
 
 
 def main() -> None:
