@@ -30,10 +30,10 @@ def count_lines(found: Count, summary: Mapping[str, Any], next_step: str = "") -
     whose = "the judge's: " if summary.get("with_people") else ""
     wins = f"{whose}{found.wins} wins, {found.losses} losses, {found.draws} draws"
     lines = ["; ".join([verdict.words, *verdict.harms]), f"  {verdict.numbers}; {wins}"]
-    judge = [f"judge {summary['judge']}"] if summary.get("judge") else []
-    judge += _quality(found, summary)
-    if judge:
-        lines.append(f"  {'; '.join(judge)}")
+    quality = _quality(found, summary)
+    if summary.get("judge") or quality:
+        name = f"judge {summary['judge']}" if summary.get("judge") else "the judge"
+        lines.append(f"  {'; '.join([name, *quality])}")
     changed = _changed(found, summary)
     if changed:
         lines.append(f"  {'; '.join(changed)}")

@@ -1,4 +1,4 @@
-"""A run's progress: a bar with time left on a terminal, a line a log elsewhere."""
+"""A run's progress: a line a log, and on a terminal a bar with the time left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TrainingProgress(TrainerCallback):  # type: ignore[misc]
         self.keys = keys
         self.console = Console()
         columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, TextColumn("{task.description}"), console=self.console)
+        self.bar = Progress(*columns, console=self.console)
         self.task: TaskID | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -35,10 +35,8 @@ class TrainingProgress(TrainerCallback):  # type: ignore[misc]
         if not logs or "loss" not in logs or not state.is_world_process_zero:
             return
         shown = "  ".join(f"{k.removeprefix('rewards/')} {logs[k]:.4g}" for k in self.keys if k in logs)
-        if self.task is not None:
-            self.bar.update(self.task, description=shown)
-        else:
-            self.console.print(f"step {state.global_step}/{state.max_steps}  {shown}", highlight=False)
+        # A line of its own, above the bar where there is one: in the bar it would push the step and the time left out of 80 columns.
+        self.console.print(f"step {state.global_step}/{state.max_steps}  {shown}", highlight=False, soft_wrap=True)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the bar."""
