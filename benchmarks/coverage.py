@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from prefine.evaluation.agreement import agreement, cohens_kappa
 from prefine.evaluation.degeneration import SIGNS, Text, compare_texts
+from prefine.evaluation.drift import blocks_of
 from prefine.evaluation.interval import RATE, Interval, mean_interval, ratio_interval, tails
 from prefine.evaluation.ppi import power
 from prefine.evaluation.regression import skill_of
@@ -292,8 +293,7 @@ def others(sets: int, prompts: list[int]) -> None:
                 series[0] = noise[0]
                 for i in range(1, n):
                     series[i] = correlation * series[i - 1] + (1 - correlation**2) ** 0.5 * noise[i]
-                blocks = np.arange(n) * 10 // n
-                found = ratio_interval(series + 1, np.ones(n), blocks.tolist())
+                found = ratio_interval(series + 1, np.ones(n), blocks_of(n))
                 held += found.low <= 1 <= found.high
             print(f"| {correlation} | {n} | {100 * held / runs:.1f} % |", flush=True)
     print("\n| kappa: first judge's wins, agreement beyond chance | n | coverage |\n| --- | --- | --- |")

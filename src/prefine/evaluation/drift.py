@@ -121,8 +121,14 @@ class Perplexity:
 
 
 WINDOW_TOKENS = 512
-BLOCKS = 10
-"""A text is cut into so many runs of windows, and the runs are what is counted as independent (batch means)."""
+BLOCKS, LEAST_BLOCKS, BLOCK_WINDOWS = 10, 4, 20
+"""A text is cut into runs of windows, which are what is counted as independent (batch means): so many, each of so many windows."""
+
+
+def blocks_of(windows: int) -> list[int]:
+    """Which run each window belongs to: ten runs, fewer where they would have fewer than twenty windows, four at least."""
+    count = min(BLOCKS, max(LEAST_BLOCKS, windows // BLOCK_WINDOWS), max(2, windows // 2))
+    return [i * count // windows for i in range(windows)]
 
 
 def text_windows(path: str, tokenizer: Any, window_tokens: int = WINDOW_TOKENS) -> list[PromptGroup]:
@@ -150,6 +156,6 @@ def perplexity(source: str, windows: Sequence[PromptGroup], policy: Scorer, refe
     tuned, base = completion_logps(policy, reference, windows, budget)
     tokens = np.array([float(g.num_completion_tokens) for g in windows])
     total = tokens.sum()
-    blocks = np.arange(len(windows)) * min(BLOCKS, max(2, len(windows) // 2)) // len(windows)
-    change, worse = ratio_interval(base - tuned, tokens, blocks.tolist()), ratio_p_value(base - tuned, tokens, blocks.tolist())
+    blocks = blocks_of(len(windows))
+    change, worse = ratio_interval(base - tuned, tokens, blocks), ratio_p_value(base - tuned, tokens, blocks)
     return Perplexity(source, float(np.exp(-base.sum() / total)), float(np.exp(-tuned.sum() / total)), change, worse)
