@@ -52,7 +52,7 @@ def test_on_wins_and_losses_it_is_clopper_and_pearson(n: int) -> None:
         assert found.high == pytest.approx(beta.ppf(0.975, won + 1, n - won) if won < n else 1.0, abs=1e-5)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 6)), min_size=1, max_size=30))
 def test_an_interval_holds_its_estimate_and_stays_within_bounds(rows: list[tuple[float, int]]) -> None:
     values, clusters = [v for v, _ in rows], [c for _, c in rows]
@@ -67,13 +67,14 @@ def test_an_interval_holds_its_estimate_and_stays_within_bounds(rows: list[tuple
 
 
 def test_values_that_all_but_touch_a_bound() -> None:
-    for value in (1e-11, 1e-9, 1e-300, 1 - 1e-11, 1 - 1e-16):
+    for value in (1e-11, 1e-9, 2.3e-219, 5e-324, 1 - 1e-11, 1 - 1e-16):
         for n in (1, 2, 60):
             found = mean_interval([value] * n, bounds=RATE)
             assert 0 <= found.low <= value + 1e-9
             assert value - 1e-9 <= found.high <= 1
-            mixed = mean_interval([value] * n + [0.5], bounds=RATE)
-            assert mixed.low <= mixed.estimate <= mixed.high
+            for other in (0.0, 0.5, 1.0):
+                mixed = mean_interval([value] * n + [other], bounds=RATE)
+                assert mixed.low - 1e-9 <= mixed.estimate <= mixed.high + 1e-9
 
 
 def near_binary(rng: np.random.Generator, n: int, rate: float) -> np.ndarray:

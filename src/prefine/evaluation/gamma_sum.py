@@ -24,10 +24,10 @@ def positive_share(terms_K: Floats, shapes_K: Floats) -> float:
     (Daniels 1954), where the integrand is largest and hardly turns, by the trapezoidal rule in u.
 
     Args:
-        terms_K: of either sign, shape (terms,); zeros play no part.
+        terms_K: of either sign, shape (terms,); zeros, and what beside the largest is one, play no part.
         shapes_K: above 0, shape (terms,).
     """
-    kept = terms_K != 0
+    kept = np.abs(terms_K) > 1e-14 * np.abs(terms_K).max(initial=0.0)
     terms_K, shapes_K = terms_K[kept], shapes_K[kept]
     if not len(terms_K) or terms_K.max() < 0:
         return 0.0
