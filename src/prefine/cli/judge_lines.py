@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefine.evaluation.count import Count
-from prefine.evaluation.interval import Interval
+from prefine.evaluation.interval import Interval, least_clusters
 
 if TYPE_CHECKING:
     from prefine.evaluation.evaluate import Evaluation
@@ -24,7 +24,7 @@ def evaluation_lines(found: Evaluation, verbose: bool = False) -> list[str]:
     return [f"{HEADS[found.found.outcome]}: {first}", *(f"  {part}" for part in rest)]
 
 
-def count_lines(found: Count, summary: Mapping[str, Any], next_step: str = "") -> list[str]:
+def count_lines(found: Count, summary: Mapping[str, Any]) -> list[str]:
     """Verdict; win rate with its interval and n; the judge and its quality; what changed; what to do next."""
     verdict = found.verdict
     whose = "the judge's: " if summary.get("with_people") else ""
@@ -38,7 +38,7 @@ def count_lines(found: Count, summary: Mapping[str, Any], next_step: str = "") -
     if changed:
         lines.append(f"  {'; '.join(changed)}")
     lines += [f"  {words}" for words in _ways(summary)]
-    todo = next_step or _next(found)
+    todo = _next(found)
     return [*lines, f"  next: {todo}"] if todo else lines
 
 
@@ -56,7 +56,7 @@ def _quality(found: Count, summary: Mapping[str, Any]) -> list[str]:
         (found.quality.first_wins, "prefers what it sees first in"),
         (found.quality.longer_wins, "prefers the longer in"),
     ):
-        if interval is not None and interval.clusters >= 6:
+        if interval is not None and interval.clusters >= least_clusters(0.5):
             out.append(f"{text} {100 * interval.estimate:.0f} %")
     return out
 

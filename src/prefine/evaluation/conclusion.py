@@ -66,7 +66,7 @@ class Learning:
         """The numbers."""
         size = f", {abs(self.margin) / self.spread:.2f} of its spread" if self.spread > 0 else ""
         numbers = f"{self.measure} {self.accuracy.percent()}, n = {self.accuracy.count}"
-        return f"{numbers}; mean margin {self.margin:+.3g} {self.unit}{size}".replace(" ,", ",")
+        return f"{numbers}; mean margin {self.margin:+.3g} {self.unit}{size}"
 
     def summary(self) -> dict[str, Any]:
         """Plain data."""
@@ -114,7 +114,7 @@ def _learning(what: str, measure: str, unit: str, margins: NDArray[np.float64], 
 
 @dataclass(frozen=True)
 class Responses:
-    """Responses of base and tuned to held-out prompts, greedy unless ``temperature`` says otherwise.
+    """Responses of base and tuned to held-out prompts.
 
     Attributes:
         prompts: how many; same: how many of them have the same response from both.

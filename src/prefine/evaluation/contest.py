@@ -180,7 +180,7 @@ def count_held(
     return found, found.summary() | {
         "agreement": asdict(agreed) if agreed else None,
         "with_people": asdict(powered) if powered else None,
-        "too_few_people": len({j.item for j in people}) if people and powered is None and held.looked is None else None,
+        "too_few_people": agreed.same.count if agreed and powered is None and held.looked is None else None,
         "until_decided": held.looked.summary() if held.looked else None,
     }
 

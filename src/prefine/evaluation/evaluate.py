@@ -139,7 +139,8 @@ def evaluate(
     measured, texts = measure_skills(sides, extras, thresholds, progress)
     skills = [*extras.skills, *measured]
     findings = findings_of(comparisons) if comparisons else []
-    broken, phrases = find_broken(skills, [*(f.suspect for f in findings), *(p.suspect for p in texts)])
+    suspects = [*(f.suspect for f in findings), *(p.suspect for p in texts)]
+    broken, phrases = find_broken(skills, suspects)
     findings = [replace(f, broken=f.name in broken) for f in findings]
     logps = completion_logps(sides.policy, sides.reference, extras.pairs, sides.budget)
     drift = _drift(sides, tuned)
@@ -154,7 +155,6 @@ def evaluate(
     found: Verdict | Conclusion
     if held is not None and not trained_on:
         told = people_on(extras.people, sides.names) if extras.people else []
-        suspects = [*(f.suspect for f in findings), *(p.suspect for p in texts)]
         counted, head = count_held(held, told, comparisons, skills, suspects, thresholds)
         found = counted.verdict
     else:
@@ -168,7 +168,7 @@ def evaluate(
         found = conclude(learned, _responses(comparisons, drift, findings), hint, others)
         head = {"models": list(sides.names), "outcome": found.outcome, "sentence": found.sentence}
         head |= {
-            "skills": [asdict(s) | {"state": "kept" if s.kept else "broken" if s.name in broken else "not shown"} for s in skills],
+            "skills": [asdict(s) | {"state": s.state_among(broken)} for s in skills],
             "harms": phrases,
         }
     summary = head | {

@@ -60,8 +60,11 @@ class Skill:
     @property
     def state(self) -> State:
         """What is shown of this skill alone; among several it is :meth:`Verdict.state` that holds."""
-        broken, _ = find_broken([self], ())
-        return "kept" if self.kept else "broken" if broken else "not shown"
+        return self.state_among(find_broken([self], ())[0])
+
+    def state_among(self, broken: frozenset[str]) -> State:
+        """Whether "no worse than allowed" is shown, or a loss, or neither; ``broken`` as :func:`find_broken` names it."""
+        return "kept" if self.kept else "broken" if self.name in broken else "not shown"
 
     @property
     def fell(self) -> float:
@@ -115,7 +118,7 @@ class Verdict:
 
     def state(self, skill: Skill) -> State:
         """Whether "no worse than allowed" is shown of a skill, or a loss, or neither."""
-        return "kept" if skill.kept else "broken" if skill.name in self.broken else "not shown"
+        return skill.state_among(self.broken)
 
     def summary(self) -> dict[str, Any]:
         """Plain data, for ``summary.json``."""
