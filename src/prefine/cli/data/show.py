@@ -56,4 +56,6 @@ def names_of(record: Record) -> list[str]:
         return ["prompt", "chosen", "rejected"]
     if isinstance(record, Labelled):
         return ["prompt", "wanted" if record.label else "unwanted"]
-    return ["prompt", *(f"{score:g}" for score in record.scores)]
+    if isinstance(record, Ranked):
+        return ["prompt", *(f"{score:g}" for score in record.scores)]
+    return ["prompt", *(["answer"] if record.answer is not None else [])]
