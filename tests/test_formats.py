@@ -136,7 +136,8 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
     ),
     "messages": (  # Axolotl
         [
-            {"messages": [u("q"), a(None) | {"tool_calls": [CALL]}, {"role": "tool", "content": "2"}], "chosen": a("good"), "rejected": a("bad")},
+            {"messages": [u("q"), a(None) | {"tool_calls": [CALL]}, {"role": "tool", "content": "2"}],
+             "chosen": a("good"), "rejected": a("bad")},
             {"messages": [u("q")], "chosen": [a("good")], "rejected": "bad"},
             {"messages": [u("q"), a("x")], "chosen": a("good"), "rejected": a("bad")},
         ],

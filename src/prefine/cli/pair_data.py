@@ -38,7 +38,9 @@ def check_encoding(encoding: dict[str, Any], ignore: bool) -> None:
     Raises:
         ConfigError: the reasons with their counts, and how to go on all the same.
     """
-    lost = {r: what["count"] for r, what in encoding["dropped"].items() if r.startswith(("the chat template", "a model without"))}
+    from prefine.packing.encoding import BY_TEMPLATE
+
+    lost = {r: what["count"] for r, what in encoding["dropped"].items() if r.startswith(BY_TEMPLATE)}
     whole = encoding["encoded"] + sum(what["count"] for what in encoding["dropped"].values())
     if sum(lost.values()) > 0.5 * whole and not ignore:
         reasons = ", ".join(f"{count} because {reason}" for reason, count in lost.items())

@@ -36,6 +36,8 @@ BY_LENGTH = (
     *("answers are equal once cut or tokenised", "of the answer's own turns nothing is left once cut"),
 )
 """Reasons that a larger max_length would mend."""
+BY_TEMPLATE = ("the chat template", "a model without a chat template")
+"""How reasons begin that another template would mend."""
 
 
 @dataclass
@@ -60,7 +62,9 @@ class EncodingReport:
             return "nothing was given"
         reasons = "; ".join(f"{len(rows)} dropped, the first of them row {rows[0]}: {reason}" for reason, rows in self.dropped.items())
         by_length = any(reason in BY_LENGTH for reason in self.dropped)
-        return reasons + ("; raise max_length" if by_length else "")
+        by_template = any(reason.startswith(BY_TEMPLATE) for reason in self.dropped)
+        help_template = "; give a model, or a chat template, that writes them (prefine data show --model M --tokens shows what it writes)"
+        return reasons + ("; raise max_length" if by_length else "") + (help_template if by_template else "")
 
     def summary(self) -> dict[str, Any]:
         """Counts as plain data, for ``data.json``."""
@@ -167,6 +171,8 @@ class Encoder:
             self._drop("prompt has no tokens", row)
             return None
         members = [self._completion(rendered.prompt, prompt_ids, pieces, special) for pieces in rendered.answers]
+        if any(len(pieces) > 1 for pieces in rendered.answers):
+            self.report.notes["answers of several turns: only the assistant's own tokens are trained on"] += 1
         if any(self._says_nothing(ids) for ids, _ in members):
             self._drop("answer is empty: an end token alone", row)
             return None

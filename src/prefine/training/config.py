@@ -41,7 +41,7 @@ class PackConfig(TrainingArguments):
     truncation_mode: str = field(
         default="keep_start", metadata={"help": "A prompt that is too long: keep_start, keep_end, or drop the row."}
     )
-    chat_template_kwargs: dict | str | None = field(  # type: ignore[type-arg]  transformers' parser knows no parameters here
+    chat_template_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "What the chat template is given beside the messages: enable_thinking=false. Saved with the model."}
     )
     token_budget: str = field(

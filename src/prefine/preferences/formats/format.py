@@ -108,10 +108,10 @@ def system_of(row: Row) -> str:
     """
     value = next((row[name] for name in SYSTEM_COLUMNS if row.get(name)), "")
     if is_messages(value):
-        texts = [m["content"] for m in messages_of(value, "the system column is not text")]
-        if any(m["role"] != "system" for m in value):
+        messages = messages_of(value, "the system column is not text")
+        if any(m["role"] != "system" for m in messages):
             raise Skip("the system column holds other messages")
-        return "\n".join(texts)
+        return "\n".join(m["content"] for m in messages)
     return text_of(value, "the system column is not text") if str(value).strip() else ""
 
 
@@ -131,8 +131,9 @@ def history_of(row: Row) -> tuple[Message, ...]:
         return messages_of(value, "history is not text")
     out: list[Message] = []
     for turn in value:
-        names = next((n for n in HISTORY_SIDES if n[0] in turn and n[1] in turn), ()) if isinstance(turn, dict) else ()
-        sides = [turn[name] for name in names] if isinstance(turn, dict) else turn
+        sides: Any = turn
+        if isinstance(turn, dict):
+            sides = next(([turn[a], turn[b]] for a, b in HISTORY_SIDES if a in turn and b in turn), None)
         if not isinstance(sides, list | tuple) or len(sides) != 2 or not all(isinstance(side, str) for side in sides):
             raise Skip("history is neither messages nor pairs of texts")
         out += [{"role": "user", "content": sides[0]}, {"role": "assistant", "content": sides[1]}]
