@@ -14,7 +14,8 @@ Row = dict[str, Any]
 MAX_LENGTH = 256
 SYLLABLES = [a + b for a in ("ba", "do", "ki", "lu", "me", "na", "po", "ri", "sa", "te", "vo", "zu") for b in ("l", "n", "r", "s", "t", "")]
 TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'silent' %}<|assistant|>{% elif m['role'] != 'tool' %}"
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'refused' %}{{ raise_exception('no such role') }}"
+    "{% elif m['role'] != 'tool' %}"
     "<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 

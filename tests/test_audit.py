@@ -62,21 +62,26 @@ def test_template_faults(tmp_path: Path) -> None:
         row = CLEAN.row()
         answers = {side: [{"role": "assistant", "content": row[side].strip()}] for side in ("chosen", "rejected")}
         if i % 100 == 50:
-            answers["rejected"] = [{"role": "silent", "content": "nothing the template writes"}]
+            answers["rejected"] = [{"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {"a": "nothing"}}]}]
         if i % 100 == 60:
-            answers["rejected"] = [{"role": "tool", "content": "nothing the template knows"}]
+            answers["rejected"] = [
+                *answers["chosen"],
+                {"role": "user", "content": "no"},
+                {"role": "refused", "content": "x"},
+                *answers["rejected"],
+            ]
         rows.append({"prompt": [{"role": "user", "content": row["prompt"]}], **answers})
     templated = tokenizer(Clean())
     templated.chat_template = TEMPLATE
     found = run(tmp_path / "x.jsonl", rows, tokenizer=templated)
-    assert found["empty-after-template"].rows == (51, 151, 251, 351)
+    assert found["template-leaves-out"].rows == (51, 151, 251, 351)
     assert found["template-refuses"].rows == (61, 161, 261, 361)
     assert found["template-refuses"].grade == "fix"
-    assert found["missing-end"].count == 4
+    assert found["missing-end"].count == 0
     templated.chat_template = TEMPLATE.replace("<|end|>", "")
     assert run(tmp_path / "x.jsonl", rows, tokenizer=templated)["missing-end"].grade == "look"
     templated.chat_template = "<s>" + TEMPLATE
-    assert run(tmp_path / "x.jsonl", rows, tokenizer=templated)["doubled-begin"].count == 396
+    assert run(tmp_path / "x.jsonl", rows, tokenizer=templated)["doubled-begin"].count == 392
 
 
 def _longer(row: dict[str, Any], wins: bool) -> dict[str, Any]:
@@ -335,9 +340,10 @@ def test_additional_special_tokens_end_an_answer(tmp_path: Path) -> None:
 
 def test_parquet_keeps_every_field_or_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"city": "x"}}}
+    asked = [{"role": "user", "content": "q"}]
     rows = [
-        {"prompt": "q", "chosen": "a", "rejected": "b"},
-        {"prompt": "q", "chosen": "c", "rejected": "d", "score_chosen": 2, "score_rejected": 1, "tools": [tool]},
+        {"prompt": asked, "chosen": "a", "rejected": "b"},
+        {"prompt": asked, "chosen": "c", "rejected": "d", "score_chosen": 2, "score_rejected": 1, "tools": [tool]},
     ]
     out = tmp_path / "x.parquet"
     assert main(["data", "convert", write(tmp_path / "x.jsonl", rows), "--to", "pairs", str(out)]) == 0

@@ -118,7 +118,7 @@ def test_preference_data_by_the_command(lab_model: Path, tmp_path: Path, capsys:
     data = ["--data", *map(str, files), "--data-weights", "1", "3", "--eval-data", str(files[0])]
     assert main(["sft", *out, str(tmp_path / "run"), *data, *named]) == 0
     said = capsys.readouterr().out
-    assert "20 pairs, of which the chosen side, 20 trained on" in said  # five pairs once, and three times five
+    assert "pairs, 20 preferred answers, 20 trained on" in said  # five pairs once, and three times five
     kept = json.loads((tmp_path / "run" / "data.json").read_text())
     assert sum(what["count"] for what in kept["dropped"].values()) == 2  # equal sides, a row in each file
     facts = tmp_path / "facts.jsonl"

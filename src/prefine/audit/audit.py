@@ -252,7 +252,7 @@ def _tokens(got: Gathered, limits: Limits) -> list[Finding]:
         _by_rows(CHECKS["too-long"], rows[cut.touched].tolist(), of, detail if cut.touched.any() else ""),
         _by_rows(CHECKS["cut-difference"], rows[cut.lost_difference].tolist(), of),
     ]
-    names = ("template-refuses", "boundary-merge", "doubled-begin", "missing-end", "empty-after-template")
+    names = ("template-refuses", "template-leaves-out", "boundary-merge", "doubled-begin", "missing-end", "empty-after-template")
     return out + [_by_rows(CHECKS[n], got.found.get(n, []), of) for n in names]
 
 

@@ -218,10 +218,18 @@ TOKEN_CHECKS = [
     ),
     Check(
         "template-refuses",
-        "rows that the chat template cannot write, or writes so that the prompt is no beginning of the whole",
-        "training stops at such a row",
-        "a role that the template does not know; a template that drops the last turn",
+        "rows that the chat template cannot write",
+        "training drops them",
+        "a role that the template does not know; a system message where there is no place for one",
         "drop the rows, or give a template that writes these roles",
+        fix_at=0.0,
+    ),
+    Check(
+        "template-leaves-out",
+        "rows of which the chat template leaves something out: a role, a tool call, reasoning, the tools",
+        "training drops them: what the data says would not be what is trained on",
+        "an answer that is a tool call, and a template that knows no tools",
+        "give a model or a template that writes these parts (prefine data show --model M --tokens), or drop the parts",
         fix_at=0.0,
     ),
     Check(

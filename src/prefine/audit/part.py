@@ -102,6 +102,7 @@ class PartMaker:
             numbers["chosen_tokens"], numbers["rejected_tokens"] = counts.chosen_R, counts.rejected_R
             for name, places in (
                 ("template-refuses", counts.refused),
+                ("template-leaves-out", counts.left_out),
                 ("boundary-merge", counts.merged),
                 ("doubled-begin", counts.doubled),
                 ("missing-end", counts.endless),

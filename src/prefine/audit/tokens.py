@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prefine.errors import DataError
 from prefine.packing.encoding import Encoder
-from prefine.packing.rendering import Rendered
+from prefine.packing.rendering import LeftOut, Rendered
 from prefine.preferences.convert import answers_of
 from prefine.preferences.records import Record
 
@@ -27,7 +26,7 @@ class TokenCounts:
         prompt_R: prompt tokens of each record. longest_R, shortest_R: of its answers, end token included.
         shared_R: tokens that the first two answers begin with in common (0 where not counted).
         chosen_R, rejected_R: of its first and second answer (-1 where there is none).
-        refused, merged, doubled, endless, empty: places of records with the fault.
+        refused, left_out, merged, doubled, endless, empty: places of records with the fault.
     """
 
     prompt_R: NDArray[np.int32]
@@ -35,6 +34,7 @@ class TokenCounts:
     rejected_R: NDArray[np.int32]
     shared_R: NDArray[np.int32]
     refused: list[int]
+    left_out: list[int]
     merged: list[int]
     doubled: list[int]
     endless: list[int]
@@ -59,12 +59,14 @@ class TokenCounter:
 
     def count(self, records: Sequence[Record]) -> TokenCounts:
         """Count a run of records."""
-        prompts, answers, owners, special, refused = [], [], [], [], []
+        prompts, answers, owners, special = [], [], [], []
+        refused: list[int] = []
+        left_out: list[int] = []
         for place, record in enumerate(records):
             try:
                 rendered = self.encoder.render(record.prompt, answers_of(record)[:2], record.tools, record.template_kwargs)
-            except DataError:
-                refused.append(place)
+            except LeftOut as left:
+                (refused if left.refused else left_out).append(place)
                 rendered = Rendered("", ())
             prompts.append(rendered.prompt)
             special.append(isinstance(record.prompt, str) or not self.encoder.has_template)
@@ -97,7 +99,7 @@ class TokenCounter:
                     shared[place] = _common(firsts[place].ids, answer_tokens[i].ids)
         doubled = [p for p, text in enumerate(prompts) if self.begin in text[:200] and prompt_tokens[p].ids[:2] == [self.begin_id] * 2]
         lengths = np.array([len(tokens) for tokens in prompt_tokens], np.int32)
-        return TokenCounts(lengths, chosen, rejected, shared, refused, sorted(merged), doubled, sorted(endless), sorted(empty))
+        return TokenCounts(lengths, chosen, rejected, shared, refused, left_out, sorted(merged), doubled, sorted(endless), sorted(empty))
 
     def _words(self, text: str) -> str:
         """What an answer says but for the tokens that end it."""

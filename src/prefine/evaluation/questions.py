@@ -152,7 +152,7 @@ def _of_examples(source: str, reading: Reading) -> Iterator[Question]:
             continue
         if item.prompt == "":
             raise DataError(f"{source}, row {item.row}: text alone, no prompt")
-        if not isinstance(item.prompt, str) and item.answer is None and item.prompt[-1].get("role") == "assistant":
+        if not isinstance(item.prompt, str) and item.answer is None and item.prompt[-1].get("role") not in ("user", "tool"):
             found.dropped["the conversation does not end with the user's turn"].append(item.row)
             continue
         usable = True

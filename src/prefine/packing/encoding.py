@@ -173,7 +173,7 @@ class Encoder:
         members = [self._completion(rendered.prompt, prompt_ids, pieces, special) for pieces in rendered.answers]
         if any(len(pieces) > 1 for pieces in rendered.answers):
             self.report.notes["answers of several turns: only the assistant's own tokens are trained on"] += 1
-        if any(self._says_nothing(ids) for ids, _ in members):
+        if any(not ids or (len(ids) <= 4 and self._says_nothing(p)) for (ids, _), p in zip(members, rendered.answers, strict=True)):
             self._drop("answer is empty: an end token alone", row)
             return None
         return self._truncate(prompt_ids, members, row)
@@ -248,10 +248,12 @@ class Encoder:
             ids, weights = [*ids, self.tokenizer.eos_token_id], [*weights, 1.0]
         return ids[len(prompt_ids) :], None if all(weights) else weights
 
-    def _says_nothing(self, ids: list[int]) -> bool:
-        """Whether an answer is white space and end tokens alone."""
-        ends = self._end_ids - {self.tokenizer.unk_token_id}  # what a tokenizer does not know was said all the same
-        return len(ids) <= 4 and all(t in ends or not self.tokenizer.decode([t]).strip() for t in ids)
+    def _says_nothing(self, pieces: Sequence[Piece]) -> bool:
+        """Whether an answer is white space and special tokens alone."""
+        text = "".join(piece.text for piece in pieces)
+        for token in self.tokenizer.all_special_tokens:
+            text = text.replace(str(token), "")
+        return not text.strip()
 
     def _continue(self, text: str, ids: list[int], piece: str, special: bool) -> list[int]:
         """The piece's ids, such that those of the text before it stay as they are."""

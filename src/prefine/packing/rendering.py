@@ -79,6 +79,11 @@ class LeftOut(DataError):
         super().__init__(reason)
         self.reason = reason
 
+    @property
+    def refused(self) -> bool:
+        """Whether the template raised, not only left something out."""
+        return self.reason.startswith("the chat template refuses")
+
 
 @dataclass(frozen=True)
 class Piece:

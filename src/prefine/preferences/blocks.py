@@ -1,7 +1,8 @@
 """Files in blocks: bytes of whole lines, or rows; the unit that is read in order and parsed anywhere.
 
 JSONL comes as bytes, so that worker processes can parse it; Parquet as Arrow batches;
-JSON and CSV as rows. A row's number is its line in JSONL, else its place in the file.
+JSON (also as pandas writes tables, and objects one after another) and CSV (commas,
+semicolons or tabs) as rows. A row's number is its line in JSONL, else its place in the file.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -174,6 +177,32 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _jsonl(path: Path, name: str) -> Iterator[Block]:
+    """Lines of objects; a file of that name that holds one JSON value, or objects over several lines each, is read as it is."""
+    with _open(path) as stream:
+        head = stream.read(BLOCK_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
+    first, newline, rest = head.partition(b"\n")
+    one_line = not newline or not rest.strip()
+    if head[:1] == b"[" or (newline and _is_open(first)) or (one_line and b'{"0":' in first[:2000]):
+        yield from _json(path, name)
+        return
+    yield from _lines(path, name)
+
+
+def _is_open(line: bytes) -> bool:
+    """Whether a line begins a JSON object that goes on in the next."""
+    text = line.decode("utf-8", "replace").strip()
+    if text[:1] != "{":
+        return False
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(text) - 1 and text[-1:] in "{,["
+    except (ValueError, RecursionError):
+        return False
+    return False
+
+
+def _lines(path: Path, name: str) -> Iterator[Block]:
     with _open(path) as stream:
         rest, line = b"", 1
         while data := stream.read(BLOCK_BYTES):
@@ -196,20 +225,66 @@ def _json(path: Path, name: str) -> Iterator[Block]:
     if not head.strip():
         return
     if len(head) > WHOLE_JSON_BYTES:
-        yield from _json_streamed(path, name) if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[" else _jsonl(path, name)
+        yield from _json_streamed(path, name) if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[" else _lines(path, name)
         return
     try:
         value = parse_json(head.decode("utf-8-sig"), name)
     except DataError as error:
-        if isinstance(error.__cause__, json.JSONDecodeError) and error.__cause__.msg == "Extra data" and head.lstrip()[:1] == b"{":
-            yield from _jsonl(path, name)  # JSON lines under the name .json, which is common
+        if not (isinstance(error.__cause__, json.JSONDecodeError) and error.__cause__.msg == "Extra data" and head.lstrip()[:1] == b"{"):
+            raise
+        rows = _one_after_another(head.decode("utf-8-sig"), name)
+        if rows is None:
+            yield from _lines(path, name)  # JSON lines under the name .json, which is common
             return
-        raise
-    if isinstance(value, dict) and len(value) == 1 and isinstance(next(iter(value.values())), list):
-        value = next(iter(value.values()))  # {"data": [...]}
-    rows = value if isinstance(value, list) else [value]
+    else:
+        rows = _table(value)
     for start in range(0, len(rows), BLOCK_ROWS):
         yield Block(name, start + 1, rows[start : start + BLOCK_ROWS])
+
+
+def _one_after_another(text: str, name: str) -> list[Row] | None:
+    """Objects printed over several lines, one after another; None where a line holds one each."""
+    if not _is_open(text.lstrip().partition("\n")[0].encode("utf-8", "replace")):
+        return None
+    decoder = json.JSONDecoder(object_pairs_hook=_unique)
+    rows: list[Row] = []
+    at = 0
+    while at < len(text):
+        while at < len(text) and text[at] in " \t\r\n,":
+            at += 1
+        if at == len(text):
+            break
+        try:
+            row, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{name}, after row {len(rows)}: not valid JSON ({str(error).splitlines()[0]})") from error
+        rows.append(row)
+    return rows
+
+
+def _table(value: Any) -> list[Any]:
+    """The rows of a JSON value: a list, ``{"data": [...]}``, or a table in one of the shapes that pandas writes."""
+    if not isinstance(value, dict):
+        return value if isinstance(value, list) else [value]
+    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):  # orient="split"
+        return [dict(zip(value["columns"], row, strict=False)) if isinstance(row, list) else row for row in value["data"]]
+    if value.keys() == {"schema", "data"} and isinstance(value["data"], list):  # orient="table"
+        return [{k: v for k, v in row.items() if k != "index"} if isinstance(row, dict) else row for row in value["data"]]
+    inner = list(value.values())
+    if len(inner) == 1 and isinstance(inner[0], list):
+        return inner[0]
+    if len(inner) > 1 and all(isinstance(v, dict) for v in inner) and value.keys() & {str(i) for i in range(len(inner))}:
+        return inner  # orient="index"
+    if inner and all(isinstance(v, dict) and v.keys() == inner[0].keys() and "0" in v for v in inner):  # orient="columns"
+        return [{name: column[key] for name, column in value.items()} for key in inner[0]]
+    if len(inner) > 1 and all(isinstance(v, list) and len(v) == len(inner[0]) for v in inner) and not _is_row(value):  # a list a column
+        return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
+    return [value]
+
+
+def _is_row(value: Row) -> bool:
+    """Whether an object whose fields are all lists is one row of messages, not a table of columns."""
+    return all(isinstance(m, dict) and ("role" in m or "from" in m) for column in value.values() for m in column)
 
 
 def _json_streamed(path: Path, name: str) -> Iterator[Block]:
@@ -239,7 +314,8 @@ def _csv(path: Path, name: str) -> Iterator[Block]:
         rows: list[Row] = []
         number = 1
         try:
-            reader = csv.DictReader(text)
+            header = text.readline()
+            reader = csv.DictReader(itertools.chain([header] if header else [], text), delimiter=_delimiter(header, path))
             names = reader.fieldnames or []
             if len(set(names)) != len(names):
                 raise DataError(f"{name}: the header names a column twice ({', '.join(n for n in set(names) if names.count(n) > 1)})")
@@ -255,6 +331,14 @@ def _csv(path: Path, name: str) -> Iterator[Block]:
             raise DataError(f"{name}, row {number + len(rows)}: not readable as CSV ({error})") from error
         if rows:
             yield Block(name, number, rows)
+
+
+def _delimiter(header: str, path: Path) -> str:
+    """What stands between the header's names most often: a comma, a semicolon or a tab."""
+    if data_suffix(path) == ".tsv":
+        return "\t"
+    unquoted = re.sub(r'"[^"]*"', "", header)
+    return max(",;\t", key=unquoted.count)
 
 
 def _python_rows(batch: Any) -> list[Row]:
@@ -307,5 +391,5 @@ def _parquet(path: Path, name: str) -> Iterator[Block]:
 
 
 READERS: dict[str, Callable[[Path, str], Iterator[Block]]] = {
-    **{".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet},
+    **{".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet},
 }

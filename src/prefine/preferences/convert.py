@@ -17,7 +17,7 @@ from prefine.preferences.formats import FORMATS, Format, Skip, detect, format_na
 from prefine.preferences.formats.format import history_of, kwargs_of, system_of, tools_of
 from prefine.preferences.ranking import check_policy, to_pairs
 from prefine.preferences.records import Dropped, Example, Labelled, Pair, PromptText, Ranked, Record, identity, plain_text, prompt_identity
-from prefine.preferences.source import Numbering, read_rows, source_fingerprint
+from prefine.preferences.source import Numbering, read_rows, said_of, source_fingerprint
 
 Row = Mapping[str, Any]
 CONVERSION_VERSION = "3"
@@ -432,6 +432,7 @@ class PairSource:
             "dropped": {reason: {"count": len(rows), "rows": rows} for reason, rows in self.dropped.items()},
             "notes": {note: {"count": len(rows), "rows": rows} for note, rows in self.notes.items()},
             "unread_columns": self.unread,
+            "said": [said for said in map(said_of, self.sources) if said],
         }
 
 

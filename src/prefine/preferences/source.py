@@ -2,6 +2,7 @@
 
 - a file: JSONL, JSON, CSV or Parquet, each also ``.gz``; a folder or a glob of them
 - a folder written by ``datasets.save_to_disk``
+- a data set's clone: ``folder[:config][:split]``, by its card or its file names; ``train`` where nothing is said
 - ``-``: standard input, JSON lines (or a JSON list)
 - a Hub id: ``owner/name[@revision][:config][:split]``; a split may be a slice, ``train[:10%]``
 - a database: ``sqlite:///file.db#SELECT ...`` or ``postgresql://...#SELECT ...``, read only
@@ -23,6 +24,7 @@ from typing import Any
 
 from prefine.errors import ConfigError, DataError, MissingFile
 from prefine.preferences.blocks import BLOCK_ROWS, READERS, Block, Row, data_suffix, read_blocks
+from prefine.preferences.folders import chosen_files
 
 HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(:(?P<rest>.+))?")
 HUB_DEFAULTS: dict[str, tuple[str | None, str]] = {
@@ -85,14 +87,14 @@ def local_files(source: str) -> list[Path] | None:
     """
     if source == "-":
         return [_standard_input()]
-    path = Path(source).expanduser()
+    path, config, split = _folder_parts(source)
     if path.is_file() or (path / "state.json").exists() or (path / "dataset_dict.json").exists():
         return [path]
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and data_suffix(p) in READERS and not _hidden(p, path))
+        found = _data_files(path)
         if not found:
             raise DataError(f"{path}: a folder, but neither written by datasets.save_to_disk nor with data files ({', '.join(READERS)})")
-        return found
+        return chosen_files(path, found, config, split)[0]
     if glob.has_magic(source) and (data_suffix(path) in READERS or not HUB_ID.fullmatch(source)):
         matched = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
         if not matched:
@@ -103,6 +105,28 @@ def local_files(source: str) -> list[Path] | None:
     near = sorted(p.name for p in path.parent.iterdir())[:8] if path.parent.is_dir() else []
     hint = f"; that folder holds: {', '.join(near)}" if near else ""
     raise MissingFile(f"{source}: no such file or folder{hint}")
+
+
+def _folder_parts(source: str) -> tuple[Path, str | None, str | None]:
+    """A path, and the configuration and split that follow a folder's after colons."""
+    path = Path(source).expanduser()
+    for parts in (1, 2):
+        folder, *rest = source.rsplit(":", parts)
+        if len(rest) == parts and not path.exists() and Path(folder).expanduser().is_dir():
+            return Path(folder).expanduser(), (rest[0] if parts == 2 else None), rest[-1]
+    return path, None, None
+
+
+def said_of(source: str) -> str:
+    """What there is to say of a folder's files that are not read; nothing for other sources."""
+    path, config, split = _folder_parts(source)
+    if not path.is_dir() or (path / "state.json").exists() or (path / "dataset_dict.json").exists():
+        return ""
+    return chosen_files(path, _data_files(path), config, split)[1]
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and data_suffix(p) in READERS and not _hidden(p, folder))
 
 
 def _hidden(file: Path, folder: Path) -> bool:

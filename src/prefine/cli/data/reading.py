@@ -76,7 +76,7 @@ def describe(data: dict[str, Any]) -> str:
 def reading_lines(read: dict[str, Any], encoding: dict[str, Any] | None = None) -> list[str]:
     """What was read or written otherwise than it stands, and columns that nothing read, a line each."""
     notes = {note: what["count"] for note, what in read.get("notes", {}).items()} | (encoding or {}).get("notes", {})
-    lines = [f"changed: {note}: {count} rows" for note, count in notes.items()]
+    lines = [*read.get("said", ()), *(f"changed: {note}: {count} rows" for note, count in notes.items())]
     unread = read.get("unread_columns") or []
     return [*lines, *([f"columns that are not read: {', '.join(unread)}"] if unread else [])]
 
