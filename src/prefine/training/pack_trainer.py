@@ -25,6 +25,7 @@ from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.runs import COMPLETE
+from prefine.scoring.limits import check_groups, fit_tokenizer
 from prefine.scoring.loading import add_adapter, check_same_tokenizer, load_model, load_tokenizer
 from prefine.scoring.proof import Proof, prove_layout
 from prefine.scoring.reference import Reference
@@ -32,6 +33,7 @@ from prefine.scoring.scorer import Scorer
 from prefine.training.config import PackConfig
 from prefine.training.offload import OffloadActivations
 from prefine.training.peak_memory import peak_memory_bytes
+from prefine.training.refusals import refusals
 from prefine.training.retention import Retention
 
 MOVED_REFERENCE = "reference.pt"
@@ -47,7 +49,7 @@ class PackTrainer(Trainer):
     """Base of Prefine's trainers. Arguments are those of TRL's trainers.
 
     Raises:
-        PrefineError: a model, tokenizer or dataset that does not fit.
+        PrefineError: a model, tokenizer or dataset that does not fit, or an option that transformers refuses.
     """
 
     args: PackConfig
@@ -71,6 +73,7 @@ class PackTrainer(Trainer):
             name = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", ""))
             processing_class = load_tokenizer(name, args.trust_remote_code)
         policy = self.load(model, args)
+        self.limits = fit_tokenizer(policy, processing_class)
         if isinstance(ref_model, str):
             check_same_tokenizer(processing_class, ref_model, args.trust_remote_code)
         if peft_config is not None:
@@ -83,10 +86,12 @@ class PackTrainer(Trainer):
         self.scorer = self.scorer_kind(policy, self.proof.layout)
         self.encoder = args.encoder(processing_class)
         train_groups = self.prepare(train_dataset, "train_dataset", self.encoder)
+        check_groups(self.limits, train_groups, "train_dataset", self.tokens_to_come(args))
         eval_groups = self._prepare_eval(eval_dataset, args)
         self.retention = None
         if args.retain is not None:
             self.retention = Retention.load(args.retain, self.encoder, args.seed)
+            check_groups(self.limits, self.retention.groups, args.retain)
             needs_reference = needs_reference or self.retention.uses_reference
         self.reference = Reference(self.scorer, None if ref_model is None else _loaded(ref_model, args)) if needs_reference else None
         self.external_reference = ref_model is not None
@@ -100,16 +105,17 @@ class PackTrainer(Trainer):
         self._clock = time.perf_counter()
         self._checked_start = False
         self.on_event: Any = lambda kind, **what: None
-        super().__init__(
-            model=policy,
-            args=args,
-            data_collator=collate,
-            train_dataset=train_groups,
-            eval_dataset=eval_groups,
-            processing_class=processing_class,
-            callbacks=callbacks,
-            optimizers=optimizers,
-        )
+        with refusals():
+            super().__init__(
+                model=policy,
+                args=args,
+                data_collator=collate,
+                train_dataset=train_groups,
+                eval_dataset=eval_groups,
+                processing_class=processing_class,
+                callbacks=callbacks,
+                optimizers=optimizers,
+            )
         self.model_accepts_loss_kwargs = False
         for scorer in (self.scorer, *([self.reference.scorer] if self.reference is not None else [])):
             scorer.autocast = self.accelerator.autocast
@@ -122,6 +128,10 @@ class PackTrainer(Trainer):
 
     # ---- data
 
+    def tokens_to_come(self, args: PackConfig) -> int:
+        """How many tokens are sampled after each training sequence."""
+        return 0
+
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
         """Turn a dataset into prompt groups."""
         raise NotImplementedError
@@ -131,7 +141,9 @@ class PackTrainer(Trainer):
             return None
         if isinstance(dataset, dict):
             return {k: self._prepare_eval(v, args) for k, v in dataset.items()}
-        return self.prepare(dataset, "eval_dataset", args.encoder(self.encoder.tokenizer))
+        groups = self.prepare(dataset, "eval_dataset", args.encoder(self.encoder.tokenizer))
+        check_groups(self.limits, groups, "eval_dataset")
+        return groups
 
     # ---- gradients
 

@@ -26,10 +26,11 @@ from prefine.packing.encoding import Encoder, prompt_only
 from prefine.packing.group import Ids, PromptGroup, as_ids
 from prefine.preferences.examples import to_examples
 from prefine.preferences.records import PromptText, plain_text
+from prefine.scoring.limits import Limits, check_groups
 from prefine.scoring.roles import HeadRole, MessageReward, Reward, TextRole, adapter_role, fits_base, own_role, score_answers
 from prefine.scoring.scorer import Scorer
 from prefine.scoring.token_logps import HeadScaling
-from prefine.training.config import SamplingConfig
+from prefine.training.config import PackConfig, SamplingConfig
 from prefine.training.pack_trainer import PackTrainer
 
 STATE = "sampling.pt"
@@ -92,6 +93,7 @@ class SamplingTrainer(PackTrainer):
                 return adapter_role(self.scorer, reward, f"reward{place}")
             reward = load_reward_model(reward, trust_remote_code=self.args.trust_remote_code)
         if isinstance(reward, nn.Module):
+            check_groups(Limits.of(reward), self.train_dataset, "prompts for the reward model", self.args.response_length)
             reward.requires_grad_(False).eval().to(self.args.device)
             return own_role(reward)
         if not callable(reward) and not isinstance(reward, MessageReward):
@@ -125,6 +127,10 @@ class SamplingTrainer(PackTrainer):
                 scorer.scaling = scaling
 
     # ---- prompts
+
+    def tokens_to_come(self, args: PackConfig) -> int:
+        """An answer."""
+        return args.response_length if isinstance(args, SamplingConfig) else 0
 
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> list[PromptGroup]:
         """Prompts as groups: texts, messages, rows with a prompt (answers are not looked at), or groups."""
