@@ -236,8 +236,7 @@ def _make_args(config: Any, training: dict[str, Any], output_dir: str) -> Any:
         warnings.simplefilter("ignore", FutureWarning)  # transformers renames arguments between versions we support
         with refusals(training):
             args = config(output_dir=f"{output_dir}/checkpoints", **training)
-        with refusals(training):
-            try_options(args)
+        try_options(args)
     return args
 
 
