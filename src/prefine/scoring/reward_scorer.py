@@ -42,12 +42,16 @@ def load_reward_model(
             return AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=dtype, **kwargs)
         where = {k: kwargs[k] for k in ("revision", "subfolder", "token") if k in kwargs}
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code, **where)
-        options = {"num_labels": 1, "dtype": dtype, "trust_remote_code": trust_remote_code, "output_loading_info": True} | kwargs
-        loaded, info = AutoModelForSequenceClassification.from_pretrained(model, **options)
+        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        loaded, info = AutoModelForSequenceClassification.from_pretrained(
+            model, num_labels=1, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs | told
+        )
     except Exception as error:  # a model's code, its files and its packages: anything
-        if "mismatched" in str(error) or "size mismatch" in str(error):
-            raise ModelError(f"{model}: a classifier of other than one label; a reward model has one (num_labels=1)") from error
         raise cannot_load(model, base, "a reward model", error) from error
+    for key, saved, ours in info["mismatched_keys"]:
+        if key.endswith("score.weight"):
+            raise ModelError(f"{model}: a classifier of {saved[0]} labels; a reward model has one (num_labels=1)")
+        raise ModelError(f"{model}: {key} is saved as {tuple(saved)}, and the config asks for {tuple(ours)}; mend the config")
     if not new_head and any("score" in key for key in info["missing_keys"]):
         raise ModelError(f"{model}: no reward model but a {', '.join(config.architectures or ['model without a head named score'])}")
     return loaded
