@@ -88,7 +88,7 @@ def in_processes(commands: dict[str, list[str]]) -> dict[str, subprocess.Complet
 
 
 LORA = ("--lora-r", "4")
-FRESH = 7
+FRESH = 5
 """So many of the refused are tried in processes of their own; it takes seconds each."""
 REFUSED: list[tuple[str, tuple[str, ...], dict[str, str], str]] = [
     ("dpo", ("--report-to", "wandb"), {}, "--report-to wandb"),
@@ -282,7 +282,7 @@ def test_groups_on_disk_and_in_memory_are_held_against_limits(tmp_path: Path) ->
             check_groups(Limits(9, 5, 5), data, "rows")
         with pytest.raises(DataError, match="row 8: 5 tokens, and the model has 4 positions; give --max-length 4"):
             check_groups(Limits(10, 4, 4), data, "rows")
-        with pytest.raises(DataError, match=r"row 7: 5 tokens.* of which response_length 3 are sampled"):
+        with pytest.raises(DataError, match=r"row 7: 7 tokens.* of which response_length 3 are sampled"):
             check_groups(Limits(10, 6, 6), data, "rows", more=3)
         with pytest.warns(UserWarning, match="sequences of up to 5 tokens, and the model is made for 4 positions"):
             check_groups(Limits(10, None, 4), data, "rows")
