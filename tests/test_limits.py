@@ -253,6 +253,27 @@ def test_prompts_and_answers_that_do_not_fit_fail_one_by_one(place: Path, tmp_pa
     assert "tokens, and the model has 48 positions" in out
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_an_evaluation_stays_within_the_positions(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, text = tmp_path / "run", tmp_path / "text.txt"
+    text.write_text("my mouse drops calls " * 100)
+    assert main(words(place, "dpo", run, model="gpt2")) == 0
+    assert main(["eval", str(run), "--perplexity", str(text), "--samples", "0", "--max-new-tokens", "3"]) == 0
+    assert f"perplexity of {text}" in capsys.readouterr().out
+    rows = [json.dumps(r | {"chosen": r["chosen"] + " my mouse" * 30 * (i % 2)}) + "\n" for i, r in enumerate(lab_pairs(20, seed=9))]
+    (tmp_path / "other.jsonl").write_text("".join(rows))
+    assert (
+        main(["eval", str(run), "--data", str(tmp_path / "other.jsonl"), "--name", "other", "--samples", "0", "--max-new-tokens", "3"]) == 0
+    )
+    assert "tokens, and the model has 48 positions)" in capsys.readouterr().out
+    assert main(["eval", str(run), "--data", str(place / "long.jsonl"), "--samples", "0"]) == 2
+    assert "the model can take none of the pairs" in capsys.readouterr().err
+    long = ["--eval-data", str(place / "long.jsonl")]
+    assert main(words(place, "dpo", tmp_path / "next", *long, model="gpt2")) == 2
+    assert "held-out pairs, row 1" in capsys.readouterr().err
+    assert not (tmp_path / "next").exists()
+
+
 def test_limits_are_read_from_the_modules() -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     opt = transformers.OPTConfig(vocab_size=V, max_position_embeddings=40, ffn_dim=64, word_embed_proj_dim=32, **sizes)
