@@ -100,7 +100,7 @@ def test_truncation(bpe: Any, mode: str, limit: int | None, prompt_limit: int | 
 
 def test_pairs_that_differ_past_the_cut_are_dropped(bpe: Any) -> None:
     encoder = Encoder(bpe, 4)
-    with pytest.raises(DataError, match="1 because answers are equal once cut"):
+    with pytest.raises(DataError, match=r"1 dropped.* answers are equal once cut"):
         list(encoder.encode_pairs([Pair("ab", "xxx1", "xxx2", 9)]))
 
 
@@ -120,8 +120,7 @@ def test_tools_reach_the_template() -> None:
     )
     tool = {"type": "function", "function": {"name": "restart", "parameters": {}}}
     prompt = ({"role": "user", "content": "my printer is slow"},)
-    with_tools, _ = Encoder(tokenizer).render(prompt, [], [tool])
-    assert with_tools.startswith("what is restart <user>")
+    assert Encoder(tokenizer).render(prompt, [], [tool]).prompt.startswith("what is restart <user>")
     pair = Pair(prompt, "1", "2", 1, None, (tool,))
     (group,) = Encoder(tokenizer).encode_pairs([pair])
     assert tokenizer.decode(group.prompt_ids).startswith("what is restart")

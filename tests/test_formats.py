@@ -92,8 +92,12 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             {"chosen": [u("q"), a("one"), u("r"), a("good")], "rejected": [u("q"), a("two"), u("r"), a("bad")]},
             {"chosen": [a("good")], "rejected": [a("bad")]},
         ],
-        [pair([u("q")], [a("good")], [a("bad")], (8.0, 3.0)), pair([u("q")], [a("good")], [a("bad")], (5.0, 4.0))],
-        {"transcripts diverge before the last turn": [3], "the two sides share no prompt": [4]},
+        [
+            pair([u("q")], [a("good")], [a("bad")], (8.0, 3.0)),
+            pair([u("q")], [a("good")], [a("bad")], (5.0, 4.0)),
+            pair([u("q")], [a("one"), u("r"), a("good")], [a("two"), u("r"), a("bad")]),
+        ],
+        {"the two sides share no prompt": [4]},
     ),
     "hh-rlhf": (
         [
@@ -104,12 +108,13 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b\n\nHuman: r\n\nAssistant: c"},
             {"chosen": "\n\nHuman: q\n\nAssistant:", "rejected": "\n\nHuman: q\n\nAssistant: bad"},
         ],
-        [pair([u("q")], [a("good")], [a("bad")]), pair([u("q"), a("a"), u("r")], [a("good")], [a("bad")])],
-        {
-            "transcripts diverge before the last turn": [3],
-            "rejected goes on for more turns than chosen": [4],
-            "answer is empty": [5],
-        },
+        [
+            pair([u("q")], [a("good")], [a("bad")]),
+            pair([u("q"), a("a"), u("r")], [a("good")], [a("bad")]),
+            pair([u("q")], [a("one"), u("r"), a("good")], [a("two")]),
+            pair([u("q")], [a("a")], [a("b"), u("r"), a("c")]),
+        ],
+        {"answer is empty": [5]},
     ),
     "sharegpt": (
         [
@@ -118,8 +123,8 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             {"conversations": [{"from": "system", "value": "x"}, {"from": "human", "value": "q"}, {"from": "function_call",
              "value": '{"name": "add", "arguments": {"a": 1}}'}, {"from": "observation", "value": "2"}], "tools": json.dumps([ADD]),
              "chosen": {"from": "gpt", "value": "good"}, "rejected": {"from": "gpt", "value": "bad"}},
-            {"conversations": [{"from": "alien", "value": "q"}], "chosen": {"from": "gpt", "value": "good"},
-             "rejected": {"from": "gpt", "value": "bad"}},
+            {"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "good"},
+             "rejected": {"from": "human", "value": "bad"}},
             {"conversations": [{"from": "gpt", "value": "q"}], "chosen": {"from": "gpt", "value": "good"},
              "rejected": {"from": "gpt", "value": "bad"}},
         ],
@@ -127,7 +132,35 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             pair([u("q")], [a("good")], [a("bad")]),
             pair([s("x"), u("q"), a("") | {"tool_calls": [CALL]}, {"role": "tool", "content": "2"}], [a("good")], [a("bad")], tools=[ADD]),
         ],
-        {"role 'alien' is none of ShareGPT's": [3], "the conversation does not end with the user's turn": [4]},
+        {"the answer is of the role 'user', not the assistant's": [3], "the conversation does not end with the user's turn": [4]},
+    ),
+    "messages": (  # Axolotl
+        [
+            {"messages": [u("q"), a(None) | {"tool_calls": [CALL]}, {"role": "tool", "content": "2"}],
+             "chosen": a("good"), "rejected": a("bad")},
+            {"messages": [u("q")], "chosen": [a("good")], "rejected": "bad"},
+            {"messages": [u("q"), a("x")], "chosen": a("good"), "rejected": a("bad")},
+        ],
+        [
+            pair([u("q"), a("") | {"tool_calls": [CALL]}, {"role": "tool", "content": "2"}], [a("good")], [a("bad")]),
+            pair([u("q")], [a("good")], [a("bad")]),
+        ],
+        {"the conversation does not end with the user's turn": [3]},
+    ),
+    "swift": (
+        [
+            {"messages": [s("x"), u("q"), a("good")], "rejected_response": "bad"},
+            {"messages": [u("q"), a("good")], "rejected_messages": [u("q"), a("bad")]},
+            {"messages": [u("q"), a("") | {"tool_calls": [CALL]}, {"role": "tool", "content": "2"}, a("good")],
+             "rejected_messages": [u("q"), a("bad")]},
+            {"messages": [u("q")], "rejected_response": "bad"},
+        ],
+        [
+            pair([s("x"), u("q")], [a("good")], [a("bad")]),
+            pair([u("q")], [a("good")], [a("bad")]),
+            pair([u("q")], [a("") | {"tool_calls": [CALL]}, {"role": "tool", "content": "2"}, a("good")], [a("bad")]),
+        ],
+        {"the last turn is not the assistant's": [4]},
     ),
     "openai": (
         [
@@ -228,8 +261,8 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             {"winner": "tie (bothbad)", "conversation_a": [u("q"), a("x")], "conversation_b": [u("q"), a("y")]},
             {"winner": "model_a", "conversation_a": [u("q"), a("x"), u("r"), a("z")], "conversation_b": [u("q"), a("y"), u("r"), a("w")]},
         ],
-        [pair([u("q")], [a("good")], [a("bad")])],
-        {"a tie": [2], "transcripts diverge before the last turn": [3]},
+        [pair([u("q")], [a("good")], [a("bad")]), pair([u("q")], [a("x"), u("r"), a("z")], [a("y"), u("r"), a("w")])],
+        {"a tie": [2]},
     ),
     "shp": (
         [
@@ -398,14 +431,14 @@ def test_real_files(shared_data: Path) -> None:
     assert kto.format == "labelled"
     assert sum(isinstance(x, Labelled) for x in found) == 300
     hh = PairSource(str(shared_data / "hh_rlhf_harmless.jsonl.gz"))
-    assert len(list(hh)) == 1992
+    assert len(list(hh)) == 1996
     found = audit([hh.name], Reading(), near=False, processes=1)
     with gzip.open(hh.name) as stream:
         rows = [json.loads(line) for line in stream]
     prompts = [row["chosen"][: row["chosen"].rfind("\n\nAssistant:")] for row in rows]
     assert len(set(prompts)) == 1998
     kept = {pair.row for pair in hh}
-    assert found.prompts == len({p for i, p in enumerate(prompts, 1) if i in kept}) == 1990
+    assert found.prompts == len({p for i, p in enumerate(prompts, 1) if i in kept}) == 1994
 
 
 HUB_ROWS: dict[str, tuple[str | None, str, list[str]]] = {

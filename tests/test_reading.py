@@ -278,7 +278,7 @@ def test_a_damaged_row_is_dropped_and_a_mixture_is_refused(tmp_path: Path) -> No
     path.write_bytes(lines([users, good]))
     source = PairSource(str(path))
     assert len(list(source)) == 1
-    assert source.dropped == {"the last turn is not the assistant's": [1]}
+    assert source.dropped == {"the two sides first differ in a turn that is not the assistant's": [1]}
 
 
 def test_numbers_in_csv(tmp_path: Path) -> None:

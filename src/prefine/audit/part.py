@@ -14,9 +14,9 @@ from prefine.audit.shortcuts import marks
 from prefine.audit.tokens import TokenCounter
 from prefine.preferences.blocks import Block
 from prefine.preferences.convert import Converter, Reading, answers_of, as_pairs
-from prefine.preferences.draws import share, text_key, texts_key
+from prefine.preferences.draws import normalised, share, text_key, texts_key
 from prefine.preferences.near import NUM_HASHES, signatures
-from prefine.preferences.records import Dropped, Labelled, Pair, Record, plain_text
+from prefine.preferences.records import Dropped, Example, Labelled, Pair, Record, identity, plain_text, prompt_identity
 
 NUMBERS = {
     **{"row": np.int64, "prompt_key": np.uint64, "pair_key": np.uint64, "flipped": np.bool_, "is_pair": np.bool_, "label": np.bool_},
@@ -88,7 +88,7 @@ class PartMaker:
         for item in as_pairs(items, self.reading):
             if isinstance(item, Dropped):
                 part.dropped[item.reason].append(item.number)
-            else:
+            elif not isinstance(item, Example):
                 records.append(item)
         part.numbers = {name: np.zeros(len(records), kind) for name, kind in NUMBERS.items()}
         numbers = part.numbers
@@ -111,16 +111,18 @@ class PartMaker:
 
     def _one(self, part: Part, numbers: dict[str, NDArray[Any]], place: int, record: Record) -> None:
         prompt, texts = plain_text(record.prompt), [plain_text(a) for a in answers_of(record)]
+        # Rows that differ in case or white space alone say the same, or the opposite.
+        asked, said = normalised(prompt_identity(record)), [normalised(identity(a)) for a in answers_of(record)]
         numbers["row"][place] = record.row
         numbers["prompt_key"][place] = text_key(prompt)
         if isinstance(record, Pair):
-            key, turned = texts_key((prompt, *texts)), texts_key((prompt, *texts[::-1]))
+            key, turned = texts_key((asked, *said)), texts_key((asked, *said[::-1]))
             numbers["pair_key"][place], numbers["flipped"][place] = min(key, turned), key > turned
             numbers["is_pair"][place] = True
             chosen, rejected = texts
         else:
             assert isinstance(record, Labelled)
-            numbers["pair_key"][place], numbers["label"][place] = texts_key((prompt, *texts)), record.label
+            numbers["pair_key"][place], numbers["label"][place] = texts_key((asked, *said)), record.label
             chosen, rejected = (texts[0], "") if record.label else ("", texts[0])
         numbers["chosen_chars"][place], numbers["rejected_chars"][place] = len(chosen), len(rejected)
         numbers["chosen_marks"][place], numbers["rejected_marks"][place] = marks(chosen), marks(rejected)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from prefine.errors import DataError
 from prefine.packing.encoding import Encoder
+from prefine.packing.rendering import Rendered
 from prefine.preferences.convert import answers_of
 from prefine.preferences.records import Record
 
@@ -61,14 +62,14 @@ class TokenCounter:
         prompts, answers, owners, special, refused = [], [], [], [], []
         for place, record in enumerate(records):
             try:
-                prompt, completions = self.encoder.render(record.prompt, answers_of(record)[:2], record.tools)
+                rendered = self.encoder.render(record.prompt, answers_of(record)[:2], record.tools, record.template_kwargs)
             except DataError:
                 refused.append(place)
-                prompt, completions = "", []
-            prompts.append(prompt)
+                rendered = Rendered("", ())
+            prompts.append(rendered.prompt)
             special.append(isinstance(record.prompt, str) or not self.encoder.has_template)
-            for completion in completions:
-                answers.append(completion)
+            for pieces in rendered.answers:
+                answers.append("".join(piece.text for piece in pieces))
                 owners.append(place)
         prompt_tokens, answer_tokens = self._encode(prompts, special), self._encode(answers, [False] * len(answers))
         tails = [prompt[-WINDOW:] for prompt in prompts]
@@ -81,7 +82,7 @@ class TokenCounter:
         for i, place in enumerate(owners):
             ended = answers[i].rstrip().endswith(self.ends)
             size = len(answer_tokens[i])
-            if not size or not answers[i].strip():
+            if not size or (size <= 4 and not self._words(answers[i])):
                 empty.add(place)
             if not ended and not special[place]:
                 endless.add(place)
@@ -97,6 +98,12 @@ class TokenCounter:
         doubled = [p for p, text in enumerate(prompts) if self.begin in text[:200] and prompt_tokens[p].ids[:2] == [self.begin_id] * 2]
         lengths = np.array([len(tokens) for tokens in prompt_tokens], np.int32)
         return TokenCounts(lengths, chosen, rejected, shared, refused, sorted(merged), doubled, sorted(endless), sorted(empty))
+
+    def _words(self, text: str) -> str:
+        """What an answer says but for the tokens that end it."""
+        for end in self.ends:
+            text = text.replace(end, "")
+        return text.strip()
 
     def _encode(self, texts: list[str], special: list[bool]) -> list[Any]:
         """The tokenizer's encodings: their length is cheap, their ids are copied when asked for."""

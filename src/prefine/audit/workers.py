@@ -36,6 +36,7 @@ class Tokenization:
     special: dict[str, str]
     ends: tuple[str, ...]
     common_from: int
+    template_kwargs: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def of(cls, tokenizer: Any, common_from: int) -> Tokenization:
@@ -43,7 +44,8 @@ class Tokenization:
         special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
         added = [str(t) for t in getattr(tokenizer, "added_tokens_decoder", {}).values()]
         ends = tuple(t for t in dict.fromkeys([*map(str, tokenizer.all_special_tokens), *added]) if t)
-        return cls(tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, special, ends, common_from)
+        kwargs = tuple(Encoder(tokenizer).renderer.template_kwargs.items())
+        return cls(tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, special, ends, common_from, kwargs)
 
     def counter(self) -> TokenCounter:
         """A token counter."""
@@ -54,7 +56,7 @@ class Tokenization:
         backend.no_truncation()
         backend.no_padding()
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=self.template, **self.special)
-        return TokenCounter(Encoder(tokenizer), self.ends, self.common_from)
+        return TokenCounter(Encoder(tokenizer, template_kwargs=dict(self.template_kwargs)), self.ends, self.common_from)
 
 
 @dataclass(frozen=True)

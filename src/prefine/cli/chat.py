@@ -23,6 +23,9 @@ class ChatOptions:
     max_new_tokens: int = field(default=256, metadata={"help": "Most tokens of an answer."})
     temperature: float = field(default=0.7, metadata={"help": "0 for greedy."})
     seed: int = field(default=0, metadata={"help": "Seed of sampling; both sides draw by it."})
+    chat_template_kwargs: str | None = field(
+        default=None, metadata={"help": "What the chat template is given beside the messages: enable_thinking=false. Unset: as trained."}
+    )
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
 
 
@@ -66,7 +69,7 @@ def main(argv: list[str]) -> int:
     from prefine.generation.engine import Failure, Request, Sampling
 
     sampling = Sampling(given.max_new_tokens, given.temperature)
-    sides = Sides.load(run, given.dtype)
+    sides = Sides.load(run, given.dtype, given.chat_template_kwargs)
     talk = Conversation(given.system)
     seed = given.seed
     print(ABOUT)

@@ -51,6 +51,9 @@ class EvalOptions:
     )
     include_path: str | None = field(default=None, metadata={"help": "Folder with lm-eval tasks of your own."})
     task_limit: int | None = field(default=None, metadata={"help": "Most items a task."})
+    chat_template_kwargs: str | None = field(
+        default=None, metadata={"help": "What the chat template is given beside the messages: enable_thinking=false. Unset: as trained."}
+    )
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
 
 
@@ -90,7 +93,7 @@ def main(argv: list[str]) -> int:
     from prefine.report.run_page import write_report
 
     sampling = Sampling(given.max_new_tokens, given.temperature)
-    sides = Sides.load(run, given.dtype)
+    sides = Sides.load(run, given.dtype, given.chat_template_kwargs)
     chosen = _fitting(_held_out(given, run, sides.tokenizer), sides)
     if not given.prompts and not chosen and (run.path / HELD_OUT_PROMPTS).exists():
         given.prompts = str(run.path / HELD_OUT_PROMPTS)
@@ -207,11 +210,11 @@ def _questions(given: EvalOptions, pairs: Sequence[Pair]) -> list[Question]:
     if given.prompts:
         found = read_questions(given.prompts)
     else:
-        keys = {f"{prompt_text_key(p.prompt):016x}": p for p in pairs}
-        found = [Question(key, p.prompt, cluster=key, tools=p.tools) for key, p in keys.items()]
+        keys = {f"{prompt_text_key(p):016x}": p for p in pairs}
+        found = [Question(key, p.prompt, cluster=key, tools=p.tools, template_kwargs=p.template_kwargs) for key, p in keys.items()]
     if len(found) <= given.max_prompts:
         return found
-    drawn = sorted(found, key=lambda q: share(prompt_text_key(q.prompt), given.seed))
+    drawn = sorted(found, key=lambda q: share(prompt_text_key(q), given.seed))
     kept = {q.key for q in drawn[: given.max_prompts]}
     return [q for q in found if q.key in kept]
 

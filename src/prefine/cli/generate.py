@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ class GenerateOptions:
     raw: bool = field(default=False, metadata={"help": "Ask prompts of a list as they stand, without the chat template."})
     map: list[str] | None = field(default=None, metadata={"help": "Columns by another name: --map prompt=question."})
     format: str | None = field(default=None, metadata={"help": "The data's form. Unset: found from its rows."})
+    chat_template_kwargs: str | None = field(
+        default=None, metadata={"help": "What the chat template is given beside the messages: enable_thinking=false. Unset: as trained."}
+    )
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
 
@@ -53,7 +56,7 @@ def _transformers(given: GenerateOptions) -> Any:
     from prefine.scoring.limits import FittedEncoder, fit_tokenizer
     from prefine.scoring.loading import load_model, load_tokenizer, pick_dtype
 
-    tokenizer = load_tokenizer(given.model, given.trust_remote_code)
+    tokenizer = load_tokenizer(given.model, given.trust_remote_code, given.chat_template_kwargs)
     model = load_model(given.model, pick_dtype(given.dtype)[0], trust_remote_code=given.trust_remote_code)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if not given.adapter:
@@ -70,7 +73,7 @@ def _vllm(given: GenerateOptions) -> Any:
     from prefine.generation.vllm_engine import VllmEngine
     from prefine.scoring.loading import check_base, load_tokenizer
 
-    tokenizer = load_tokenizer(given.model, given.trust_remote_code)
+    tokenizer = load_tokenizer(given.model, given.trust_remote_code, given.chat_template_kwargs)
     config = Path(given.model) / "adapter_config.json"
     if not config.exists():
         return VllmEngine(given.model, tokenizer)
@@ -97,11 +100,17 @@ def main(argv: list[str]) -> int:
     from prefine.evaluation.answers import answer_questions
     from prefine.evaluation.questions import read_questions, with_references
     from prefine.generation.engine import Sampling
+    from prefine.packing.rendering import read_template_kwargs
 
     if given.limit is not None and given.limit < 1:
         raise ConfigError(f"--limit is {given.limit}; expected at least 1")
+    if given.chat_template_kwargs is not None:
+        read_template_kwargs(given.chat_template_kwargs)
     sampling = Sampling(given.max_new_tokens, given.temperature, given.top_p)
     questions = read_questions(given.prompts, Reading(column_map(given.map), given.format), given.raw)[: given.limit]
+    if given.server is not None and given.chat_template_kwargs is not None:
+        kwargs = read_template_kwargs(given.chat_template_kwargs)
+        questions = [replace(q, template_kwargs=kwargs | dict(q.template_kwargs or {})) for q in questions]
     if given.references:
         questions = with_references(questions, given.references)
     name = given.model

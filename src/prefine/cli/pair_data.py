@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prefine.cli.data.reading import column_map, describe, dropped_text
+from prefine.cli.data.reading import column_map, counted, describe, dropped_text, reading_lines
 from prefine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,8 +32,22 @@ def check_findings(findings: list[dict[str, Any]], ignore: bool) -> None:
         raise ConfigError(f"training on this would mean nothing: {'; '.join(bad)}. Mend the data, or go on with --ignore-audit")
 
 
-def check_cut(encoding: dict[str, Any], ignore: bool) -> None:
-    """Stop where most pairs are equal once cut."""
+def check_encoding(encoding: dict[str, Any], ignore: bool) -> None:
+    """Stop where the chat template leaves out part of most pairs, or most are equal once cut.
+
+    Raises:
+        ConfigError: the reasons with their counts, and how to go on all the same.
+    """
+    from prefine.packing.encoding import BY_TEMPLATE
+
+    lost = {r: what["count"] for r, what in encoding["dropped"].items() if r.startswith(BY_TEMPLATE)}
+    whole = encoding["encoded"] + sum(what["count"] for what in encoding["dropped"].values())
+    if sum(lost.values()) > 0.5 * whole and not ignore:
+        reasons = ", ".join(f"{count} because {reason}" for reason, count in lost.items())
+        raise ConfigError(
+            f"most pairs cannot be trained on whole ({reasons}, of {whole}); give a model whose template writes them "
+            "(prefine data show --model M --tokens shows what it writes), or go on with the rest by --ignore-audit"
+        )
     cut = encoding["dropped"].get("answers are equal once cut or tokenised", {"count": 0})["count"]
     if cut > 0.5 * (cut + encoding["encoded"]) and not ignore:
         raise ConfigError(f"{cut} pairs differ only in what --max-length cuts off, most of all; raise it, or go on with --ignore-audit")
@@ -77,8 +91,8 @@ class PairData:
             group = encoder.encode_pair(pair)
             key = prompt_key(group) if group is not None else None
             if key in keys and key not in found:
-                name = f"{prompt_text_key(pair.prompt):016x}"
-                found[key] = Question(name, pair.prompt, cluster=name, tools=pair.tools)
+                name = f"{prompt_text_key(pair):016x}"
+                found[key] = Question(name, pair.prompt, cluster=name, tools=pair.tools, template_kwargs=pair.template_kwargs)
         return list({q.key: q for q in (found[key] for key, _ in order if key in found)}.values())
 
     def watched(self, args: Any) -> Sequence[PromptGroup] | None:
@@ -96,7 +110,8 @@ class PairData:
             f"data: {data['source']}: {describe(data)}" + (" (encoded by an earlier run)" if self.encoded.reused else ""),
             f"pairs: {len(self.train)} trained on, {len(self.held_out)} held out; "
             f"dropped in encoding: {dropped_text(encoding['dropped'])}; "
-            f"cut: {encoding['cut'] or 'none'}; boundary merges: {encoding['boundary_merges']}",
+            f"cut: {counted(encoding['cut'])}; boundary merges: {encoding['boundary_merges']}",
+            *reading_lines(data, encoding),
             *findings_lines(self.summary["audit"]["findings"]),
         ]
 
@@ -120,7 +135,7 @@ def read_pair_data(planned: Any) -> PairData:
     audited = remembered("audits", pairs.fingerprint, lambda: audit(own.sources, reading, near=False).summary())
     check_findings(audited["findings"], own.ignore_audit)
     data = encode_source(pairs, args.encoder(planned.tokenizer))
-    check_cut(data.encoding, own.ignore_audit)
+    check_encoding(data.encoding, own.ignore_audit)
     held_keys: list[str] = []
     held_source = pairs
     if own.eval_data:

@@ -44,6 +44,9 @@ class PairsOptions:
     engine: str = field(default="transformers", metadata={"help": "transformers, or vllm where it is installed."})
     map: list[str] | None = field(default=None, metadata={"help": "Columns by another name: --map prompt=question."})
     format: str | None = field(default=None, metadata={"help": "The data's form. Unset: found from its rows."})
+    chat_template_kwargs: str | None = field(
+        default=None, metadata={"help": "What the chat template is given beside the messages: enable_thinking=false. Unset: as trained."}
+    )
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
 
@@ -105,7 +108,10 @@ def main(argv: list[str]) -> int:
                 a.answers[0] if isinstance(q.prompt, str) else ({"role": "assistant", "content": a.answers[0]},) for a, _ in found.values()
             )
             pairs = to_pairs(
-                Ranked(q.prompt, sides, tuple(s for _, s in found.values()), row, q.tools), given.pairing, given.min_gap, given.seed
+                Ranked(q.prompt, sides, tuple(s for _, s in found.values()), row, q.tools, q.template_kwargs),
+                given.pairing,
+                given.min_gap,
+                given.seed,
             )
             pairs = [p for p in pairs if given.min_reward is None or (p.scores is not None and p.scores[0] >= given.min_reward)]
             without += not pairs

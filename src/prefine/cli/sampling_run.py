@@ -67,8 +67,9 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
     """Train on prompts, judge held-out ones by the reward that was trained on, print."""
     from prefine.cli.training_run import announce, parameters_line, plan, settings_line, show_progress, train, warnings_of
     from prefine.evaluation.questions import read_questions
-    from prefine.preferences.convert import Reading
+    from prefine.preferences.convert import Reading, canonical
     from prefine.preferences.draws import held_out_count, prompt_text_key, share
+    from prefine.preferences.records import Example
     from prefine.report.run_page import write_report
     from prefine.training.record import RecordRun
 
@@ -88,9 +89,9 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
     many = sum(bool(q.later_turns) for q in questions.values())
     if own.eval_data:
         given = {q.key: q for q in read_questions(own.eval_data, reading)}
-        held = {k: given[k] for k in sorted(given, key=lambda k: share(prompt_text_key(given[k].prompt), args.seed))}
+        held = {k: given[k] for k in sorted(given, key=lambda k: share(prompt_text_key(given[k]), args.seed))}
     else:
-        ranked = sorted(questions, key=lambda k: share(prompt_text_key(questions[k].prompt), args.seed))
+        ranked = sorted(questions, key=lambda k: share(prompt_text_key(questions[k]), args.seed))
         held = {k: questions[k] for k in ranked[: held_out_count(len(questions), own.eval_fraction, 200)]}
     extra.check_held_out(len(held))
     learnt = [q for k, q in questions.items() if k not in held]
@@ -98,13 +99,13 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
         raise ConfigError("no prompt is left to learn from; lower --eval-fraction")
     key = hashlib.sha256("\n".join(sorted(questions)).encode()).hexdigest()[:24]
     started = planned.start(key)
-    rows = [{"prompt": q.prompt if isinstance(q.prompt, str) else list(q.prompt)} for q in held.values()]
+    rows = [canonical(Example(q.prompt, None, 0, q.tools, q.template_kwargs)) for q in held.values()]
     write_jsonl(started.run.path / HELD_OUT_PROMPTS, rows)
     trainer = trainer_type(
         started.model,
         rewards,
         args,
-        [q.prompt for q in learnt],
+        [Example(q.prompt, None, 0, q.tools, q.template_kwargs) for q in learnt],
         started.tokenizer,
         reward_weights=extra.reward_weights,
         callbacks=[RecordRun(started.run)],

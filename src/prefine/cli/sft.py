@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from typing import Any
 
-from prefine.cli.data.reading import column_map
+from prefine.cli.data.reading import column_map, counted, reading_lines
 from prefine.errors import ConfigError
 
 ABOUT = (
@@ -18,8 +16,8 @@ ABOUT = (
 def main(argv: list[str]) -> int:
     """Train and save."""
     from prefine.cli.training_run import announce, parameters_line, plan, settings_line, show_progress, train, warnings_of
-    from prefine.preferences.convert import PairSource, Reading
-    from prefine.preferences.source import read_rows, source_fingerprint
+    from prefine.preferences.convert import Reading
+    from prefine.preferences.examples import EXAMPLES, ExampleSource
     from prefine.training.config import SFTConfig
     from prefine.training.record import RecordRun
     from prefine.training.sft import SFTTrainer
@@ -32,20 +30,17 @@ def main(argv: list[str]) -> int:
         raise ConfigError("--ignore-audit is of no use here: sft makes no audit; leave it out")
     if own.eval_fraction != type(own).eval_fraction:
         raise ConfigError("--eval-fraction is for preference training: sft holds nothing out; give --eval-data, or leave it out")
-    first = next(iter(read_rows(own.sources[0])), (0, {}))[1]
-    reading, pairs = None, None
-    if own.map or own.format or "rejected" in first:
-        reading = Reading(column_map(own.map), own.format, own.pairing, own.min_gap, planned.args.seed)
-        pairs = PairSource(own.sources, reading, own.data_weights)
-    else:
-        for name in ("data_weights", "min_gap", "pairing"):
+    reading = Reading(column_map(own.map), own.format, own.pairing, own.min_gap, planned.args.seed)
+    source = ExampleSource(own.sources, reading, own.data_weights)
+    rows = list(source.examples())
+    if source.format == EXAMPLES.name:
+        for name in ("min_gap", "pairing"):
             if getattr(own, name) != getattr(type(own), name):
-                raise ConfigError(f"--{name.replace('_', '-')} is for preference data, and this has no column 'rejected'; leave it out")
-    rows: Any = list(pairs) if pairs is not None else [row for source in own.sources for _, row in read_rows(source)]
-    key = hashlib.sha256(" ".join(map(source_fingerprint, own.sources)).encode()).hexdigest()[:24]
-    eval_rows: Any = None
-    if own.eval_data:
-        eval_rows = list(PairSource(own.eval_data, reading)) if reading else [row for _, row in read_rows(own.eval_data)]
+                raise ConfigError(f"--{name.replace('_', '-')} is for preference data, and this is none; leave it out")
+    elif planned.args.assistant_only_loss and EXAMPLES.name not in source.format:
+        raise ConfigError("assistant_only_loss is for messages; of preference pairs the chosen answer is trained on; leave it out")
+    key = source.fingerprint
+    eval_rows = list(ExampleSource(own.eval_data, reading).examples()) if own.eval_data else None
     started = planned.start(key)
     trainer = SFTTrainer(
         started.model,
@@ -57,15 +52,16 @@ def main(argv: list[str]) -> int:
         peft_config=started.peft_config,
     )
     report = trainer.encoder.report
-    read: dict[str, Any] = pairs.summary() if pairs is not None else {"source": " + ".join(own.sources), "rows": len(rows), "dropped": {}}
+    read = source.summary()
     started.run.write_data(read | {"key": key, "encoding": report.summary()})
     counts = Counter({reason: what["count"] for reason, what in read["dropped"].items()})
     counts.update({reason: len(places) for reason, places in report.dropped.items()})
-    dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "none"
+    of_what = f"{source.rows} rows" if source.format == EXAMPLES.name else f"{source.format}, {len(rows)} preferred answers"
     announce(
         [
-            f"data: {' + '.join(own.sources)}, {len(rows)} {'rows' if pairs is None else 'pairs, of which the chosen side'}, "
-            f"{report.pairs} trained on; dropped: {dropped}; cut: {dict(report.cut) or 'none'}",
+            f"data: {source.name}, {of_what}, {report.pairs} trained on; dropped: {counted(dict(sorted(counts.items())))}; "
+            f"cut: {counted(report.cut)}",
+            *reading_lines(read, report.summary()),
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
             f"{settings_line(started.args, own)}; run directory: {started.run.path}",

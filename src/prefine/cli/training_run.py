@@ -212,7 +212,7 @@ def plan(
     for key, instead in (("dtype", "--dtype"), ("quantization_config", "--load-in-4bit"), ("trust_remote_code", "--trust-remote-code")):
         if key in args.init_kwargs():
             raise ConfigError(f"--model-init-kwargs has {key}; give {instead} in its place")
-    tokenizer = load_tokenizer(own.model, args.trust_remote_code)
+    tokenizer = load_tokenizer(own.model, args.trust_remote_code, args.chat_template_kwargs)
     # Adapters train in float32 over a base in the compute dtype; full fine-tuning keeps float32 master weights.
     load_dtype = dtype if (own.lora_r is not None or is_adapter) and name == "bfloat16" else _float32()
     return Planned(

@@ -14,7 +14,7 @@ from typing import Any
 from prefine.errors import ConfigError, DataError
 from prefine.evaluation.questions import Question, user_turn
 from prefine.generation.engine import Answer, Engine, Failure, Request, Sampling
-from prefine.preferences.records import plain_text
+from prefine.preferences.records import identity, plain_text
 from prefine.preferences.source import read_rows
 from prefine.runs import append_json, read_jsonl, write_jsonl
 
@@ -199,7 +199,7 @@ def answer_questions(
     failures: dict[str, str] = {}
     for turn in range(max((1 + len(q.later_turns) for q in questions), default=0)):
         open_ones = [q for q in questions if turn <= len(q.later_turns) and q.key not in failures and turn not in part.turns[q.key]]
-        requests = [Request(q.asked(part.texts(q, turn)), q.seed(seed, turn), q.tools) for q in open_ones]
+        requests = [Request(q.asked(part.texts(q, turn)), q.seed(seed, turn), q.tools, q.template_kwargs) for q in open_ones]
         for place, answer in engine.answers(requests, sampling) if requests else ():
             if isinstance(answer, Failure):
                 failures[open_ones[place].key] = answer.reason
@@ -258,7 +258,7 @@ class _Part:
 
 def _settings(engine: Engine, questions: Sequence[Question], sampling: Sampling, seed: int, model: str) -> dict[str, Any]:
     """What decides the answers."""
-    asked = [(q.key, plain_text(q.prompt), q.later_turns, q.tools) for q in questions]
+    asked = [(q.key, identity(q.prompt), q.later_turns, q.tools, *([q.template_kwargs] if q.template_kwargs else [])) for q in questions]
     whole = json.dumps(asked, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
     prompts = f"{len(questions)} ({hashlib.sha256(whole).hexdigest()[:12]})"
     return {"model": model, "engine": engine.name, **vars(sampling), "seed": seed, "prompts": prompts}

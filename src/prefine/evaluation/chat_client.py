@@ -231,6 +231,8 @@ class ServerEngine:
                 parameters |= {"top_p": sampling.top_p, "seed": request.seed % 2**31}
             if request.tools:
                 parameters["tools"] = list(request.tools)
+            if request.template_kwargs:
+                parameters["extra_body"] = {"chat_template_kwargs": dict(request.template_kwargs)}  # as vLLM and SGLang take them
             asks.append(Ask(request.prompt if isinstance(request.prompt, str) else list(request.prompt), parameters))
         for place, reply in self.client.ask_all(asks):
             if isinstance(reply, Reply):

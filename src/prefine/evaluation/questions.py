@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefine.errors import ColumnError, DataError, MissingFile
-from prefine.preferences.convert import PairSource, Reading, find_converter
+from prefine.errors import DataError, MissingFile
+from prefine.preferences.convert import Reading
 from prefine.preferences.draws import prompt_text_key
-from prefine.preferences.examples import to_examples
-from prefine.preferences.records import Dropped, PromptText
+from prefine.preferences.examples import EXAMPLES, ExampleSource, to_examples
+from prefine.preferences.records import Dropped, PromptText, plain_text
 from prefine.preferences.source import read_rows
 
 Row = Mapping[str, Any]
@@ -38,6 +38,7 @@ class Question:
     cluster: str = ""
     references: tuple[str, ...] = ()
     tools: tuple[Any, ...] | None = None
+    template_kwargs: Mapping[str, Any] | None = None
 
     def asked(self, answers: Sequence[str]) -> PromptText:
         """The prompt of the turn after ``answers``: the conversation so far."""
@@ -86,21 +87,11 @@ def _instructions(rows: Iterable[tuple[int, Row]], source: str) -> Iterator[Ques
         yield Question("", user_turn(text), category=str(row.get("dataset") or ""))
 
 
-def _examples(rows: Iterable[tuple[int, Row]], source: str) -> Iterator[Question]:
-    for number, row in rows:
-        [(prompt, answer)] = to_examples([(number, row)], source)
-        if not isinstance(prompt, str) and answer is None and prompt[-1].get("role") != "user":
-            raise DataError(f"{source}, row {number}: the conversation should end with the user's turn")
-        reference = () if answer is None else (answer if isinstance(answer, str) else str(answer[-1].get("content")),)
-        asked = user_turn(prompt) if isinstance(prompt, str) else prompt
-        yield Question("", asked, (), str(row.get("category") or ""), str(row.get("cluster") or ""), reference)
-
-
 def read_questions(source: str, reading: Reading | None = None, raw: bool = False) -> list[Question]:
     """Questions of a source, each once.
 
-    A ``.txt`` file has one prompt a line. Prompts of a list become a user's turn, for the chat template;
-    prompts of preference data are asked as they are trained on: text stays text.
+    A ``.txt`` file has one prompt a line. Prompts are asked as they are trained on: those of a list become a user's turn,
+    for the chat template; text beside answers of text (``prompt`` with ``completion``, or with ``chosen``) stays text.
 
     Args:
         reading: how preference data is to be read; a format given there rules out the other forms.
@@ -115,7 +106,7 @@ def read_questions(source: str, reading: Reading | None = None, raw: bool = Fals
     for question in found:
         if raw and not isinstance(question.prompt, str) and len(question.prompt) == 1 and not question.later_turns:
             question = replace(question, prompt=str(question.prompt[0]["content"]))
-        key = question.key or f"{prompt_text_key(question.prompt):016x}"
+        key = question.key or f"{prompt_text_key(question):016x}"
         known = out.setdefault(key, replace(question, key=key, cluster=question.cluster or key))
         if (known.prompt, known.later_turns) != (question.prompt, question.later_turns) and question.key:
             raise DataError(f"{source}: two questions have the id {key!r}")
@@ -148,20 +139,29 @@ def _rows(source: str, reading: Reading) -> Iterator[Question]:
             return _mt_bench(whole, source)
         if "instruction" in first and first.keys() <= ALPACA_COLUMNS:
             return _instructions(whole, source)
-    try:
-        find_converter([row for _, row in head], source, reading)
-    except ColumnError:
-        prompt = reading.columns.get("prompt")
-        if reading.format is not None or set(reading.columns) - {"prompt"} or (prompt is not None and prompt not in first):
-            raise
-        return _examples(((n, {**row, "prompt": row.get(prompt)} if prompt else row) for n, row in whole), source)
-    return _preferences(source, reading)
+    return _of_examples(source, reading)
 
 
-def _preferences(source: str, reading: Reading) -> Iterator[Question]:
-    for item in PairSource(source, reading).records():
-        if not isinstance(item, Dropped):
-            yield Question("", item.prompt, tools=item.tools)
+def _of_examples(source: str, reading: Reading) -> Iterator[Question]:
+    """Prompts as they are trained on; an answer that the data has is the reference, unless it is preference data."""
+    found = ExampleSource(source, reading)
+    usable = False
+    for item in to_examples(found.items(source), reading):
+        if isinstance(item, Dropped):
+            found.dropped[item.reason].append(item.number)
+            continue
+        if item.prompt == "":
+            raise DataError(f"{source}, row {item.row}: text alone, no prompt")
+        if not isinstance(item.prompt, str) and item.answer is None and item.prompt[-1].get("role") == "assistant":
+            found.dropped["the conversation does not end with the user's turn"].append(item.row)
+            continue
+        usable = True
+        is_reference = item.answer is not None and found.format == EXAMPLES.name
+        reference = (plain_text(item.answer),) if is_reference and item.answer is not None else ()
+        yield Question("", item.prompt, (), item.category, item.cluster, reference, item.tools, item.template_kwargs)
+    if not usable:
+        reasons = ", ".join(f"{len(rows)} {reason}" for reason, rows in found.dropped.items())
+        raise DataError(f"{source}: no prompts in it ({reasons})")
 
 
 def with_references(questions: Sequence[Question], source: str) -> list[Question]:

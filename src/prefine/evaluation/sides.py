@@ -47,8 +47,8 @@ class Sides:
         return cls(tokenizer, policy, Reference(policy, base), names)
 
     @classmethod
-    def load(cls, run: RunDirectory, dtype: str = "auto") -> Sides:
-        """Those of a run.
+    def load(cls, run: RunDirectory, dtype: str = "auto", template_kwargs: Any = None) -> Sides:
+        """Those of a run; ``template_kwargs``: what the chat template is given beside the messages, if not what it was trained with.
 
         Raises:
             ModelError: the run has no model yet, or its config names no base.
@@ -60,7 +60,7 @@ class Sides:
             raise ModelError(f"{run.path}: no model there yet; let training finish, or go on with --resume")
         precision, _ = pick_dtype(dtype)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        tokenizer = load_tokenizer(str(run.model))
+        tokenizer = load_tokenizer(str(run.model), template_kwargs=template_kwargs)
         tuned = load_model(str(run.model), precision).to(device)
         fit_tokenizer(tuned, tokenizer)
         policy = Scorer(tuned, prove_layout(tuned).layout)
@@ -113,7 +113,13 @@ class Sides:
 
 def last_turn(encoder: Encoder, answered: Answered) -> PromptGroup | None:
     """The last answer after all that was said before it; None where prompt or answer has no tokens."""
-    return encoder.encode(answered.question.asked(answered.answers[:-1]), [answered.answers[-1]], tools=answered.question.tools)
+    return encoder.encode(
+        answered.question.asked(answered.answers[:-1]),
+        [answered.answers[-1]],
+        0,
+        answered.question.tools,
+        answered.question.template_kwargs,
+    )
 
 
 def without_end(group: PromptGroup, answered: Answered, tokenizer: Any) -> PromptGroup:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -39,6 +39,7 @@ class Request:
     prompt: PromptText
     seed: int = 0
     tools: tuple[Any, ...] | None = None
+    template_kwargs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

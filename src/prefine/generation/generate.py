@@ -195,7 +195,7 @@ class TransformersEngine:
 
     def _ids(self, request: Request, sampling: Sampling) -> Ids | Failure:
         try:
-            ids = self.encoder.prompt_ids(request.prompt, request.tools)
+            ids = self.encoder.prompt_ids(request.prompt, request.tools, request.template_kwargs)
         except DataError as error:
             return Failure(str(error))
         if not len(ids):

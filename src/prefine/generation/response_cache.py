@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from prefine.generation.engine import Answer, Engine, Failure, Request, Sampling
+from prefine.packing.encoding import KWARGS_NAME
 
 SCALING = ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
 NO_SETTINGS = {"_name_or_path", "use_cache", "transformers_version", "dtype", "torch_dtype", "architectures"}
@@ -105,7 +106,8 @@ def identity(model: Any, tokenizer: Any, with_adapter: bool = True) -> str:
         digest.update(repr((name, [(k, str(getattr(adapter, k, None))) for k in SCALING])).encode())
     ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     settings = sorted((k, str(v)) for k, v in model.config.to_dict().items() if k not in NO_SETTINGS)
-    digest.update(repr((ends, tokenizer.eos_token_id, getattr(tokenizer, "chat_template", None), settings)).encode())
+    template = (getattr(tokenizer, "chat_template", None), getattr(tokenizer, "init_kwargs", {}).get(KWARGS_NAME))
+    digest.update(repr((ends, tokenizer.eos_token_id, *template, settings)).encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     digest.update((backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))).encode("utf-8", "replace"))
     return digest.hexdigest()

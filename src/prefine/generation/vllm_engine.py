@@ -36,7 +36,7 @@ class VllmEngine:
         prompts, settings, places = [], [], []
         for place, request in enumerate(requests):
             try:
-                ids = self.encoder.prompt_ids(request.prompt, request.tools)
+                ids = self.encoder.prompt_ids(request.prompt, request.tools, request.template_kwargs)
             except DataError as error:
                 yield place, Failure(str(error))
                 continue

@@ -167,9 +167,9 @@ def train_base(settings: Settings, folder: Path, progress: Progress) -> Any:
 
 
 def _encode(encoder: Encoder, rows: list[dict[str, Any]]) -> list[PromptGroup]:
-    from prefine.preferences.examples import to_examples
+    from prefine.preferences.examples import examples_of
 
-    encoded = [encoder.encode(p, [a]) for p, a in to_examples(enumerate(rows, 1), "the lab's corpus") if a is not None]
+    encoded = [encoder.encode(e.prompt, [e.answer]) for e in examples_of(rows, "the lab's corpus", {}) if e.answer is not None]
     return [g for g in encoded if g is not None]
 
 

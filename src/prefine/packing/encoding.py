@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -18,14 +18,26 @@ import numpy as np
 
 from prefine.errors import ConfigError, DataError, nearest
 from prefine.packing.group import Ids, PromptGroup, WeightedGroup, as_ids
-from prefine.preferences.records import Message, Pair, PromptText
+from prefine.packing.rendering import LeftOut, Messages, Piece, Rendered, Renderer, Tools
+from prefine.preferences.records import Example, Message, Pair, PromptText
 
-ENCODING_VERSION = "2"
+ENCODING_VERSION = "3"
 """Part of a cached encoding's key: raise it when the same text would get other ids."""
 
-Tools: TypeAlias = Sequence[Any] | None
+KWARGS_NAME = "chat_template_kwargs"
+"""Where a tokenizer's settings keep what its chat template is given beside the messages."""
 TRUNCATION_MODES = ("keep_start", "keep_end", "drop")
-TRANSCRIPT_ROLES = {"user": "\n\nHuman:", "assistant": "\n\nAssistant:", "system": "\n\nSystem:"}
+Member: TypeAlias = tuple[list[int], list[float] | None]
+"""An answer's ids, and a weight for each where not all of them count."""
+
+
+BY_LENGTH = (
+    *("prompt is too long", "prompt fills max_length, no answer is left", "answer is too long"),
+    *("answers are equal once cut or tokenised", "of the answer's own turns nothing is left once cut"),
+)
+"""Reasons that a larger max_length would mend."""
+BY_TEMPLATE = ("the chat template", "a model without a chat template")
+"""How reasons begin that another template would mend."""
 
 
 @dataclass
@@ -33,7 +45,8 @@ class EncodingReport:
     """What encoding did to a dataset, by count.
 
     ``dropped`` maps a reason to row numbers; ``cut`` counts prompts and completions
-    shortened; ``merges`` counts boundaries where a tokenizer would have merged.
+    shortened; ``merges`` counts boundaries where a tokenizer would have merged;
+    ``notes`` counts what the chat template was given otherwise than it stands.
     """
 
     pairs: int = 0
@@ -41,6 +54,17 @@ class EncodingReport:
     cut: Counter[str] = field(default_factory=Counter)
     merges: int = 0
     end_tokens_added: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
+
+    def left_out(self) -> str:
+        """Reasons with their counts and first rows, and what would help."""
+        if not self.dropped:
+            return "nothing was given"
+        reasons = "; ".join(f"{len(rows)} dropped, the first of them row {rows[0]}: {reason}" for reason, rows in self.dropped.items())
+        by_length = any(reason in BY_LENGTH for reason in self.dropped)
+        by_template = any(reason.startswith(BY_TEMPLATE) for reason in self.dropped)
+        help_template = "; give a model, or a chat template, that writes them (prefine data show --model M --tokens shows what it writes)"
+        return reasons + ("; raise max_length" if by_length else "") + (help_template if by_template else "")
 
     def summary(self) -> dict[str, Any]:
         """Counts as plain data, for ``data.json``."""
@@ -50,6 +74,7 @@ class EncodingReport:
             "cut": dict(self.cut),
             "boundary_merges": self.merges,
             "end_tokens_added": self.end_tokens_added,
+            "notes": dict(self.notes),
         }
 
 
@@ -62,6 +87,8 @@ class Encoder:
         truncation_mode: what becomes of a prompt that is too long: ``keep_start``,
             ``keep_end``, or ``drop`` the row. A completion that still does not fit is cut
             at its end (counted), or its row dropped under ``drop``.
+        template_kwargs: what the chat template is given beside the messages (``enable_thinking``). None: what the
+            tokenizer's own settings hold under ``chat_template_kwargs``, where a training run left them.
     """
 
     def __init__(
@@ -70,6 +97,7 @@ class Encoder:
         max_length: int | None = None,
         max_prompt_length: int | None = None,
         truncation_mode: str = "keep_start",
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if truncation_mode not in TRUNCATION_MODES:
             raise ConfigError(
@@ -83,51 +111,33 @@ class Encoder:
         self.max_length = max_length
         self.max_prompt_length = max_prompt_length
         self.truncation_mode = truncation_mode
-        self.has_template = getattr(tokenizer, "chat_template", None) is not None
-        self.report = EncodingReport()
+        if template_kwargs is None:
+            template_kwargs = getattr(tokenizer, "init_kwargs", {}).get(KWARGS_NAME)
+        self.renderer = Renderer(tokenizer, template_kwargs)
+        self.has_template = self.renderer.has_template
+        self.report = EncodingReport(notes=self.renderer.notes)
+        self._end_ids = set(getattr(tokenizer, "all_special_ids", ())) | set(getattr(tokenizer, "added_tokens_decoder", {}))
 
-    def render(self, prompt: PromptText, answers: Iterable[PromptText], tools: Tools = None) -> tuple[str, list[str]]:
-        """Prompt text and completion texts, templates applied; ``tools`` are the functions the template offers.
+    def render(
+        self, prompt: PromptText, answers: Iterable[PromptText], tools: Tools = None, template_kwargs: Mapping[str, Any] | None = None
+    ) -> Rendered:
+        """Prompt and answers as text, templates applied.
+
+        Args:
+            tools: the functions that the template offers.
+            template_kwargs: what this row's template is given beside the messages.
 
         Raises:
-            DataError: the template refuses a role, or writes the prompt otherwise once an answer follows.
+            LeftOut: the template refuses a role, or leaves out part of what the messages say.
         """
         if isinstance(prompt, str):
-            return prompt, [a if isinstance(a, str) else str(a[-1]["content"]) for a in answers]
-        turns = [({"role": "assistant", "content": a},) if isinstance(a, str) else a for a in answers]
-        if not self.has_template:
-            text = "".join(_transcript(m) for m in prompt) + TRANSCRIPT_ROLES["assistant"]
-            return text, [" " + "".join(_transcript(m) for m in t).removeprefix(TRANSCRIPT_ROLES["assistant"]).strip() for t in turns]
-        head = self._template(prompt, True, tools)
-        completions = []
-        for turn in turns:
-            whole = self._template((*prompt, *turn), False, tools)
-            if not whole.startswith(head):
-                head_plain = self._template(prompt, False, tools)
-                raise DataError(
-                    "the chat template renders the prompt differently once the answer follows "
-                    f"(prompt ends {head[-40:]!r}, whole begins {whole[max(0, len(head_plain) - 20) : len(head) + 20]!r}); "
-                    "use a template whose prompt is a prefix"
-                )
-            completions.append(whole[len(head) :])
-        return head, completions
+            return Rendered(prompt, tuple((Piece(a if isinstance(a, str) else str(a[-1]["content"])),) for a in answers))
+        turns: list[Messages] = [({"role": "assistant", "content": a},) if isinstance(a, str) else a for a in answers]
+        return self.renderer.render(prompt, turns, tools, template_kwargs)
 
-    def _template(self, messages: tuple[Message, ...], generation_prompt: bool, tools: Tools = None) -> str:
-        import jinja2
-
-        options = {"tools": list(tools)} if tools else {}
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generation_prompt, **options)
-            )
-        except (jinja2.TemplateError, KeyError, TypeError) as error:
-            roles = ", ".join(dict.fromkeys(str(m.get("role")) for m in messages))
-            raise DataError(f"the chat template refuses a conversation with the roles {roles}: {error}") from error
-
-    def prompt_ids(self, prompt: PromptText, tools: Tools = None) -> Ids:
+    def prompt_ids(self, prompt: PromptText, tools: Tools = None, template_kwargs: Mapping[str, Any] | None = None) -> Ids:
         """Ids to generate from, untruncated, shape (tokens,)."""
-        text, _ = self.render(prompt, [], tools)
-        return as_ids(self._tokenize(text, special=self._special(prompt)))
+        return as_ids(self._tokenize(self.render(prompt, [], tools, template_kwargs).prompt, special=self._special(prompt)))
 
     def _special(self, prompt: PromptText) -> bool:
         return isinstance(prompt, str) or not self.has_template  # templates write their own begin token
@@ -138,17 +148,33 @@ class Encoder:
             ids = ids[:-1]  # some tokenizers end every text
         return ids
 
-    def encode(self, prompt: PromptText, answers: list[PromptText], row: int = 0, tools: Tools = None) -> PromptGroup | None:
-        """A group of the prompt and its answers, or None where the report says why not."""
-        text, completions = self.render(prompt, answers, tools)
+    def encode(
+        self,
+        prompt: PromptText,
+        answers: list[PromptText],
+        row: int = 0,
+        tools: Tools = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> PromptGroup | None:
+        """A group of the prompt and its answers, or None where the report says why not.
+
+        Of an answer of several turns the model's own count; the group is a ``WeightedGroup`` then.
+        """
+        try:
+            rendered = self.render(prompt, answers, tools, template_kwargs)
+        except LeftOut as left:
+            self._drop(left.reason, row)
+            return None
         special = self._special(prompt)
-        prompt_ids = self._tokenize(text, special)
+        prompt_ids = self._tokenize(rendered.prompt, special)
         if not prompt_ids:
             self._drop("prompt has no tokens", row)
             return None
-        members = [self._completion(text, prompt_ids, c, special) for c in completions]
-        if any(len(m) == 0 for m in members):
-            self._drop("answer has no tokens", row)
+        members = [self._completion(rendered.prompt, prompt_ids, pieces, special) for pieces in rendered.answers]
+        if any(len(pieces) > 1 for pieces in rendered.answers):
+            self.report.notes["answers of several turns: only the assistant's own tokens are trained on"] += 1
+        if any(self._says_nothing(ids) for ids, _ in members):
+            self._drop("answer is empty: an end token alone", row)
             return None
         return self._truncate(prompt_ids, members, row)
 
@@ -170,7 +196,9 @@ class Encoder:
         self.report.pairs += 1
         return [prompt_only(as_ids(w), row) for w in windows]
 
-    def encode_turns(self, messages: Sequence[Message], row: int = 0, tools: Tools = None) -> list[PromptGroup]:
+    def encode_turns(
+        self, messages: Sequence[Message], row: int = 0, tools: Tools = None, template_kwargs: Mapping[str, Any] | None = None
+    ) -> list[PromptGroup]:
         """A conversation of which every assistant turn is trained on: one group with weights.
 
         Where the template writes an earlier turn otherwise once another follows (some leave its reasoning out), where
@@ -181,41 +209,49 @@ class Encoder:
         if not turns:
             self._drop("no assistant turn", row)
             return []
-        rendered = [(head, done) for i in turns for head, [done] in [self.render(tuple(messages[:i]), [(messages[i],)], tools)]]
+        try:
+            each = [self.render(tuple(messages[:i]), [(messages[i],)], tools, template_kwargs) for i in turns]
+        except LeftOut as left:
+            self._drop(left.reason, row)
+            return []
+        rendered = [(one.prompt, one.answers[0][0].text) for one in each]
         wholes = [head + done for head, done in rendered]
         agree = self.has_template and all(later.startswith(whole) for whole, (later, _) in zip(wholes, rendered[1:], strict=False))
         special = self._special(tuple(messages))
         cuts = self.truncation_mode == "keep_end" and self.max_length is not None
         if len(turns) > 1 and (not agree or (cuts and len(self._tokenize(wholes[-1], special)) >= (self.max_length or 0))):
             self.report.cut["conversations split into turns"] += 1
-            apart = [self.encode(tuple(messages[:i]), [(messages[i],)], row, tools) for i in turns]
+            apart = [self.encode(tuple(messages[:i]), [(messages[i],)], row, tools, template_kwargs) for i in turns]
             return [g for g in apart if g is not None]
         text = rendered[0][0]
         prompt_ids = self._tokenize(text, special)
         if not prompt_ids:
             self._drop("prompt has no tokens", row)
             return []
-        ids = list(prompt_ids)
-        weights: list[float] = []
+        pieces: list[Piece] = []
+        whole = text
         for head, done in rendered:
-            for piece, weight in ((head[len(text) :], 0.0), (done, 1.0)):
-                new = self._continue(text, ids, piece, special) if piece else []
-                text, ids, weights = text + piece, ids + new, weights + [weight] * len(new)
-        if not self._ends(new):
+            pieces += [Piece(head[len(whole) :], False), Piece(done)]
+            whole = head + done
+        group = self._truncate(prompt_ids, [self._completion(text, prompt_ids, [p for p in pieces if p.text], special)], row)
+        return [] if group is None else [group]
+
+    def _completion(self, prompt: str, prompt_ids: list[int], pieces: Sequence[Piece], special: bool) -> Member:
+        """An answer's ids, its end token among them once, and a weight for each, 1 or 0; None where all count."""
+        text, ids = prompt, list(prompt_ids)
+        weights: list[float] = []
+        for piece in pieces:
+            new = self._continue(text, ids, piece.text, special)
+            text, ids, weights = text + piece.text, ids + new, weights + [float(piece.trained)] * len(new)
+        if not self._ends(ids[len(prompt_ids) :]):
             self.report.end_tokens_added += 1
             ids, weights = [*ids, self.tokenizer.eos_token_id], [*weights, 1.0]
-        group = self._truncate(prompt_ids, [ids[len(prompt_ids) :]], row)
-        if group is None:
-            return []
-        kept = np.array(weights[: group.num_completion_tokens], np.float32)
-        return [WeightedGroup(group.prompt_ids, group.completion_ids, row, None, kept)]
+        return ids[len(prompt_ids) :], None if all(weights) else weights
 
-    def _completion(self, prompt: str, prompt_ids: list[int], completion: str, special: bool) -> list[int]:
-        ids = self._continue(prompt, prompt_ids, completion, special)
-        if not self._ends(ids):
-            self.report.end_tokens_added += 1
-            ids = [*ids, self.tokenizer.eos_token_id]
-        return ids
+    def _says_nothing(self, ids: list[int]) -> bool:
+        """Whether an answer is white space and end tokens alone."""
+        ends = self._end_ids - {self.tokenizer.unk_token_id}  # what a tokenizer does not know was said all the same
+        return len(ids) <= 4 and all(t in ends or not self.tokenizer.decode([t]).strip() for t in ids)
 
     def _continue(self, text: str, ids: list[int], piece: str, special: bool) -> list[int]:
         """The piece's ids, such that those of the text before it stay as they are."""
@@ -227,20 +263,19 @@ class Encoder:
 
     def _ends(self, ids: list[int]) -> bool:
         """Whether the last token that is not white space is an end-of-turn token."""
-        special = set(self.tokenizer.all_special_ids) | set(getattr(self.tokenizer, "added_tokens_decoder", {}))
         for token in reversed(ids[-3:]):
-            if token in special:
+            if token in self._end_ids:
                 return True
             if self.tokenizer.decode([token]).strip():
                 return False
         return False
 
-    def _truncate(self, prompt_ids: list[int], members: list[list[int]], row: int) -> PromptGroup | None:
+    def _truncate(self, prompt_ids: list[int], members: list[Member], row: int) -> PromptGroup | None:
         limit = self.max_length
         # Without a prompt limit of its own, a prompt must leave room for one completion token.
         room = min((n for n in (self.max_prompt_length, limit and limit - 1) if n is not None), default=None)
         if self.truncation_mode == "keep_end" and limit is not None:
-            longest = max(map(len, members))
+            longest = max(len(ids) for ids, _ in members)
             room = min(n for n in (room, max(1, limit - longest)) if n is not None)
         if room is not None and len(prompt_ids) > room:
             if self.truncation_mode == "drop":
@@ -253,32 +288,54 @@ class Encoder:
             prompt_ids = prompt_ids[:room] if self.truncation_mode == "keep_start" else prompt_ids[-room:]
         if limit is not None:
             left = limit - len(prompt_ids)
-            too_long = [len(m) > left for m in members]
+            too_long = [len(ids) > left for ids, _ in members]
             if any(too_long):
                 if self.truncation_mode == "drop":
                     self._drop("answer is too long", row)
                     return None
                 self.report.cut["answers"] += sum(too_long)
-                members = [m[:left] for m in members]
-        if len(members) == 2 and members[0] == members[1]:
+                members = [(ids[:left], weights and weights[:left]) for ids, weights in members]
+        if len(members) == 2 and members[0][0] == members[1][0]:
             self._drop("answers are equal once cut or tokenised", row)
             return None
+        if any(weights is not None and not any(weights) for _, weights in members):
+            self._drop("of the answer's own turns nothing is left once cut", row)
+            return None
         self.report.pairs += 1
-        return PromptGroup(as_ids(prompt_ids), tuple(as_ids(m) for m in members), row)
+        completions = tuple(as_ids(ids) for ids, _ in members)
+        if all(weights is None for _, weights in members):
+            return PromptGroup(as_ids(prompt_ids), completions, row)
+        counted = [np.ones(len(ids), np.float32) if weights is None else np.array(weights, np.float32) for ids, weights in members]
+        return WeightedGroup(as_ids(prompt_ids), completions, row, None, np.concatenate(counted))
 
     def _drop(self, reason: str, row: int) -> None:
         self.report.dropped.setdefault(reason, []).append(row)
 
-    def encode_pair(self, pair: Pair) -> PromptGroup | None:
-        """One pair's group, or None where the report says why not.
+    def encode_example(self, example: Example, every_turn: bool = False) -> list[PromptGroup]:
+        """One example's groups, none where the report says why not.
 
-        Raises:
-            DataError: the template refuses the conversation; names the row.
+        Args:
+            every_turn: train on all of the conversation's assistant turns, not on the last alone.
         """
-        try:
-            return self.encode(pair.prompt, [pair.chosen, pair.rejected], pair.row, pair.tools)
-        except DataError as error:
-            raise DataError(f"row {pair.row}: {error}") from error
+        prompt, answer, beside = example.prompt, example.answer, (example.tools, example.template_kwargs)
+        if answer is None:
+            self._drop("no answer", example.row)
+            return []
+        if prompt == "" and isinstance(answer, str):
+            return self.encode_text(answer, example.row)
+        if every_turn and not isinstance(prompt, str) and not isinstance(answer, str):
+            return self.encode_turns((*prompt, *answer), example.row, *beside)
+        group = self.encode(prompt, [answer], example.row, *beside)
+        return [] if group is None else [group]
+
+    def fresh(self) -> Encoder:
+        """An encoder of the same settings, whose report is empty."""
+        limits = (self.max_length, self.max_prompt_length, self.truncation_mode)
+        return Encoder(self.tokenizer, *limits, template_kwargs=self.renderer.template_kwargs)
+
+    def encode_pair(self, pair: Pair) -> PromptGroup | None:
+        """One pair's group, or None where the report says why not."""
+        return self.encode(pair.prompt, [pair.chosen, pair.rejected], pair.row, pair.tools, pair.template_kwargs)
 
     def encode_pairs(self, pairs: Iterable[Pair]) -> Iterator[PromptGroup]:
         """Groups of (chosen, rejected), one by one, dropping what cannot be trained on (see ``report``).
@@ -293,8 +350,7 @@ class Encoder:
                 some = True
                 yield group
         if not some:
-            reasons = ", ".join(f"{len(rows)} because {reason}" for reason, rows in self.report.dropped.items())
-            raise DataError(f"no pair is left after encoding: dropped {reasons or 'nothing (no pairs given)'}; raise max_length")
+            raise DataError(f"no pair is left after encoding: {self.report.left_out()}")
 
     def fingerprint(self) -> str:
         """A hash of everything that decides the token ids: tokenizer, template, limits."""
@@ -306,15 +362,9 @@ class Encoder:
             str(getattr(self.tokenizer, "chat_template", None)),
             str(self.tokenizer.eos_token_id),
             f"{self.max_length} {self.max_prompt_length} {self.truncation_mode}",
+            json.dumps(self.renderer.template_kwargs, sort_keys=True, default=str),
         )
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _transcript(message: Message) -> str:
-    role = str(message.get("role"))
-    if role not in TRANSCRIPT_ROLES:
-        raise DataError(f"role {role!r} has no place in a plain transcript; give a tokenizer with a chat template")
-    return f"{TRANSCRIPT_ROLES[role]} {message['content']}"
 
 
 def prompt_only(ids: Ids, index: int = 0) -> PromptGroup:

@@ -46,3 +46,10 @@ class WeightedGroup(PromptGroup):
     """A group whose completion tokens do not all count: ``weights`` has 1 or 0 for each, end to end."""
 
     weights: NDArray[np.float32] | None = None
+
+
+def weights_of(group: PromptGroup) -> NDArray[np.float32]:
+    """1 or 0 for each completion token, end to end: whether it counts, shape (completion tokens,)."""
+    if isinstance(group, WeightedGroup) and group.weights is not None:
+        return group.weights
+    return np.ones(group.num_completion_tokens, np.float32)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from prefine.packing.group import PromptGroup
+from prefine.packing.group import PromptGroup, WeightedGroup, weights_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Pack:
         target_N: that token's id.
         completion_N: which completion (0..M-1) token n belongs to.
         lengths_M: tokens in each completion.
+        weight_N: 1, or 0 for completion tokens that do not count (a user's turn, a tool's result); None where all do.
         spans: the layout for attention, in order.
     """
 
@@ -47,6 +48,7 @@ class Pack:
     lengths_M: torch.Tensor
     spans: tuple[Span, ...]
     num_tokens_unshared: int
+    weight_N: torch.Tensor | None = None
 
     @classmethod
     def build(cls, groups: Sequence[PromptGroup], device: torch.device | str = "cpu", shared: bool = True) -> Pack:
@@ -86,6 +88,7 @@ class Pack:
             torch.tensor(lengths, device=device),
             tuple(spans),
             sum(g.num_tokens(shared=False) for g in groups),
+            tensor([weights_of(g) for g in groups]) if any(isinstance(g, WeightedGroup) for g in groups) else None,
         )
 
     @property
@@ -94,5 +97,12 @@ class Pack:
         return len(self.input_ids_T)
 
     def sum_by_completion(self, values_N: torch.Tensor) -> torch.Tensor:
-        """Sum token values into completions, shape (M,)."""
+        """Sum the values of tokens that count into completions, shape (M,)."""
+        if self.weight_N is not None:
+            values_N = values_N * self.weight_N.to(values_N.dtype)
         return values_N.new_zeros(len(self.lengths_M)).index_add(0, self.completion_N, values_N)
+
+    @property
+    def counted_M(self) -> torch.Tensor:
+        """Tokens of each completion that count, shape (M,)."""
+        return self.lengths_M if self.weight_N is None else self.sum_by_completion(torch.ones_like(self.target_N))

@@ -1,7 +1,8 @@
 """Prompt groups on disk, memory-mapped: data larger than memory trains, and a second run starts at once.
 
 Four flat files: every token id in order (``ids.i32``), where each prompt or completion
-ends (``ends.i64``), each group's first piece (``pieces.i64``) and row (``rows.i64``).
+ends (``ends.i64``), each group's first piece (``pieces.i64``) and row (``rows.i64``). Where completion tokens
+are that do not count, their places in ``ids.i32`` are in a fifth (``uncounted.i64``).
 ``about.json`` is written last; a folder without it is not a store.
 """
 
@@ -19,7 +20,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from prefine.packing.group import PromptGroup
+from prefine.packing.group import PromptGroup, WeightedGroup, weights_of
 from prefine.preferences.draws import held_out_count
 from prefine.runs import write_json
 
@@ -39,6 +40,8 @@ class GroupStore(Sequence[PromptGroup]):
         self._ends = np.memmap(self.folder / "ends.i64", np.int64, "r")
         self._pieces = np.memmap(self.folder / "pieces.i64", np.int64, "r")
         self._rows = np.memmap(self.folder / "rows.i64", np.int64, "r")
+        uncounted = self.folder / "uncounted.i64"
+        self._uncounted = np.memmap(uncounted, np.int64, "r") if uncounted.exists() else np.empty(0, np.int64)
 
     def __reduce__(self) -> Any:
         return GroupStore, (self.folder, self.selection)  # a worker process maps the files itself
@@ -65,7 +68,13 @@ class GroupStore(Sequence[PromptGroup]):
         first, last = int(self._pieces[place]), int(self._pieces[place + 1])
         bounds = [0 if first == 0 else int(self._ends[first - 1]), *map(int, self._ends[first:last])]
         pieces = [np.asarray(self._ids[a:b]) for a, b in itertools.pairwise(bounds)]
-        return PromptGroup(pieces[0], tuple(pieces[1:]), int(self._rows[place]))
+        group = PromptGroup(pieces[0], tuple(pieces[1:]), int(self._rows[place]))
+        low, high = np.searchsorted(self._uncounted, (bounds[1], bounds[-1]))
+        if low == high:
+            return group
+        weights = np.ones(group.num_completion_tokens, np.float32)
+        weights[self._uncounted[low:high] - bounds[1]] = 0
+        return WeightedGroup(group.prompt_ids, group.completion_ids, group.index, None, weights)
 
     def select(self, places: NDArray[np.int64]) -> GroupStore:
         """The groups at these positions, without reading them."""
@@ -104,6 +113,10 @@ class GroupStore(Sequence[PromptGroup]):
             ):
                 firsts.write(np.int64(0).tobytes())
                 for group in groups:
+                    if isinstance(group, WeightedGroup):
+                        places = np.flatnonzero(weights_of(group) == 0) + tokens + len(group.prompt_ids)
+                        with (temporary / "uncounted.i64").open("ab") as uncounted:
+                            uncounted.write(places.astype(np.int64).tobytes())
                     for piece in (group.prompt_ids, *group.completion_ids):
                         ids.write(np.ascontiguousarray(piece, np.int32).tobytes())
                         tokens += len(piece)

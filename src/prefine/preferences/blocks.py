@@ -59,7 +59,7 @@ class Block:
             yield from self._lines()
             return
         try:
-            rows = self.content if isinstance(self.content, list) else self.content.to_pylist()
+            rows = self.content if isinstance(self.content, list) else _python_rows(self.content)
         except UnicodeDecodeError as error:
             raise DataError(f"{self.file}, after row {self.first - 1}: text that is not UTF-8 ({error.reason})") from error
         for number, row in enumerate(rows, self.first):
@@ -246,7 +246,7 @@ def _csv(path: Path, name: str) -> Iterator[Block]:
             for row in reader:
                 if None in row or None in row.values():
                     raise DataError(f"{name}, row {number + len(rows)}: its number of fields differs from the header's")
-                rows.append({k: json_cell(v) for k, v in row.items()})
+                rows.append(dict(row))
                 if len(rows) == BLOCK_ROWS:
                     yield Block(name, number, rows)
                     number += len(rows)
@@ -257,16 +257,35 @@ def _csv(path: Path, name: str) -> Iterator[Block]:
             yield Block(name, number, rows)
 
 
-def json_cell(text: str) -> Any:
-    """A cell of text that holds messages as JSON is read as such; every other one is text."""
-    if text.startswith('[{"') and text.endswith("}]"):
-        try:
-            loaded = json.loads(text)
-        except ValueError:
-            return text
-        if all(isinstance(m, dict) and {"role", "from"} & m.keys() for m in loaded):
-            return loaded
-    return text
+def _python_rows(batch: Any) -> list[Row]:
+    """An Arrow batch's rows; Arrow's JSON type is parsed, its maps are dictionaries."""
+    rows: list[Row] = batch.to_pylist()
+    for field in batch.schema:
+        decode = _decoder(field.type)
+        if decode is not None:
+            for row in rows:
+                row[field.name] = decode(row[field.name])
+    return rows
+
+
+def _decoder(kind: Any) -> Callable[[Any], Any] | None:
+    """What turns a value of an Arrow type into what it stands for, or None where it is that already."""
+    import pyarrow.types as types
+
+    if getattr(kind, "extension_name", "") == "arrow.json":
+        return lambda value: json.loads(value) if isinstance(value, str) else value
+    if types.is_map(kind):
+        inner = _decoder(kind.item_type) or (lambda value: value)
+        return lambda value: value if value is None else {key: inner(item) for key, item in value}
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        item = _decoder(kind.value_type)
+        return None if item is None else lambda value: value if value is None else [item(each) for each in value]
+    if types.is_struct(kind):
+        parts = {kind.field(i).name: _decoder(kind.field(i).type) for i in range(kind.num_fields)}
+        if not any(parts.values()):
+            return None
+        return lambda value: value if value is None else {k: f(v) if (f := parts[k]) is not None else v for k, v in value.items()}
+    return None
 
 
 def _parquet(path: Path, name: str) -> Iterator[Block]:

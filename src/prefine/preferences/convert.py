@@ -7,18 +7,20 @@ import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prefine.errors import ColumnError, ConfigError, DataError
+from prefine.preferences.cells import read_cells
 from prefine.preferences.draws import share
 from prefine.preferences.formats import FORMATS, Format, Skip, detect, format_named
+from prefine.preferences.formats.format import history_of, kwargs_of, system_of, tools_of
 from prefine.preferences.ranking import check_policy, to_pairs
-from prefine.preferences.records import Dropped, Labelled, Pair, PromptText, Ranked, Record, plain_text
+from prefine.preferences.records import Dropped, Example, Labelled, Pair, PromptText, Ranked, Record, identity, plain_text, prompt_identity
 from prefine.preferences.source import Numbering, read_rows, source_fingerprint
 
 Row = Mapping[str, Any]
-CONVERSION_VERSION = "2"
+CONVERSION_VERSION = "3"
 """Part of the key of everything cached from a source: raise it when the same rows would give other pairs or findings."""
 PEEK_ROWS = 20
 """Rows from which a source's form is told."""
@@ -59,12 +61,22 @@ class Converter:
         form: the rows' form.
         source: what to call the data in messages.
         columns: our name -> the source's column.
+
+    Attributes:
+        notes: what was read otherwise than it was written -> row numbers.
     """
 
     def __init__(self, form: Format, source: str, columns: Mapping[str, str] | None = None) -> None:
         self.form = form
         self.source = source
         self.columns = dict(columns or {})
+        self.notes: dict[str, list[int]] = defaultdict(list)
+        self.seen: dict[str, None] = {}
+        self.read: set[str] = set(form.reads)
+
+    def unread(self) -> list[str]:
+        """Columns that hold something and that nothing has read, in their order."""
+        return [name for name in self.seen if name not in self.read]
 
     def rename(self, number: int, raw: Row) -> Row:
         """A row under our names.
@@ -88,13 +100,21 @@ class Converter:
 
     def convert(self, rows: Iterable[tuple[int, Row]]) -> Iterator[Record | Dropped]:
         """Records, and what was dropped, in order."""
-        renamed = ((number, self.rename(number, row)) for number, row in rows)
+        renamed = ((number, self.prepared(number, row)) for number, row in rows)
         if self.form.gather is None:
             for number, row in renamed:
                 yield from self._convert([(number, row)])
             return
         for _, run in itertools.groupby(renamed, lambda item: self._key(item[1])):
             yield from self._convert(list(run))
+
+    def prepared(self, number: int, raw: Row) -> Row:
+        """A row under our names, its cells read, that remembers which columns are looked at."""
+        row = read_cells(self.rename(number, raw), lambda note: _note(self.notes, note, number))
+        for name, value in row.items():
+            if name not in self.seen and value not in EMPTY:
+                self.seen[name] = None
+        return _Watched(row, self.read)
 
     def _key(self, row: Row) -> Any:
         assert self.form.gather is not None
@@ -110,6 +130,7 @@ class Converter:
             for item in self.form.convert(rows):
                 try:
                     if not isinstance(item, Dropped):
+                        item = complete(item, row)
                         check_record(item)
                     done.append(item)
                 except Skip as skip:
@@ -128,11 +149,86 @@ class Converter:
                 f"{self.source}, row {number}: format changes from {self.form.name} to {other}; split the file, one format each"
             )
         missing = [c for c in self.form.columns if c not in row]
+        if not self.form.columns:
+            return Dropped(number, "nothing in it that is read", row)
         if missing and len(missing) < len(self.form.columns):
             raise ColumnError(
                 f"{self.source}, row {number}: the column {missing[0]!r} is missing here; columns found: {', '.join(map(str, row))}"
             )
         return Dropped(number, "answer is not text" if not missing else f"is not of the {self.form.name} form", row)
+
+
+EMPTY: tuple[Any, ...] = (None, "", [], {}, ())
+
+
+def _note(notes: dict[str, list[int]], note: str, number: int) -> None:
+    rows = notes[note]
+    if not rows or rows[-1] != number:
+        rows.append(number)
+
+
+class _Watched(dict[str, Any]):
+    """A row that remembers which of its columns were looked at."""
+
+    def __init__(self, row: Row, read: set[str]) -> None:
+        super().__init__(row)
+        self._read = read
+
+    def __getitem__(self, name: str) -> Any:
+        self._read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As a dictionary's."""
+        self._read.add(name)
+        return super().get(name, default)
+
+
+def complete(record: Record, row: Row) -> Record:
+    """A record with what its row says of the prompt in columns of their own: the system message, earlier turns, tools.
+
+    Raises:
+        Skip: such a column cannot be read, or says otherwise than the messages do.
+    """
+    added: dict[str, Any] = {}
+    tools, kwargs = record.tools or tools_of(row), kwargs_of(row)
+    system, history = system_of(row), history_of(row)
+    if isinstance(record.prompt, str) and record.prompt and (system or history or tools):
+        record = as_chat(record)
+    prompt = record.prompt
+    if not isinstance(prompt, str):
+        if kwargs:
+            added["template_kwargs"] = kwargs
+        first = prompt[0] if prompt else {}
+        if system and first.get("role") in ("system", "developer"):
+            if first.get("content") != system:
+                raise Skip("a system column says otherwise than the system message")
+            system = ""
+        rest = prompt
+        if history and first.get("role") in ("system", "developer"):
+            head, rest = prompt[:1], prompt[1:]
+        else:
+            head = ({"role": "system", "content": system},) if system else ()
+        if (head and prompt[:1] != head) or history:
+            added["prompt"] = (*head, *history, *rest)
+    if tools != record.tools:
+        added["tools"] = tools
+    return replace(record, **added) if added else record
+
+
+def as_chat(record: Record) -> Record:
+    """A record of texts as one of messages."""
+    assert isinstance(record.prompt, str)
+    asked = ({"role": "user", "content": record.prompt},)
+
+    def said(text: PromptText) -> PromptText:
+        return ({"role": "assistant", "content": text},) if isinstance(text, str) else text
+
+    if isinstance(record, Pair):
+        return replace(record, prompt=asked, chosen=said(record.chosen), rejected=said(record.rejected))
+    if isinstance(record, Ranked):
+        return replace(record, prompt=asked, answers=tuple(map(said, record.answers)))
+    return replace(record, prompt=asked, answer=None if record.answer is None else said(record.answer))  # type: ignore[arg-type]
 
 
 def _converts(form: Format, number: int, row: Row) -> bool:
@@ -148,10 +244,16 @@ def _converts(form: Format, number: int, row: Row) -> bool:
 
 def check_record(record: Record) -> None:
     """Raise :class:`Skip` for a record that nothing can be learnt from."""
-    _check_text(record.prompt, "prompt is empty")
+    if not isinstance(record, Example) or record.prompt != "":
+        _check_text(record.prompt, "prompt is empty")
     for answer in answers_of(record):
         _check_text(answer, "answer is empty")
-    if isinstance(record, Pair) and record.chosen == record.rejected:
+        if not isinstance(answer, str):
+            if answer[0].get("role") != "assistant":
+                raise Skip(f"the answer is of the role {str(answer[0].get('role'))[:20]!r}, not the assistant's")
+            if answer[-1].get("role") != "assistant":
+                raise Skip("the last turn is not the assistant's")
+    if isinstance(record, Pair) and (record.chosen == record.rejected or identity(record.chosen) == identity(record.rejected)):
         raise Skip("chosen equals rejected")
 
 
@@ -159,7 +261,9 @@ def answers_of(record: Record) -> tuple[PromptText, ...]:
     """A record's answers, chosen first."""
     if isinstance(record, Pair):
         return record.chosen, record.rejected
-    return record.answers if isinstance(record, Ranked) else (record.answer,)
+    if isinstance(record, Ranked):
+        return record.answers
+    return () if record.answer is None else (record.answer,)
 
 
 def _check_text(value: PromptText, reason: str) -> None:
@@ -194,7 +298,7 @@ def _only_pairs(
         if isinstance(item, Dropped):
             dropped.setdefault(item.reason, []).append(item.number)
             continue
-        if isinstance(item, Labelled):
+        if isinstance(item, Labelled | Example):
             raise DataError(
                 f"{source}: holds single labelled answers, not pairs; make pairs of those that share a prompt: "
                 f"prefine data convert {source} pairs.jsonl --to pairs"
@@ -206,7 +310,7 @@ def _only_pairs(
             yield item
 
 
-def as_pairs(items: Iterable[Record | Dropped], reading: Reading) -> Iterator[Pair | Labelled | Dropped]:
+def as_pairs(items: Iterable[Record | Dropped], reading: Reading) -> Iterator[Pair | Labelled | Example | Dropped]:
     """Ranked answers as the pairs that the reading's policy makes of them; all else as it is."""
     for item in items:
         if not isinstance(item, Ranked):
@@ -230,6 +334,8 @@ class PairSource:
     Attributes:
         rows: how many rows were read; num_pairs: how many pairs came of them.
         dropped: reason -> row numbers (from 1, over all sources).
+        notes: what was read otherwise than it was written -> row numbers.
+        unread: columns that nothing read.
         format: the forms' names.
     """
 
@@ -250,6 +356,8 @@ class PairSource:
         self.rows = self.num_pairs = 0
         self.numbering = Numbering()
         self.dropped: dict[str, list[int]] = defaultdict(list)
+        self.notes: dict[str, list[int]] = {}
+        self.unread: list[str] = []
         self.format = ""
 
     def __iter__(self) -> Iterator[Pair]:
@@ -260,7 +368,7 @@ class PairSource:
         """
         self._clear()
         for source, weight in zip(self.sources, self.weights, strict=True):
-            copies = functools.partial(_copies, weight=weight, seed=self.reading.seed)
+            copies = functools.partial(self.copies, weight=weight)
             for pair in _only_pairs(self.items(source), self.reading, source, self.dropped, copies):
                 self.num_pairs += 1
                 yield pair
@@ -283,10 +391,24 @@ class PairSource:
         head = list(itertools.islice(numbered, PEEK_ROWS))
         if not head:
             raise DataError(f"{source}: empty, no rows to read")
-        converter = find_converter([r for _, r in head], source, self.reading)
+        converter = self.find_converter([r for _, r in head], source)
         names = dict.fromkeys([*filter(None, self.format.split(" + ")), converter.form.name])
         self.format = " + ".join(names)
-        yield from converter.convert(itertools.chain(head, numbered))
+        try:
+            yield from converter.convert(itertools.chain(head, numbered))
+        finally:
+            for note, rows in converter.notes.items():
+                self.notes[note] = [*self.notes.get(note, []), *rows]
+            self.unread += [name for name in converter.unread() if name not in self.unread]
+
+    def find_converter(self, head: Sequence[Row], source: str) -> Converter:
+        """What converts a source whose first rows are ``head``."""
+        return find_converter(head, source, self.reading)
+
+    def copies(self, row: int, weight: float) -> int:
+        """How many times a row is used: the weight's whole part, and one more by a draw on the row's number."""
+        whole = int(weight)
+        return whole if weight == whole else whole + (share(row, self.reading.seed) < weight - whole)
 
     def _counted(self, source: str) -> Iterator[tuple[int, Row]]:
         for number, row in read_rows(source, self.numbering):
@@ -308,30 +430,25 @@ class PairSource:
             "rows": self.rows,
             "pairs": self.num_pairs,
             "dropped": {reason: {"count": len(rows), "rows": rows} for reason, rows in self.dropped.items()},
+            "notes": {note: {"count": len(rows), "rows": rows} for note, rows in self.notes.items()},
+            "unread_columns": self.unread,
         }
 
 
 def find_converter(head: Sequence[Row], source: str, reading: Reading) -> Converter:
     """The converter for a source whose first rows are ``head``."""
     probe = Converter(FORMATS["pairs"], source, reading.columns)
-    renamed = [probe.rename(number, row) for number, row in enumerate(head, 1)]
+    renamed = [read_cells(probe.rename(number, row), lambda note: None) for number, row in enumerate(head, 1)]
     form = format_named(reading.format) if reading.format else detect(renamed, source)
     if reading.format and not any(form.sniff(row) for row in renamed):
         raise ColumnError(f"{source}: --format {form.name} expects {form.about}; columns found: {', '.join(map(str, renamed[0]))}")
     return Converter(form, source, reading.columns)
 
 
-def _copies(row: int, weight: float, seed: int) -> int:
-    """How many times a row is used: the weight's whole part, and one more by a draw on the row's number."""
-    whole = int(weight)
-    if weight == whole:
-        return whole
-    return whole + (share(row, seed) < weight - whole)
-
-
 def labelled_of(pair: Pair) -> list[Labelled]:
     """A pair as two labelled answers."""
-    return [Labelled(pair.prompt, answer, label, pair.row, pair.tools) for answer, label in ((pair.chosen, True), (pair.rejected, False))]
+    sides = ((pair.chosen, True), (pair.rejected, False))
+    return [Labelled(pair.prompt, answer, label, pair.row, pair.tools, pair.template_kwargs) for answer, label in sides]
 
 
 def pairs_of(answers: Iterable[Labelled]) -> Iterator[Pair | Dropped]:
@@ -341,23 +458,34 @@ def pairs_of(answers: Iterable[Labelled]) -> Iterator[Pair | Dropped]:
     """
     by_prompt: dict[str, tuple[list[Labelled], list[Labelled]]] = {}
     for answer in answers:
-        by_prompt.setdefault(repr(answer.prompt), ([], []))[not answer.label].append(answer)
+        by_prompt.setdefault(prompt_identity(answer), ([], []))[not answer.label].append(answer)
     for good, bad in by_prompt.values():
         for a, b in zip(good, bad, strict=False):
-            yield Pair(a.prompt, a.answer, b.answer, a.row, tools=a.tools)
+            yield Pair(a.prompt, a.answer, b.answer, a.row, tools=a.tools, template_kwargs=a.template_kwargs)
         for left in (*good[len(bad) :], *bad[len(good) :]):
             yield Dropped(left.row, "no answer of the other label for its prompt", canonical(left))
 
 
 def canonical(record: Record) -> dict[str, Any]:
     """A record as a row of the canonical form, which every command reads back."""
-    tools = {"tools": list(record.tools)} if record.tools else {}
+    beside: dict[str, Any] = {"tools": list(record.tools)} if record.tools else {}
+    if record.template_kwargs:
+        beside["chat_template_kwargs"] = dict(record.template_kwargs)
     if isinstance(record, Pair):
         scores = {} if record.scores is None else {"score_chosen": record.scores[0], "score_rejected": record.scores[1]}
-        return {"prompt": _plain(record.prompt), "chosen": _plain(record.chosen), "rejected": _plain(record.rejected)} | scores | tools
+        return {"prompt": _plain(record.prompt), "chosen": _plain(record.chosen), "rejected": _plain(record.rejected)} | scores | beside
     if isinstance(record, Labelled):
-        return {"prompt": _plain(record.prompt), "completion": _plain(record.answer), "label": record.label} | tools
-    return {"prompt": _plain(record.prompt), "answers": [plain_text(a) for a in record.answers], "scores": list(record.scores)} | tools
+        return {"prompt": _plain(record.prompt), "completion": _plain(record.answer), "label": record.label} | beside
+    if isinstance(record, Example):
+        return {"prompt": _plain(record.prompt)} | ({} if record.answer is None else {"completion": _plain(record.answer)}) | beside
+    return {"prompt": _plain(record.prompt), "answers": [_short(a) for a in record.answers], "scores": list(record.scores)} | beside
+
+
+def _short(answer: PromptText) -> str | list[dict[str, Any]]:
+    """An answer of one message that is text alone as that text."""
+    if isinstance(answer, str) or len(answer) > 1 or answer[0].keys() - {"role", "content"}:
+        return _plain(answer)
+    return str(answer[0]["content"])
 
 
 def _plain(value: PromptText) -> str | list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from prefine.preferences.records import PromptText, plain_text
+from prefine.preferences.records import Asked, PromptText, identity, prompt_identity
 
 
 def text_key(text: str) -> int:
@@ -13,9 +13,14 @@ def text_key(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def prompt_text_key(prompt: PromptText) -> int:
-    """64 bits of the hash of a prompt's words, roles aside."""
-    return text_key(plain_text(prompt))
+def prompt_text_key(record: Asked) -> int:
+    """64 bits of the hash of a record's prompt as :func:`prefine.preferences.records.prompt_identity` has it."""
+    return text_key(prompt_identity(record))
+
+
+def record_key(record: Asked, answers: Iterable[PromptText]) -> int:
+    """64 bits of the hash of a record's prompt and these answers; case, white space and punctuation at the ends do not count."""
+    return texts_key(map(normalised, (prompt_identity(record), *map(identity, answers))))
 
 
 def share(key: int, seed: int) -> float:

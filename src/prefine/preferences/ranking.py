@@ -58,7 +58,15 @@ def to_pairs(ranked: Ranked, policy: str = "best-vs-worst", min_gap: float = 0.0
     scores = [ranked.scores[i] for i in order]
     choices = POLICIES[policy](scores, random.Random(f"{seed} {ranked.row} {len(ranked.prompt)}"))
     return [
-        Pair(ranked.prompt, ranked.answers[order[a]], ranked.answers[order[b]], ranked.row, (scores[a], scores[b]), ranked.tools)
+        Pair(
+            ranked.prompt,
+            ranked.answers[order[a]],
+            ranked.answers[order[b]],
+            ranked.row,
+            (scores[a], scores[b]),
+            ranked.tools,
+            ranked.template_kwargs,
+        )
         for a, b in choices
         if scores[a] > scores[b] and scores[a] - scores[b] >= min_gap
     ]

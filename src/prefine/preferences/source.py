@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from prefine.errors import ConfigError, DataError, MissingFile
-from prefine.preferences.blocks import BLOCK_ROWS, READERS, Block, Row, data_suffix, json_cell, read_blocks
+from prefine.preferences.blocks import BLOCK_ROWS, READERS, Block, Row, data_suffix, read_blocks
 
 HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(:(?P<rest>.+))?")
 HUB_DEFAULTS: dict[str, tuple[str | None, str]] = {
@@ -182,7 +182,7 @@ def _database_blocks(source: str) -> Iterator[Block]:
             result = connection.execution_options(**options).execute(plain)
             number = 1
             for part in result.mappings().partitions(BLOCK_ROWS):
-                rows = [{k: json_cell(v) if isinstance(v, str) else v for k, v in row.items()} for row in part]
+                rows = [dict(row) for row in part]
                 yield Block(shown, number, rows)
                 number += len(rows)
     except sqlalchemy.exc.SQLAlchemyError as error:

@@ -11,10 +11,9 @@ import numpy as np
 from torch import nn
 
 from prefine.errors import DataError, ModelError
-from prefine.packing.encoding import Encoder, Tools
+from prefine.packing.encoding import Encoder
 from prefine.packing.group import Ids, PromptGroup
 from prefine.packing.store import GroupStore
-from prefine.preferences.records import PromptText
 
 TABLES = ("wpe", "embed_positions", "position_embeddings", "position_embedding")
 """What modules and buffers are called that hold a row a position."""
@@ -70,13 +69,13 @@ class FittedEncoder(Encoder):
         super().__init__(tokenizer)
         self.limits = limits
 
-    def prompt_ids(self, prompt: PromptText, tools: Tools = None) -> Ids:
+    def prompt_ids(self, *args: Any, **kwargs: Any) -> Ids:
         """Ids to generate from.
 
         Raises:
             DataError: the template refuses the prompt, or the model cannot take it.
         """
-        ids = super().prompt_ids(prompt, tools)
+        ids = super().prompt_ids(*args, **kwargs)
         reason = self.limits.misfit(ids)
         if reason:
             raise DataError(reason)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from prefine.errors import ConfigError, MissingFile, ModelError, PrefineError, nearest
+from prefine.packing.encoding import KWARGS_NAME
+from prefine.packing.rendering import read_template_kwargs
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -31,8 +33,11 @@ def pick_dtype(setting: str = "auto") -> tuple[torch.dtype, str]:
     return torch.float32, "float32: no GPU"
 
 
-def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
+def load_tokenizer(model: str, trust_remote_code: bool = False, template_kwargs: Any = None) -> Any:
     """Load a tokenizer; pad token falls back to the end token.
+
+    Args:
+        template_kwargs: what its chat template is given beside the messages; kept in its settings, and saved with it.
 
     Raises:
         MissingFile: the folder does not exist.
@@ -52,6 +57,8 @@ def load_tokenizer(model: str, trust_remote_code: bool = False) -> Any:
         raise ModelError(f"{model}: its tokenizer has no end-of-sequence token; set tokenizer.eos_token and save it again")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if template_kwargs is not None:
+        tokenizer.init_kwargs[KWARGS_NAME] = read_template_kwargs(template_kwargs)
     return tokenizer
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -123,9 +122,9 @@ class RewardScorer(Scorer):
 def with_last(group: PromptGroup) -> PromptGroup:
     """The group with a token more at each completion's end, which stands for nothing and is never looked at."""
     filler = as_ids([0])
-    return replace(group, completion_ids=tuple(np.concatenate((c, filler)) for c in group.completion_ids), ref_logps=None)
+    return PromptGroup(group.prompt_ids, tuple(np.concatenate((c, filler)) for c in group.completion_ids), group.index)
 
 
 def without_last(group: PromptGroup) -> PromptGroup:
     """What :func:`with_last` was given."""
-    return replace(group, completion_ids=tuple(c[:-1] for c in group.completion_ids))
+    return PromptGroup(group.prompt_ids, tuple(c[:-1] for c in group.completion_ids), group.index)

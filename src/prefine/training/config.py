@@ -15,6 +15,7 @@ from prefine.losses import LossOptions, check_losses
 from prefine.losses.policy_gradient import KL_ESTIMATORS, REWARD_AGGREGATES, check_estimator
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
+from prefine.packing.rendering import read_template_kwargs
 
 ROLLOUT_ENGINES = ("transformers", "vllm")
 MACHINE_OPTIONS = ("padding_free", "pad_to_multiple_of", "dataset_num_proc", "precompute_ref_batch_size")
@@ -45,6 +46,9 @@ class PackConfig(TrainingArguments):
     max_prompt_length: int | None = field(default=None, metadata={"help": "Most tokens of the prompt."})
     truncation_mode: str = field(
         default="keep_start", metadata={"help": "A prompt that is too long: keep_start, keep_end, or drop the row."}
+    )
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "What the chat template is given beside the messages: enable_thinking=false. Saved with the model."}
     )
     token_budget: str = field(
         default="auto", metadata={"help": "Most tokens of one forward pass: auto or a number. Never changes a result."}
@@ -90,7 +94,8 @@ class PackConfig(TrainingArguments):
 
     def encoder(self, tokenizer: Any) -> Encoder:
         """A new encoder under these limits."""
-        return Encoder(tokenizer, self.max_length, self.max_prompt_length, self.truncation_mode)
+        kwargs = None if self.chat_template_kwargs is None else read_template_kwargs(self.chat_template_kwargs)
+        return Encoder(tokenizer, self.max_length, self.max_prompt_length, self.truncation_mode, kwargs)
 
     def refuse_unused(self, names: Sequence[str], why: str) -> None:
         """Refuse options that were given though nothing would read them; ``why`` follows "would be ignored"."""

@@ -143,9 +143,11 @@ class DPOTrainer(PackTrainer):
         """Sum tokens into completions (M,), with LD-DPO's weight on the longer answer's excess."""
         if self.args.ld_alpha is None:
             return pack.sum_by_completion(logps_N)
-        starts_M = pack.lengths_M.cumsum(0) - pack.lengths_M
-        place_N = torch.arange(len(logps_N), device=logps_N.device) - starts_M[pack.completion_N]
-        shared_M = pack.lengths_M.view(-1, 2).min(dim=1).values.repeat_interleave(2)
+        counts_N = torch.ones_like(pack.target_N) if pack.weight_N is None else pack.weight_N
+        lengths_M = pack.counted_M
+        starts_M = lengths_M.cumsum(0) - lengths_M
+        place_N = counts_N.cumsum(0) - counts_N - starts_M[pack.completion_N]
+        shared_M = lengths_M.view(-1, 2).min(dim=1).values.repeat_interleave(2)
         excess_N = place_N >= shared_M[pack.completion_N]
         return pack.sum_by_completion(torch.where(excess_N, self.args.ld_alpha * logps_N, logps_N))
 
@@ -156,10 +158,10 @@ class DPOTrainer(PackTrainer):
         weights = None
         if self.args.use_weighting:
             aligned_N = logps_N.detach() - head_log_sum_sq(hidden_ND.detach(), self.scorer.head, self.scorer.scaling)
-            weights = (pack.sum_by_completion(aligned_N) / pack.lengths_M).exp().view(-1, 2).prod(dim=1)
+            weights = (pack.sum_by_completion(aligned_N) / pack.counted_M).exp().view(-1, 2).prod(dim=1)
         policy = self._weigh(pack, logps_N).view(-1, 2)
         reference = torch.zeros_like(policy) if ref_N is None else self._weigh(pack, ref_N).view(-1, 2)
-        tokens = pack.lengths_M.view(-1, 2)
+        tokens = pack.counted_M.view(-1, 2)
         logps = PairLogps(policy[:, 0], policy[:, 1], reference[:, 0], reference[:, 1], tokens[:, 0], tokens[:, 1])
         return Scored(logps, weights, hidden_ND.detach(), aux_loss)
 
@@ -247,11 +249,12 @@ class DPOTrainer(PackTrainer):
         """TRL's ``entropy``, ``logits/*`` and ``mean_token_accuracy`` (of chosen tokens), means over tokens."""
         stats = head_token_stats(hidden_ND, self.scorer.head, pack.target_N, self.scorer.scaling)
         chosen_N = pack.completion_N % 2 == 0
+        counts_N = torch.ones_like(chosen_N) if pack.weight_N is None else pack.weight_N.bool()
         for name, values_N, which_N in (
-            ("entropy", stats.entropy, torch.ones_like(chosen_N)),
-            ("logits/chosen", stats.mean_logit, chosen_N),
-            ("logits/rejected", stats.mean_logit, ~chosen_N),
-            ("mean_token_accuracy", stats.is_top1.float(), chosen_N),
+            ("entropy", stats.entropy, counts_N),
+            ("logits/chosen", stats.mean_logit, counts_N & chosen_N),
+            ("logits/rejected", stats.mean_logit, counts_N & ~chosen_N),
+            ("mean_token_accuracy", stats.is_top1.float(), counts_N & chosen_N),
         ):
             self.note(mode, name, values_N[which_N].mean().item(), int(which_N.sum()))
 

@@ -21,9 +21,10 @@ from transformers import Trainer
 
 from prefine.errors import ModelError, PrefineError
 from prefine.packing.budget import TokenBudget
-from prefine.packing.encoding import Encoder
+from prefine.packing.encoding import KWARGS_NAME, Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
+from prefine.packing.rendering import read_template_kwargs
 from prefine.runs import COMPLETE
 from prefine.scoring.limits import check_groups, fit_tokenizer
 from prefine.scoring.loading import add_adapter, check_same_tokenizer, load_model, load_tokenizer
@@ -72,6 +73,8 @@ class PackTrainer(Trainer):
         if processing_class is None:
             name = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", ""))
             processing_class = load_tokenizer(name, args.trust_remote_code)
+        if args.chat_template_kwargs is not None:
+            processing_class.init_kwargs[KWARGS_NAME] = read_template_kwargs(args.chat_template_kwargs)  # saved with the model
         policy = self.load(model, args)
         self.limits = fit_tokenizer(policy, processing_class)
         if isinstance(ref_model, str):

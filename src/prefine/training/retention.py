@@ -14,7 +14,8 @@ from prefine.errors import DataError
 from prefine.packing.encoding import Encoder, prompt_only
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
-from prefine.preferences.examples import load_examples
+from prefine.packing.rendering import LeftOut
+from prefine.preferences.examples import ExampleSource
 from prefine.scoring.reference import Reference
 from prefine.scoring.scorer import Scorer
 from prefine.scoring.token_logps import chunk_tokens, head_logps
@@ -31,20 +32,25 @@ class Retention:
     @classmethod
     def load(cls, source: str, encoder: Encoder, seed: int) -> Retention:
         """Read and encode ``source``; all rows have answers, or none has."""
-        examples = load_examples(source)
-        own = Encoder(encoder.tokenizer, encoder.max_length, encoder.max_prompt_length, encoder.truncation_mode)
-        with_answers = [answer is not None for _, answer in examples]
+        examples = list(ExampleSource(source).examples())
+        own = encoder.fresh()
+        with_answers = [e.answer is not None for e in examples]
         if any(with_answers) and not all(with_answers):
-            row = with_answers.index(False) + 1
+            row = examples[with_answers.index(False)].row
             raise DataError(f"{source}, row {row}: has no answer while other rows do; split the file, or drop the answers")
-        if with_answers[0]:
-            encoded = [own.encode(p, [a], i) for i, (p, a) in enumerate(examples, 1) if a is not None]
-            groups = [g for g in encoded if g is not None]
-        else:
-            ids = [own.prompt_ids(p)[: encoder.max_length] for p, _ in examples]
-            groups = [prompt_only(x, i) for i, x in enumerate(ids, 1) if len(x) > 1]
+        groups: list[PromptGroup] = []
+        for e in examples:
+            if e.answer is not None:
+                groups += own.encode_example(e)
+                continue
+            try:
+                ids = own.prompt_ids(e.prompt, e.tools, e.template_kwargs)[: encoder.max_length]
+            except LeftOut as left:
+                own.report.dropped.setdefault(left.reason, []).append(e.row)
+            else:
+                groups += [prompt_only(ids, e.row)] if len(ids) > 1 else []
         if not groups:
-            raise DataError(f"{source}: none of its {len(examples)} rows is left after encoding")
+            raise DataError(f"{source}: none of its {len(examples)} rows is left after encoding: {own.report.left_out()}")
         return cls(groups, not with_answers[0], seed)
 
     def draw(self, size: int, step: int, micro: int, process: int) -> list[PromptGroup]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ from prefine.generation.vllm_engine import VllmPolicy
 from prefine.losses.policy_gradient import combine_rewards
 from prefine.packing.encoding import Encoder, prompt_only
 from prefine.packing.group import Ids, PromptGroup, as_ids
-from prefine.preferences.examples import to_examples
-from prefine.preferences.records import PromptText, plain_text
+from prefine.packing.rendering import LeftOut
+from prefine.preferences.examples import examples_of
+from prefine.preferences.formats.format import SYSTEM_COLUMNS
+from prefine.preferences.records import Example, PromptText, plain_text
 from prefine.scoring.limits import Limits, check_groups
 from prefine.scoring.roles import HeadRole, MessageReward, Reward, TextRole, adapter_role, fits_base, own_role, score_answers
 from prefine.scoring.scorer import Scorer
@@ -135,7 +137,6 @@ class SamplingTrainer(PackTrainer):
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> list[PromptGroup]:
         """Prompts as groups: texts, messages, rows with a prompt (answers are not looked at), or groups."""
         out: list[PromptGroup] = []
-        too_long = 0
         self.prompts: dict[int, PromptText] = getattr(self, "prompts", {})
         for i, item in enumerate(dataset, 1):
             if isinstance(item, PromptGroup):
@@ -143,20 +144,35 @@ class SamplingTrainer(PackTrainer):
                 whole = np.concatenate((item.prompt_ids, *item.completion_ids[:1]))  # of prompt_only's groups the prompt is both
                 self.prompts.setdefault(item.index, encoder.tokenizer.decode(whole, skip_special_tokens=True))
                 continue
-            prompt: PromptText = item if isinstance(item, str | tuple) else to_examples([(i, item)], name)[0][0]
-            ids = encoder.prompt_ids(prompt)
-            limit = self._longest_prompt(encoder)
-            if limit is not None and len(ids) > limit:
-                too_long += 1
-                encoder.report.dropped.setdefault("prompt leaves no room for an answer", []).append(i)
-            elif not len(ids):
-                encoder.report.dropped.setdefault("prompt has no tokens", []).append(i)
-            else:
-                out.append(prompt_only(ids, i))
-                self.prompts[i] = prompt
+            for example in self._examples(item, i, name, encoder):
+                reason = ""
+                try:
+                    ids = encoder.prompt_ids(example.prompt, example.tools, example.template_kwargs)
+                except LeftOut as left:
+                    reason, ids = left.reason, as_ids([])
+                limit = self._longest_prompt(encoder)
+                if limit is not None and len(ids) > limit:
+                    reason = f"prompt leaves no room for an answer of {self.args.response_length} tokens"
+                reason = reason or ("" if len(ids) else "prompt has no tokens")
+                if reason:
+                    encoder.report.dropped.setdefault(reason, []).append(i)
+                else:
+                    out.append(prompt_only(ids, i))
+                    self.prompts[i] = example.prompt
         if not out:
-            raise DataError(f"{name}: no prompt is left; {too_long} leave no room for an answer of {self.args.response_length} tokens")
+            raise DataError(f"{name}: no prompt is left: {encoder.report.left_out()}")
         return out
+
+    @staticmethod
+    def _examples(item: Any, number: int, name: str, encoder: Encoder) -> Iterable[Example]:
+        """A prompt as it comes: text and messages as they stand, rows read as everywhere; a prompt of text stays text."""
+        if isinstance(item, Example):
+            return [item]
+        if isinstance(item, str | tuple):
+            return [Example(item)]
+        if isinstance(item.get("prompt"), str) and not any(item.get(c) for c in SYSTEM_COLUMNS):
+            return [Example(item["prompt"])]
+        return examples_of([item], f"{name}, row {number}", encoder.report.dropped)
 
     def _longest_prompt(self, encoder: Encoder) -> int | None:
         limits = [encoder.max_prompt_length, encoder.max_length and encoder.max_length - self.args.response_length]

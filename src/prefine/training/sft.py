@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from prefine.errors import ColumnError, ConfigError, DataError
+from prefine.errors import ConfigError, DataError
 from prefine.packing.encoding import Encoder
-from prefine.packing.group import PromptGroup, WeightedGroup
+from prefine.packing.group import PromptGroup, weights_of
 from prefine.packing.pack import Pack
 from prefine.preferences.convert import read_pairs
-from prefine.preferences.examples import PROMPT_COLUMNS, to_examples
-from prefine.preferences.records import Pair
+from prefine.preferences.examples import examples_of
+from prefine.preferences.records import Example, Pair
 from prefine.training.config import SFTConfig
 from prefine.training.pack_trainer import PackTrainer
 
@@ -64,32 +63,20 @@ class SFTTrainer(PackTrainer):
         whole = chain([first], rows)
         if isinstance(first, PromptGroup):
             return list(whole)
-        if isinstance(first, Pair) or "rejected" in first:
-            if self.args.assistant_only_loss:
+        every_turn = self.args.assistant_only_loss
+        if isinstance(first, Example):
+            groups = [g for example in whole for g in encoder.encode_example(example, every_turn)]
+        elif isinstance(first, Pair) or "rejected" in first:
+            if every_turn:
                 raise ConfigError("assistant_only_loss is for messages; of preference pairs the chosen answer is trained on; leave it out")
             pairs = whole if isinstance(first, Pair) else read_pairs(whole, name, encoder.report.dropped)
-            encoded = (encoder.encode(p.prompt, [p.chosen], p.row, p.tools) for p in pairs)
-            groups = [g for g in encoded if g is not None]
+            chosen = (Example(p.prompt, p.chosen, p.row, p.tools, p.template_kwargs) for p in pairs)
+            groups = [g for example in chosen for g in encoder.encode_example(example)]
         else:
-            groups = [g for i, row in enumerate(whole, 1) for g in self._encode(row, i, name, encoder)]
+            groups = [g for e in examples_of(whole, name, encoder.report.dropped) for g in encoder.encode_example(e, every_turn)]
         if not groups:
-            raise DataError(f"{name}: no row has an answer that is left after encoding; dropped {encoder.report.dropped}")
+            raise DataError(f"{name}: no row has an answer that is left after encoding: {encoder.report.left_out()}")
         return groups
-
-    def _encode(self, row: Mapping[str, Any], number: int, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
-        if isinstance(row.get("text"), str) and not any(row.get(c) for c in ("messages", *PROMPT_COLUMNS)):
-            return encoder.encode_text(row["text"], number)
-        try:
-            [(prompt, answer)] = to_examples([(number, row)], name)
-        except ColumnError as error:
-            raise ColumnError(f"{error}; or 'text' alone; or preference pairs ('chosen' and 'rejected')") from error
-        if answer is None:
-            encoder.report.dropped.setdefault("no answer", []).append(number)
-            return []
-        if self.args.assistant_only_loss and not isinstance(prompt, str) and not isinstance(answer, str):
-            return encoder.encode_turns((*prompt, *answer), number, row.get("tools"))
-        group = encoder.encode(prompt, [answer], number, row.get("tools"))
-        return [group] if group is not None else []
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """An update's batches; their tokens are counted together, over all processes, so that each weighs the same."""
@@ -130,22 +117,13 @@ class SFTTrainer(PackTrainer):
         return total
 
 
-def _weights(group: PromptGroup) -> np.ndarray:
-    if isinstance(group, WeightedGroup) and group.weights is not None:
-        return group.weights
-    return np.ones(group.num_completion_tokens, np.float32)
-
-
 def _weight(groups: Sequence[PromptGroup]) -> float:
-    return max(1.0, float(sum(_weights(g).sum() for g in groups)))
+    return max(1.0, float(sum(weights_of(g).sum() for g in groups)))
 
 
 def _weighted(logps_N: torch.Tensor, pack: Pack) -> torch.Tensor:
     """Sum of the log-probs that count."""
-    if not any(isinstance(g, WeightedGroup) for g in pack.groups):
-        return logps_N.sum()
-    weights_N = torch.from_numpy(np.concatenate([_weights(g) for g in pack.groups])).to(logps_N.device)
-    return (logps_N * weights_N).sum()
+    return logps_N.sum() if pack.weight_N is None else (logps_N * pack.weight_N).sum()
 
 
 class EmbeddingNoise:

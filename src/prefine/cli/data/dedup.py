@@ -8,7 +8,7 @@ from prefine.cli.data.reading import read_options
 from prefine.cli.data.select import SelectOptions, select, settle_output
 from prefine.errors import ConfigError
 from prefine.preferences.convert import answers_of
-from prefine.preferences.draws import normalised, prompt_text_key, texts_key
+from prefine.preferences.draws import prompt_text_key, record_key
 from prefine.preferences.records import Dropped, Labelled, Record, plain_text
 
 
@@ -35,13 +35,12 @@ def main(argv: list[str]) -> int:
     seen: set[int] = set()
 
     def reason(record: Record) -> str | None:
-        label = str(record.label) if isinstance(record, Labelled) else ""  # the same answer with the other label is no duplicate
-        texts = (plain_text(record.prompt), *map(plain_text, answers_of(record)), label)
-        key = prompt_text_key(record.prompt) if given.prompts else texts_key(map(normalised, texts))
+        label = (str(record.label),) if isinstance(record, Labelled) else ()  # the same answer with the other label is no duplicate
+        key = prompt_text_key(record) if given.prompts else record_key(record, (*answers_of(record), *label))
         if key in seen:
             return "same prompt as an earlier row" if given.prompts else "same as an earlier row"
         seen.add(key)
-        return "prompt nearly that of an earlier row" if prompt_text_key(record.prompt) in far else None
+        return "prompt nearly that of an earlier row" if prompt_text_key(record) in far else None
 
     return select(given, "dedup", reason)
 
@@ -55,9 +54,9 @@ def _near_twins(given: DedupOptions) -> set[int]:
     source, held, order, batch = given.pairs(), SignatureFile(), [], []
     known: set[int] = set()
     for item in source.records():
-        if isinstance(item, Dropped) or prompt_text_key(item.prompt) in known:
+        if isinstance(item, Dropped) or prompt_text_key(item) in known:
             continue
-        order.append(prompt_text_key(item.prompt))
+        order.append(prompt_text_key(item))
         known.add(order[-1])
         batch.append(plain_text(item.prompt))
         if len(batch) == 4096:

@@ -73,6 +73,19 @@ def describe(data: dict[str, Any]) -> str:
     return f"{data['format']}, {data['rows']} rows, {data['pairs']} usable pairs; dropped: {dropped_text(data['dropped'])}"
 
 
+def reading_lines(read: dict[str, Any], encoding: dict[str, Any] | None = None) -> list[str]:
+    """What was read or written otherwise than it stands, and columns that nothing read, a line each."""
+    notes = {note: what["count"] for note, what in read.get("notes", {}).items()} | (encoding or {}).get("notes", {})
+    lines = [f"changed: {note}: {count} rows" for note, count in notes.items()]
+    unread = read.get("unread_columns") or []
+    return [*lines, *([f"columns that are not read: {', '.join(unread)}"] if unread else [])]
+
+
+def counted(counts: dict[str, int]) -> str:
+    """Names with their counts, or ``none``."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
 def dropped_text(dropped: dict[str, dict[str, Any]]) -> str:
     """Reasons with their counts, or ``none``."""
     return ", ".join(f"{what['count']} {reason}" for reason, what in sorted(dropped.items())) or "none"

@@ -8,8 +8,8 @@ from prefine.cli.data.reading import read_options
 from prefine.cli.data.select import SelectOptions, select
 from prefine.errors import ConfigError
 from prefine.preferences.convert import answers_of
-from prefine.preferences.draws import share, texts_key
-from prefine.preferences.records import Record, plain_text
+from prefine.preferences.draws import record_key, share
+from prefine.preferences.records import Record
 
 
 @dataclass
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     fraction, seed = given.fraction, given.seed
 
     def reason(record: Record) -> str | None:
-        key = texts_key((plain_text(record.prompt), *map(plain_text, answers_of(record))))
+        key = record_key(record, answers_of(record))
         return None if share(key, seed) < fraction else "not drawn"
 
     return select(given, "sample", reason)

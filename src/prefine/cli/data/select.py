@@ -9,7 +9,7 @@ from prefine.cli.data.reading import SourceOptions
 from prefine.cli.data.sieve import Sieve
 from prefine.errors import ConfigError, DataError
 from prefine.preferences.convert import as_pairs, canonical
-from prefine.preferences.records import Dropped, Labelled, Pair
+from prefine.preferences.records import Dropped, Example, Labelled, Pair
 
 
 @dataclass
@@ -29,6 +29,7 @@ def select(given: SelectOptions, command: str, reason: Callable[[Pair | Labelled
             if isinstance(item, Dropped):
                 sieve.drop(item)
                 continue
+            assert not isinstance(item, Example)  # the command reads preference data
             why = reason(item)
             if why is None:
                 sieve.keep(canonical(item))

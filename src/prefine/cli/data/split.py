@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
                 if left_out is not None:
                     left_out.write({"row": item.number, "reason": item.reason, "content": dict(item.row)})
                 continue
-            draw = share(prompt_text_key(item.prompt), given.seed)
+            draw = share(prompt_text_key(item), given.seed)
             part = "eval" if draw < given.eval_fraction else "test" if draw < given.eval_fraction + given.test_fraction else "train"
             files[part].write(canonical(item))
         counts = ", ".join(f"{writer.count} {name}" for name, writer in files.items())

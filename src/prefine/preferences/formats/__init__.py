@@ -15,13 +15,28 @@ from prefine.preferences.formats.labelled import LABELLED
 from prefine.preferences.formats.oasst import OASST_FLAT, OASST_TREES
 from prefine.preferences.formats.openai import OPENAI
 from prefine.preferences.formats.rated import RATED, STACK_EXCHANGE
-from prefine.preferences.formats.sharegpt import SHAREGPT
+from prefine.preferences.formats.sharegpt import MESSAGES, SHAREGPT, SWIFT
 from prefine.preferences.formats.transcripts import HH_RLHF
 
 FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
-        *(PAIRS, IMPLICIT, HH_RLHF, SHAREGPT, OPENAI, ALPACA, ARGILLA, ORCA, RATED, STACK_EXCHANGE, OASST_TREES, OASST_FLAT),
+        *(
+            PAIRS,
+            IMPLICIT,
+            HH_RLHF,
+            SHAREGPT,
+            MESSAGES,
+            SWIFT,
+            OPENAI,
+            ALPACA,
+            ARGILLA,
+            ORCA,
+            RATED,
+            STACK_EXCHANGE,
+            OASST_TREES,
+            OASST_FLAT,
+        ),
         *(ARENA, SHP, HELPSTEER, HELPSTEER_PREFERENCE, SUMMARIES, LABELLED),
     )
 }

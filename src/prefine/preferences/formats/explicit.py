@@ -2,51 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefine.preferences.formats.format import (
     Format,
     Row,
-    Skip,
     assistant,
     chat_prompt,
+    holds_conversations,
     is_messages,
     messages_of,
     one,
     refuse_images,
     scores_of,
     side,
-    tools_of,
+    with_input,
 )
 from prefine.preferences.formats.transcripts import is_transcript
 from prefine.preferences.records import Pair
 
 
-def _filled(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
 def _convert(row: Row, number: int) -> Pair:
     refuse_images(row)
     prompt, chosen, rejected = row["prompt"], row["chosen"], row["rejected"]
-    scores, tools = scores_of(row), tools_of(row)
-    if isinstance(prompt, str) and _filled(row.get("system")):
-        return Pair(chat_prompt(prompt, row["system"]), side(chosen, True), side(rejected, True), number, scores, tools)
+    scores = scores_of(row)
     if isinstance(prompt, str):
-        if not isinstance(chosen, str) or not isinstance(rejected, str):
-            raise Skip("answer is not text")
-        return Pair(prompt, chosen, rejected, number, scores, tools)
+        asked_text = with_input(row, prompt)
+        if isinstance(chosen, str) and isinstance(rejected, str):
+            return Pair(asked_text, chosen, rejected, number, scores)
+        return Pair(chat_prompt(asked_text), side(chosen, True), side(rejected, True), number, scores)
     asked = messages_of(prompt, "prompt is not text")
     better, worse = side(chosen, True), side(rejected, True)
     if better[: len(asked)] == asked == worse[: len(asked)]:  # some exports repeat the prompt inside both answers
         better, worse = better[len(asked) :], worse[len(asked) :]
-    return Pair(asked, better, worse, number, scores, tools)
+    return Pair(asked, better, worse, number, scores)
 
 
 def _is_pairs(row: Row) -> bool:
     if not {"prompt", "chosen", "rejected"} <= row.keys() or (is_transcript(row["chosen"]) and is_transcript(row["rejected"])):
         return False
-    return is_messages(row["prompt"]) or not (is_messages(row["chosen"]) and is_messages(row["rejected"]))
+    return is_messages(row["prompt"]) or not holds_conversations(row)
 
 
 PAIRS = Format(
@@ -60,13 +53,9 @@ PAIRS = Format(
 
 def _instruction(row: Row, number: int) -> Pair:
     refuse_images(row)
-    asked = row["instruction"]
-    if _filled(row.get("input")):
-        asked = f"{asked}\n{row['input']}"
     names = ("chosen_response", "rejected_response") if "chosen_response" in row else ("chosen", "rejected")
-    return Pair(
-        chat_prompt(asked, row.get("system")), assistant(row[names[0]]), assistant(row[names[1]]), number, scores_of(row), tools_of(row)
-    )
+    asked = chat_prompt(with_input(row, row["instruction"]))
+    return Pair(asked, side(row[names[0]], True), side(row[names[1]], True), number, scores_of(row))
 
 
 ARGILLA = Format(
@@ -80,14 +69,14 @@ ALPACA = Format(
     "alpaca",
     "instruction, input, chosen, rejected (LLaMA-Factory's alpaca form)",
     ("instruction", "chosen", "rejected"),
-    lambda r: {"instruction", "chosen", "rejected"} <= r.keys() and "prompt" not in r and not is_messages(r["chosen"]),
+    lambda r: {"instruction", "chosen", "rejected"} <= r.keys() and "prompt" not in r and not holds_conversations(r),
     one(_instruction),
 )
 
 
 def _system_question(row: Row, number: int) -> Pair:
     asked = row["question"] if "question" in row else row["input"]
-    return Pair(chat_prompt(asked, row["system"]), assistant(row["chosen"]), assistant(row["rejected"]), number, scores_of(row))
+    return Pair(chat_prompt(asked), assistant(row["chosen"]), assistant(row["rejected"]), number, scores_of(row))
 
 
 def _asks(row: Row) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ class Format:
         convert: rows (one, or a run with the same ``gather`` key) with their numbers to records, and
             to what it leaves out of them; raises :class:`Skip` for what cannot be used at all.
         gather: for forms that spread one prompt over consecutive rows: what those rows share.
+        reads: columns that are read although no look at the row shows it.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Format:
     sniff: Callable[[Row], bool]
     convert: Converted
     gather: Callable[[Row], Hashable] | None = None
+    reads: tuple[str, ...] = ()
 
 
 def one(convert: Callable[[Row, int], Record]) -> Converted:
@@ -54,6 +55,12 @@ def one(convert: Callable[[Row, int], Record]) -> Converted:
 def is_messages(value: Any) -> bool:
     """A non-empty list of objects that have a role."""
     return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in value)
+
+
+def holds_conversations(row: Row) -> bool:
+    """Whether ``chosen`` and ``rejected`` are messages from the prompt on, not answers alone."""
+    sides = (row.get("chosen"), row.get("rejected"))
+    return all(map(is_messages, sides)) and not all(side[0]["role"] == "assistant" for side in sides if side)
 
 
 def user(text: Any) -> Message:
@@ -73,10 +80,64 @@ def text_of(value: Any, reason: str = "answer is not text") -> str:
     return value
 
 
-def chat_prompt(text: Any, system: Any = None) -> tuple[Message, ...]:
-    """A one-turn conversation, with a system message where there is one."""
-    head: tuple[Message, ...] = ({"role": "system", "content": system},) if isinstance(system, str) and system.strip() else ()
-    return (*head, user(text))
+def chat_prompt(text: Any) -> tuple[Message, ...]:
+    """A one-turn conversation."""
+    return (user(text),)
+
+
+BESIDE = ("input", "context")
+"""Columns that go on with what an instruction says."""
+
+
+def with_input(row: Row, text: Any) -> Any:
+    """A text that asks, and under it what the row's ``input`` or ``context`` adds; anything but text as it is."""
+    if not isinstance(text, str):
+        return text
+    added = [row[name] for name in BESIDE if isinstance(row.get(name), str) and row[name].strip() and row[name] not in text]
+    return "\n".join((text, *added))
+
+
+SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
+
+
+def system_of(row: Row) -> str:
+    """The system message that stands in a column of its own, or nothing.
+
+    Raises:
+        Skip: it is neither text nor one system message.
+    """
+    value = next((row[name] for name in SYSTEM_COLUMNS if row.get(name)), "")
+    if is_messages(value):
+        messages = messages_of(value, "the system column is not text")
+        if any(m["role"] != "system" for m in messages):
+            raise Skip("the system column holds other messages")
+        return "\n".join(m["content"] for m in messages)
+    return text_of(value, "the system column is not text") if str(value).strip() else ""
+
+
+HISTORY_SIDES = (("user", "assistant"), ("human", "assistant"), ("instruction", "output"), ("question", "answer"), ("prompt", "response"))
+
+
+def history_of(row: Row) -> tuple[Message, ...]:
+    """Earlier turns in a ``history`` column: messages, pairs of texts, or objects with both sides.
+
+    Raises:
+        Skip: a list of something else.
+    """
+    value = row.get("history")
+    if not isinstance(value, list | tuple) or not value:
+        return ()
+    if is_messages(value):
+        return messages_of(value, "history is not text")
+    out: list[Message] = []
+    for turn in value:
+        sides: Any = turn
+        if isinstance(turn, dict):
+            sides = next(([turn[a], turn[b]] for a, b in HISTORY_SIDES if a in turn and b in turn), None)
+        if not isinstance(sides, list | tuple) or len(sides) != 2 or not all(isinstance(side, str) for side in sides):
+            raise Skip("history is neither messages nor pairs of texts")
+        out += [{"role": "user", "content": sides[0]}, {"role": "assistant", "content": sides[1]}]
+    return tuple(out)
 
 
 def messages_of(value: Any, reason: str = "answer is not text") -> tuple[Message, ...]:
@@ -87,25 +148,25 @@ def messages_of(value: Any, reason: str = "answer is not text") -> tuple[Message
     """
     if not is_messages(value):
         raise Skip(reason)
-    return tuple(_plain(m) for m in value)
+    return tuple(_checked(m) for m in value)
 
 
-def _plain(message: Message) -> Message:
-    content = message.get("content")
-    kept = {k: v for k, v in message.items() if v is not None or k == "content"}
-    if isinstance(content, list):
-        if not all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
-            raise Skip("holds images or other parts that are not text; only text is trained on")
-        return kept | {"content": "".join(p["text"] for p in content)}
-    if content is None and message.get("tool_calls"):
-        return kept | {"content": ""}
-    if not isinstance(content, str):
+def _checked(message: Message) -> Message:
+    if isinstance(message.get("content"), list):
+        raise Skip("holds images or other parts that are not text; only text is trained on")
+    if not isinstance(message.get("content"), str):
         raise Skip("a message's content is not text")
-    return kept
+    if not isinstance(message.get("reasoning_content", ""), str):
+        raise Skip("a message's reasoning is not text")
+    calls = message.get("tool_calls", [])
+    if not isinstance(calls, list) or not all(isinstance(c, dict) and isinstance(c.get("function"), dict) for c in calls):
+        raise Skip("a tool call is not readable")
+    return message
 
 
 def side(value: Any, as_chat: bool) -> PromptText:
-    """An answer: text, or messages; text becomes an assistant's message beside a chat prompt."""
+    """An answer: text, one message or several; text becomes an assistant's message beside a chat prompt."""
+    value = [value] if isinstance(value, dict) else value
     if isinstance(value, str):
         return ({"role": "assistant", "content": value},) if as_chat else value
     return messages_of(value)
@@ -143,13 +204,29 @@ def scores_of(row: Row) -> tuple[float, float] | None:
 
 def tools_of(row: Row) -> tuple[Any, ...] | None:
     """The functions a prompt offers, from a ``tools`` column (a list, or JSON text of one)."""
-    tools = row.get("tools")
+    tools = row.get("tools") or row.get("functions")
     if isinstance(tools, str) and tools.strip():
-        try:
-            tools = json.loads(tools)
-        except ValueError as error:
-            raise Skip("tools are not valid JSON") from error
-    return tuple(tools) if isinstance(tools, list | tuple) and tools else None
+        raise Skip("tools are not valid JSON")
+    if not isinstance(tools, list | tuple) or not tools:
+        return None
+    if not all(isinstance(tool, dict) for tool in tools):
+        raise Skip("tools are not function schemas")
+    return tuple(tools)
+
+
+def kwargs_of(row: Row) -> dict[str, Any] | None:
+    """What the row's chat template is given beside the messages, from ``chat_template_kwargs``.
+
+    Raises:
+        Skip: not an object.
+    """
+    given = row.get("chat_template_kwargs")
+    if given in (None, "", {}):
+        return None
+    if not isinstance(given, dict):
+        raise Skip("chat_template_kwargs is not an object")
+    kept = {name: value for name, value in given.items() if value is not None}
+    return kept or None
 
 
 def refuse_images(row: Row) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefine.preferences.formats.format import Format, Row, Skip, is_messages, messages_of, one, refuse_images, side, tools_of
+from prefine.preferences.formats.format import Format, Row, Skip, is_messages, messages_of, one, refuse_images, side, user, with_input
 from prefine.preferences.records import Labelled
 
 YES = (True, 1, "true", "True", "1", "desirable", "thumbs_up", "good")
@@ -26,12 +26,15 @@ def _convert(row: Row, number: int) -> Labelled:
     refuse_images(row)
     label = _label(row)
     if "completion" in row:
-        prompt = row["prompt"] if isinstance(row["prompt"], str) else messages_of(row["prompt"], "prompt is not text")
-        return Labelled(prompt, side(row["completion"], not isinstance(prompt, str)), label, number, tools_of(row))
+        asked, answer = with_input(row, row["prompt"]), row["completion"]
+        if isinstance(asked, str) and not isinstance(answer, str):
+            asked = [user(asked)]
+        prompt = asked if isinstance(asked, str) else messages_of(asked, "prompt is not text")
+        return Labelled(prompt, side(answer, not isinstance(prompt, str)), label, number)
     messages = messages_of(row["messages"])
     if messages[-1]["role"] != "assistant":
         raise Skip("the last turn is not the assistant's")
-    return Labelled(messages[:-1], messages[-1:], label, number, tools_of(row))
+    return Labelled(messages[:-1], messages[-1:], label, number)
 
 
 LABELLED = Format(

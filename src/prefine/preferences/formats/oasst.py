@@ -74,4 +74,5 @@ OASST_FLAT = Format(
     lambda r: {"message_id", "parent_id", "text", "role"} <= r.keys(),
     _flat,
     gather=lambda r: r.get("message_tree_id") or r["message_id"],
+    reads=("message_id", "parent_id", "text", "role", "rank", "deleted", "message_tree_id"),
 )

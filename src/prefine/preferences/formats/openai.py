@@ -11,7 +11,7 @@ def _convert(row: Row, number: int) -> Pair:
     if not isinstance(asked, dict):
         raise Skip("input is not an object with messages")
     prompt = messages_of(asked.get("messages"), "prompt is not text")
-    return Pair(prompt, messages_of(row["preferred_output"]), messages_of(row["non_preferred_output"]), number, None, tools_of(asked))
+    return Pair(prompt, messages_of(row["preferred_output"]), messages_of(row["non_preferred_output"]), number, tools=tools_of(asked))
 
 
 OPENAI = Format(

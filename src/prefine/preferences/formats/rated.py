@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from prefine.preferences.formats.format import Format, Row, Skip, assistant, chat_prompt, is_messages, messages_of, number_of
+from prefine.preferences.formats.format import Format, Row, Skip, chat_prompt, is_messages, messages_of, number_of, side, with_input
 from prefine.preferences.formats.transcripts import is_transcript, parse_transcript
 from prefine.preferences.records import Dropped, PromptText, Ranked
 
@@ -30,13 +30,13 @@ def ranked(prompt: PromptText, answers: Iterable[Answer]) -> Iterator[Ranked | D
     usable, rest = [], []
     for text, score, number, row in answers:
         value = number_of(score)
-        if value is None or not isinstance(text, str) or not text.strip():
+        if value is None or not (is_messages(text) or (isinstance(text, str) and text.strip())):
             rest.append(Dropped(number, "an answer of several has no text or no score", row))
         else:
             usable.append((text, value, number))
     if len(usable) < 2:
         raise Skip("fewer than two answers with a score")
-    yield Ranked(prompt, tuple(assistant(a) for a, _, _ in usable), tuple(s for _, s, _ in usable), usable[0][2])
+    yield Ranked(prompt, tuple(side(a, True) for a, _, _ in usable), tuple(s for _, s, _ in usable), usable[0][2])
     yield from rest
 
 
@@ -47,7 +47,7 @@ def _prompt(row: Row) -> PromptText:
     if is_transcript(value):  # Nectar's ends with an open "Assistant:" turn
         messages = parse_transcript(value)
         return messages[:-1] if messages[-1]["role"] == "assistant" and not messages[-1]["content"] else messages
-    return chat_prompt(value, row.get("system"))
+    return chat_prompt(with_input(row, value))
 
 
 def _convert(rows: Sequence[tuple[int, Row]]) -> Iterator[Ranked | Dropped]:

@@ -33,11 +33,7 @@ def parse_transcript(text: str) -> tuple[Message, ...]:
 
 
 def _convert(row: Row, number: int) -> Pair:
-    pair = split_common(parse_transcript(row["chosen"]), parse_transcript(row["rejected"]), number)
-    last = pair.chosen[-1] if pair.chosen else pair.rejected[-1]
-    if not isinstance(last, dict) or last["role"] != "assistant":
-        raise Skip("the last turn is not the assistant's")
-    return pair
+    return split_common(parse_transcript(row["chosen"]), parse_transcript(row["rejected"]), number)
 
 
 HH_RLHF = Format(
