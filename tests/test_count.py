@@ -191,6 +191,63 @@ def test_other_forms_of_verdicts(tmp_path: Path) -> None:
             read_verdicts(_write(tmp_path / "d.jsonl", rows))
 
 
+def _games(path: Path, key: str, games: list[Any]) -> str:
+    return _write(path, [{"question_id": f"q{i}", "model": "m", key: g} for i, g in enumerate(games)])
+
+
+def _scores(*scores: str) -> list[dict[str, str]]:
+    return [{"score": s} for s in scores]
+
+
+def test_arena_hards_weights_and_failed_games(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = [_scores("A>B", "A>>B"), _scores("A=B", "B<A"), _scores("B>>A", "A>B", "A>B")]  # the third game is not read
+    broken = [[], None, _scores("A>B"), [{}, {"score": "B>>A"}]]
+    path = _games(tmp_path / "a.jsonl", "games", [*whole, *broken])
+    found = count(read_verdicts(path))
+    # Votes: 0 and 1, 1, 1; a half and 1; 1, 1, 1 and 1: 8.5 of 10. Each once: 4.5 of 6.
+    assert (found.verdict.win_rate.estimate, found.verdict.win_rate.count, found.verdict.win_rate.clusters) == (0.85, 6, 3)
+    assert found.other is not None
+    assert found.other.win_rate == 0.75
+    assert (found.wins, found.losses, found.draws, found.failed_votes, found.left_out, found.failures) == (4, 1, 1, 6, 2, 2)
+    assert main(["judge", "--verdicts", path, "--output", str(tmp_path / "out.json")]) == 0
+    out = capsys.readouterr().out
+    assert "6 of 14 verdicts failed, 2 more left out for want of their other order" in out
+    assert "2 of 6 verdicts are >> and weigh three, as in Arena-Hard's show_result; weighed once 75.0 %; 1 games beyond" in out
+    assert json.loads((tmp_path / "out.json").read_text())["files"][0]["other_count"]["win_rate"] == 0.75
+    with pytest.raises(DataError, match="not a readable verdict"):  # nothing names its prompt
+        read_verdicts(_write(tmp_path / "b.jsonl", [{"games": _scores("A>B", "A>B")}]))
+    with pytest.raises(DataError, match="no prompt has a verdict in both orders"):
+        read_verdicts(_games(tmp_path / "c.jsonl", "games", broken))
+
+
+def test_fastchats_count_of_pairs_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    games = [("model_2", "model_2"), ("tie", "model_2"), ("model_1", "model_1"), ("model_2", "model_1"), ("error", "error"), ("model_2",)]
+    rows = [{"question_id": 80 + i, "model_1": "x", "model_2": "y"} | {f"g{n}_winner": w for n, w in enumerate(pair, 1)}
+            for i, pair in enumerate(games)]  # fmt: skip
+    rows.append(rows[0] | {"question_id": 90, "m1_score": -1, "m2_score": 7})  # a rating that was not found is no defeat
+    again = {"question_id": 84, "g1_winner": "model_2", "g2_winner": "model_2"}  # judged anew, after games that failed
+    found = count(read_verdicts(_write(tmp_path / "b.jsonl", [*rows, rows[0] | again])))
+    # Games: 2 of 2, 1.5, 0, 1 and 2 of 2: 6.5 of 10. Pairs: 2 wins, 1 loss, 2 ties: 3 of 5.
+    assert found.verdict.win_rate.estimate == 0.65
+    assert (found.failed_votes, found.left_out, found.failures) == (5, 1, 2)
+    assert found.other is not None
+    assert found.other.win_rate == 0.6
+    assert main(["judge", "--verdicts", _write(tmp_path / "b.jsonl", rows)]) == 0
+    out = capsys.readouterr().out
+    assert "5 of 14 verdicts failed, 1 more left out" in out
+    assert "disagree for a tie: 1 wins, 1 losses, 2 ties, adjusted win rate 50.0 %; here each game counts, hence 56.2 %" in out
+
+
+def test_alpaca_evals_preferences(tmp_path: Path) -> None:
+    values = [None, float("nan"), "1", "2.0", 0, "0", 0.0, 1.25, 2, True, "", "x", 3, -1, float("inf"), [2]]
+    rows = [{"instruction": f"q{i}", "preference": v} for i, v in enumerate(values)]
+    rows += [{"instruction": f"q7{space}", "preference": 2} for space in ("", "  ", "\n")]
+    found = read_verdicts(_write(tmp_path / "a.jsonl", rows))
+    assert [j.win for j in found.judged] == [0, 1, 0.5, 0.5, 0.5, 0.25, 1, 1, 1, 1]
+    assert len({j.cluster for j in found.judged}) == 7  # one instruction, spaced otherwise
+    assert (found.failed_votes, found.failures) == (9, [1, 2, 10, 11, 12, 13, 14, 15, 16])
+
+
 def test_counting_is_quick_enough(tmp_path: Path) -> None:
     rows = [{"instruction": f"q{i}", "preference": 1.9 if i % 3 else 1.1, "output_1": "x" * (i % 50), "output_2": "y" * (i % 41)}
             for i in range(805)]  # fmt: skip

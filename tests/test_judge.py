@@ -442,3 +442,48 @@ def test_what_is_not_answers_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     other.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
     assert main(["judge", good, str(other), "--judge", "fake"]) == 2
     assert "pairs.jsonl: holds neither answers nor verdicts" in capsys.readouterr().err
+
+
+def test_a_question_asked_again_is_matched_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def file(name: str, rows: list[tuple[str, str | None]]) -> str:
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps([{"instruction": q, "output": a, "generator": name} for q, a in rows]))
+        return str(path)
+
+    base = file("base", [("a", None), ("b", "b0"), ("a", "a1"), ("b", "b1"), ("b", "b2"), ("c ", "c0"), ("c", "c1")])
+    tuned = file("tuned", [("b", "longer 0"), ("a", "longer 0"), ("b", "longer 1"), ("a", "longer 1"), ("c", "x"), ("c ", "longer")])
+    words = ["judge", base, tuned, "--judge", "fake", "--output-dir", str(tmp_path / "o")]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert f"{base}: 3 rows ask what an earlier row asks; they are matched in order" in out
+    assert f"{tuned}: 2 rows ask what an earlier row asks" in out
+    # The first of "a" failed and still is the first; the third of "b" stands alone; "c" goes by its exact words.
+    assert "8 wins, 2 losses, 0 draws" in out
+    assert "from 10 verdicts on 3 prompts" in out
+    assert "2 questions are answered in one file only" in out  # the third "b", and the first "a" of tuned
+    rows = [json.loads(line) for line in (tmp_path / "o" / "generations.jsonl").read_text().splitlines()]
+    assert [(r["base"], r["tuned"]) for r in rows] == [
+        ("b0", "longer 0"),
+        ("a1", "longer 1"),
+        ("b1", "longer 1"),
+        ("c0", "longer"),
+        ("c1", "x"),
+    ]
+    assert len({r["key"] for r in rows}) == 5  # which the page joins verdicts by
+    verdicts = [json.loads(line) for line in (tmp_path / "o" / "verdicts.jsonl").read_text().splitlines()]
+    assert len({v["item"] for v in verdicts}) == 5
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text())
+    assert (summary["repeated"], summary["unmatched"]) == ([3, 2], 2)
+
+
+def test_mt_benchs_answers_given_twice_are_matched_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = tmp_path / "q.jsonl"
+    asked.write_text(json.dumps({"question_id": 81, "category": "writing", "turns": ["one?", "two?"]}) + "\n")
+    files = []
+    for name in ("base", "tuned"):
+        path = tmp_path / f"{name}.jsonl"
+        row = {"question_id": 81, "model_id": name}
+        path.write_text("".join(json.dumps(row | {"choices": [{"turns": [name + str(i), name]}]}) + "\n" for i in range(2)))
+        files.append(str(path))
+    assert main(["judge", *files, "--judge", "fake", "--questions", str(asked), "--output-dir", str(tmp_path / "o")]) == 0
+    assert "from 8 verdicts on 1 prompts" in capsys.readouterr().out

@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -58,11 +59,17 @@ class RunDirectory:
         run = cls(path)
         if run.path.exists() and not run.path.is_dir():
             raise ConfigError(f"output_dir {path} is a file; give a folder")
-        began = any((run.path / name).exists() for name in ("metrics.jsonl", "checkpoints", "model", "eval"))
-        if (run.path / "config.yaml").exists() and began and not resume:
+        if (run.path / "config.yaml").exists() and run.began and not resume:
             raise ConfigError(f"output_dir {path} already holds a run; go on with --resume, or give another --output-dir")
+        _made.extend(folder for folder in (run.path, *run.path.parents) if not folder.exists())
         run.path.mkdir(parents=True, exist_ok=True)
         return run
+
+    @property
+    def began(self) -> bool:
+        """Whether it holds anything that training made."""
+        whole = any((self.path / name).exists() for name in ("metrics.jsonl", "model", "eval", "members"))
+        return whole or (self.checkpoints.exists() and any(self.checkpoints.iterdir()))
 
     @property
     def model(self) -> Path:
@@ -148,6 +155,20 @@ class RunDirectory:
         """The newest checkpoint that was written whole."""
         whole = [p for p in self.checkpoints.glob("checkpoint-*") if (p / COMPLETE).exists()]
         return max(whole, key=lambda p: int(p.name.rsplit("-", 1)[1]), default=None)
+
+
+_made: list[Path] = []
+"""Folders that :meth:`RunDirectory.create` made in this process, each before its parents."""
+
+
+def discard_unused() -> None:
+    """Remove the run directories that this process made and never began to train in, with the parents made for them."""
+    for folder in _made:
+        if (folder / "config.yaml").exists() and not RunDirectory(folder).began:
+            shutil.rmtree(folder)
+        elif folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()
+    _made.clear()
 
 
 def model_of(name: str) -> str:

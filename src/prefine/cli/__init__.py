@@ -7,6 +7,7 @@ import sys
 import warnings
 
 from prefine.errors import ConfigError, PrefineError, nearest, printable
+from prefine.runs import discard_unused
 
 COMMANDS = {
     "demo": "the offline laboratory, from nothing to a verdict",
@@ -63,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except PrefineError as error:
+        discard_unused()
         if debug:
             raise
         print(f"prefine: error: {error}", file=sys.stderr)

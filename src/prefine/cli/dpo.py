@@ -13,6 +13,7 @@ def main(argv: list[str]) -> int:
     from prefine.cli.pair_data import read_pair_data
     from prefine.cli.training_run import announce, parameters_line, plan, settings_line, show_progress, train, warnings_of
     from prefine.report.run_page import write_report
+    from prefine.scoring.limits import check_groups
     from prefine.training.config import DPOConfig
     from prefine.training.dpo import DPOTrainer
     from prefine.training.record import RecordRun
@@ -37,6 +38,7 @@ def main(argv: list[str]) -> int:
         callbacks=[RecordRun(started.run)],
         peft_config=started.peft_config,
     )
+    check_groups(trainer.limits, data.held_out, "held-out pairs")
     announce(
         [
             *data.lines(),

@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
 
     sampling = Sampling(given.max_new_tokens, given.temperature)
     sides = Sides.load(run, given.dtype, given.chat_template_kwargs)
-    chosen = _held_out(given, run, sides.tokenizer)
+    chosen = _fitting(_held_out(given, run, sides.tokenizer), sides)
     if not given.prompts and not chosen and (run.path / HELD_OUT_PROMPTS).exists():
         given.prompts = str(run.path / HELD_OUT_PROMPTS)
     if not given.prompts and not chosen:
@@ -165,6 +165,20 @@ def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any) -> list[tup
     if not chosen:
         raise DataError("none of the pairs that the run held out is in its data any more; give some with --data")
     return chosen
+
+
+def _fitting(chosen: list[tuple[Pair, PromptGroup]], sides: Sides) -> list[tuple[Pair, PromptGroup]]:
+    """The pairs that the model can take."""
+    from prefine.scoring.limits import Limits, whole_ids
+
+    limits = Limits.of(sides.policy.unwrapped)
+    reasons = [next((r for i in range(2) if (r := limits.misfit(whole_ids(group, i)))), "") for _, group in chosen]
+    told = [r for r in reasons if r]
+    if told:
+        print(f"{len(told)} of {len(chosen)} pairs are left out ({told[0]})")
+    if chosen and len(told) == len(chosen):
+        raise DataError(f"the model can take none of the pairs ({told[0]}); give others with --data")
+    return [c for c, r in zip(chosen, reasons, strict=True) if not r]
 
 
 def _reading(config: dict[str, Any], columns: list[str] | None = None) -> Reading:

@@ -53,6 +53,7 @@ def _transformers(given: GenerateOptions) -> Any:
     import torch
 
     from prefine.generation.generate import TransformersEngine
+    from prefine.scoring.limits import FittedEncoder, fit_tokenizer
     from prefine.scoring.loading import load_model, load_tokenizer, pick_dtype
 
     tokenizer = load_tokenizer(given.model, given.trust_remote_code, given.chat_template_kwargs)
@@ -62,21 +63,21 @@ def _transformers(given: GenerateOptions) -> Any:
         if not hasattr(model, "unload"):
             raise ConfigError(f"--no-adapter: {given.model} has no adapter to leave out")
         model = model.unload()
-    return TransformersEngine(model, tokenizer, given.batch_size)
+    limits = fit_tokenizer(model, tokenizer)
+    engine = TransformersEngine(model, tokenizer, given.batch_size)
+    engine.encoder = FittedEncoder(tokenizer, limits)
+    return engine
 
 
 def _vllm(given: GenerateOptions) -> Any:
     from prefine.generation.vllm_engine import VllmEngine
-    from prefine.scoring.loading import load_tokenizer
+    from prefine.scoring.loading import check_base, load_tokenizer
 
     tokenizer = load_tokenizer(given.model, given.trust_remote_code, given.chat_template_kwargs)
     config = Path(given.model) / "adapter_config.json"
     if not config.exists():
         return VllmEngine(given.model, tokenizer)
-    import json
-
-    base = str(json.loads(config.read_text())["base_model_name_or_path"])
-    return VllmEngine(base, tokenizer, given.model if given.adapter else None)
+    return VllmEngine(str(check_base(given.model)), tokenizer, given.model if given.adapter else None)
 
 
 ENGINES: dict[str, Callable[[GenerateOptions], Any]] = {"transformers": _transformers, "vllm": _vllm}

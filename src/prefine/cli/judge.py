@@ -103,6 +103,10 @@ def main(argv: list[str]) -> int:
             raise ConfigError("--references belong to questions by their ids: give --questions too")
         questions = with_references(questions, own.references)
     files = [read_answers(source, questions) for source in rest]
+    for f in (f for f in files if f.repeated):
+        print(
+            printable(f"{f.source}: {f.repeated} rows ask what an earlier row asks; they are matched in order, and counted as one prompt")
+        )
     if any(not a.match_key.strip() or (a.question.later_turns and not a.question.prompt) for f in files for a in f.answered):
         raise ConfigError("these answers do not say what was asked: give the prompts with --questions")
     models = _names(files)
@@ -343,7 +347,7 @@ def _ratings(files: list[VerdictFile]) -> list[dict[str, Any]]:
     from rich.table import Table
     from rich.text import Text
 
-    found = ratings([Game(f.models[0], f.models[1], j.win, j.cluster) for f in files for j in f.counted])
+    found = ratings([Game(f.models[0], f.models[1], j.win, j.cluster) for f in files for j in f.votes])
     table = Table(title="Bradley-Terry ratings (400 points: ten times the odds)")
     for name in ("model", "rating", "95 % interval"):
         table.add_column(name, justify="left" if name == "model" else "right")

@@ -34,6 +34,7 @@ def count_lines(found: Count, summary: Mapping[str, Any]) -> list[str]:
     if summary.get("judge") or quality:
         name = f"judge {summary['judge']}" if summary.get("judge") else "the judge"
         lines.append(f"  {'; '.join([name, *quality])}")
+    lines += [f"  {found.other.words}"] if found.other else []
     changed = _changed(found, summary)
     if changed:
         lines.append(f"  {'; '.join(changed)}")

@@ -20,6 +20,7 @@ def main(argv: list[str]) -> int:
     from prefine.cli.pair_data import read_pair_data
     from prefine.cli.training_run import announce, parameters_line, plan, settings_line, show_progress, train, warnings_of
     from prefine.report.run_page import write_report
+    from prefine.scoring.limits import check_groups
     from prefine.scoring.reward_scorer import load_reward_model
     from prefine.training.config import RewardConfig
     from prefine.training.record import RecordRun
@@ -46,6 +47,7 @@ def main(argv: list[str]) -> int:
         peft_config=started.peft_config,
         margins=margins,
     )
+    check_groups(trainer.limits, data.held_out, "held-out pairs")
     announce(
         [
             *data.lines(),
@@ -89,6 +91,7 @@ def _ensemble(planned: Any, data: Any, margins: dict[tuple[int, int], float], wa
     """Several reward models, each and all together measured on the same held-out pairs."""
     from prefine.cli.training_run import announce, show_progress
     from prefine.report.run_page import write_report
+    from prefine.scoring.limits import check_groups
     from prefine.training.record import RecordRun
     from prefine.training.reward import train_ensemble
 
@@ -118,6 +121,7 @@ def _ensemble(planned: Any, data: Any, margins: dict[tuple[int, int], float], wa
 
     def prepare(trainer: Any) -> None:
         member = trainer.args.seed - args.seed
+        check_groups(trainer.limits, data.held_out, "held-out pairs")
         # The page draws one run's curves: the first member's.
         own = started.run if member == 0 else RunDirectory.create(started.run.path / "members" / str(member), resume=True)
         trainer.add_callback(RecordRun(own))

@@ -179,6 +179,13 @@ def plan(
                 raise ConfigError(f"{options[name].flag} would be ignored without --lora-r; give --lora-r 16, say")
     if own.load_in_4bit and own.lora_r is None and not is_adapter:
         raise ConfigError("--load-in-4bit trains an adapter on a frozen base: give --lora-r 16, say")
+    for name, fine, expected in (
+        ("lora_r", own.lora_r is None or own.lora_r >= 1, "at least 1"),
+        ("lora_alpha", own.lora_alpha is None or own.lora_alpha > 0, "a number above 0"),
+        ("lora_dropout", 0 <= own.lora_dropout < 1, "0 to below 1"),
+    ):
+        if not fine:
+            raise ConfigError(f"{options[name].flag} is {getattr(own, name)}; expected {expected}")
     if own.lora_r is not None and is_adapter:
         raise ConfigError(f"{own.model} is an adapter already, and training goes on with it; leave out --lora-r")
     if own.eval_fraction is not None and not 0 <= own.eval_fraction < 1:
@@ -223,14 +230,14 @@ def plan(
 
 
 def _make_args(config: Any, training: dict[str, Any], output_dir: str) -> Any:
+    from prefine.training.refusals import refusals, try_options
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # transformers renames arguments between versions we support
-        try:
-            return config(output_dir=f"{output_dir}/checkpoints", **training)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(str(error).split("\n")[0]) from error
+        with refusals(training):
+            args = config(output_dir=f"{output_dir}/checkpoints", **training)
+        try_options(args)
+    return args
 
 
 def _has_gpu() -> bool:
@@ -304,6 +311,8 @@ def show_progress(trainer: Any, keys: tuple[str, ...]) -> None:
 
 def train(trainer: Any, prepared: Started) -> float:
     """Train, resuming if asked, and save the model; returns the seconds it took."""
+    from prefine.training.refusals import refusals
+
     resume = None
     if prepared.options.resume:
         resume = prepared.run.last_checkpoint()
@@ -313,7 +322,8 @@ def train(trainer: Any, prepared: Started) -> float:
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        with refusals(began=lambda: trainer.state.global_step > 0):
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     trainer.save_model(str(prepared.run.model))
     prepared.tokenizer.save_pretrained(prepared.run.model)
     return time.perf_counter() - start

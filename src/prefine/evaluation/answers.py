@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +27,42 @@ class Answered:
 
     Attributes:
         ended, num_tokens: one a turn; empty where the file does not tell.
+        repeat: how many earlier rows of the file ask the same.
     """
 
     question: Question
     answers: tuple[str, ...]
     ended: tuple[bool, ...] = ()
     num_tokens: tuple[int, ...] = ()
+    repeat: int = 0
 
     @property
     def match_key(self) -> str:
-        """What names the question in another file: its words, or its id where a file has no words."""
+        """What names the question in another file: its words, or its id where a file has no words; numbered where it is asked again."""
         asked = plain_text(self.question.prompt)
-        return "\n".join((asked, *self.question.later_turns)) if asked else self.question.key
+        words = "\n".join((asked, *self.question.later_turns)) if asked else self.question.key
+        return f"{words}\n{_again(self.repeat)}" if self.repeat else words
+
+    def repeated(self, times: int) -> Answered:
+        """The same as the answer to a question that ``times`` earlier rows ask; counted with theirs."""
+        q = self.question
+        question = replace(q, key=f"{q.key} {_again(times)}", cluster=q.cluster or q.key)
+        return replace(self, question=question, repeat=times)
+
+
+def _again(times: int) -> str:
+    return f"(asked again, {times})"
 
 
 @dataclass
 class AnswerFile:
-    """One model's answers; ``failures`` are rows without one."""
+    """One model's answers; ``failures`` are rows without one, ``repeated`` counts rows that ask what an earlier one asks."""
 
     source: str
     model: str
     answered: list[Answered] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    repeated: int = 0
 
 
 def _own(row: Row) -> Answered:
@@ -81,7 +95,7 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
 
 def _alpaca(row: Row) -> Answered:
     text = str(row["instruction"])
-    question = Question(text, user_turn(text), category=str(row.get("dataset") or ""), cluster=text)
+    question = Question(text, user_turn(text), category=str(row.get("dataset") or ""), cluster=" ".join(text.split()))
     return Answered(question, () if row["output"] is None else (str(row["output"]),))
 
 
@@ -107,15 +121,17 @@ def is_answers(row: Row) -> bool:
 def read_answers(source: str, questions: Sequence[Question] | None = None) -> AnswerFile:
     """Read a model's answers.
 
+    A question that several rows ask is told apart by number, failures included, so that two files' rows are matched in order.
+
     Args:
         questions: supply prompts, categories and references by id or words, where the file has none.
 
     Raises:
-        DataError: a row of none of :data:`FORMS`, two models in a file, no answers, or a question answered twice.
+        DataError: a row of none of :data:`FORMS`, two models in a file, or no answers.
     """
     asked = {q.key: q for q in questions or ()} | {plain_text(q.prompt): q for q in questions or ()}
     out: AnswerFile | None = None
-    seen: set[str] = set()
+    seen: Counter[str] = Counter()
     for number, row in read_rows(source):
         form = next(((name, read) for columns, name, read in FORMS.values() if columns <= row.keys()), None)
         if form is None:
@@ -130,10 +146,12 @@ def read_answers(source: str, questions: Sequence[Question] | None = None) -> An
             raise DataError(f"{source}, row {number}: an answer of {model}, earlier rows of {out.model}; give one file a model")
         known = asked.get(answered.question.key) or asked.get(plain_text(answered.question.prompt))
         if known is not None:
-            answered = Answered(known, answered.answers, answered.ended, answered.num_tokens)
-        if answered.match_key in seen:
-            raise DataError(f"{source}, row {number}: a question that an earlier row has answered; give one answer a question")
-        seen.add(answered.match_key)
+            answered = replace(answered, question=known)
+        times = seen[answered.match_key]
+        seen[answered.match_key] += 1
+        if times:
+            answered = answered.repeated(times)
+            out.repeated += 1
         if answered.answers:
             out.answered.append(answered)
         else:

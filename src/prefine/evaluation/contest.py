@@ -147,6 +147,7 @@ def judge_files(
         "ratings": mean_ratings(rows, models),
         "failure_reasons": told_reasons(rows),
         "unmatched": unmatched,
+        "repeated": [base.repeated, tuned.repeated],
         "failed_answers": [*base.failures, *tuned.failures],
     }
     write_json(folder / "summary.json", summary)
@@ -190,9 +191,9 @@ def with_people(file: VerdictFile, people: Sequence[Judged], comparisons: Sequen
     known = by_comparison(people, comparisons)
     said: dict[str, list[float]] = {}
     for j in known:
-        said.setdefault(j.item, []).append(j.win)
+        said.setdefault(j.item, []).extend([j.win] * j.weight)
     items: dict[str, list[float]] = {}
-    for j in file.counted:
+    for j in file.votes:
         items.setdefault(j.item, []).append(j.win)
     clusters: dict[str, list[str]] = {}
     for j in file.counted:

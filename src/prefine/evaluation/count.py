@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from prefine.evaluation.length import length_only_interval
 from prefine.evaluation.multiple import together
 from prefine.evaluation.style import NAMES, rate_at_equal
 from prefine.evaluation.verdict import THRESHOLDS, Skill, Suspect, Thresholds, Verdict, decide
-from prefine.evaluation.verdict_files import Judged, VerdictFile
+from prefine.evaluation.verdict_files import Judged, OtherCount, VerdictFile, other_count
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Count:
         by_length: win rate where the tuned answer is shorter, about as long, longer.
         at_equal_length: length-only win rate with its interval; see :func:`length_only_win_rate`.
         at_equal_style: the same at equal length, headings, lists, bold and code; style: what each counts for, in log-odds.
+        other: the count by other rules, where the file's project has some.
     """
 
     source: str
@@ -68,6 +69,7 @@ class Count:
     categories: dict[str, Interval]
     mean_lengths: tuple[float, float] | None
     by_length: dict[str, Interval]
+    other: OtherCount | None = None
 
     @property
     def discrete(self) -> float:
@@ -92,6 +94,7 @@ class Count:
             "win_rate_by_length": {name: asdict(interval) for name, interval in self.by_length.items()},
             "judge_quality": {k: asdict(v) if v else None for k, v in vars(self.quality).items()},
             "categories": {name: asdict(interval) for name, interval in self.categories.items()},
+            "other_count": asdict(self.other) if self.other else None,
         }
 
 
@@ -114,12 +117,12 @@ def count(
         interval: of the win rate, where another than a fixed number's is right.
         comparisons: how many files are counted together; their intervals all hold at once.
     """
-    judged = file.counted
-    wins = np.array([j.win for j in judged])
-    clusters = [j.cluster for j in judged]
+    judged, votes = file.counted, file.votes
+    wins = np.array([j.win for j in votes])
+    clusters = [j.cluster for j in votes]
     what = what or f"win rate of {file.models[1]} over {file.models[0]}"
     given = interval
-    interval = interval or mean_interval(wins, clusters, bounds=RATE, level=together(comparisons))
+    interval = interval or replace(mean_interval(wins, clusters, bounds=RATE, level=together(comparisons)), count=len(judged))
     verdict = decide(
         interval,
         skills,
@@ -131,7 +134,7 @@ def count(
         names or file.models,
         comparisons,
     )
-    won, drawn = int((wins > 0.5).sum()), int((wins == 0.5).sum())
+    won, drawn = sum(j.win > 0.5 for j in judged), sum(j.win == 0.5 for j in judged)
     nearer = interval.low if interval.estimate > thresholds.even else interval.high
     same_side = (nearer > thresholds.even) == (interval.estimate > thresholds.even)
 
@@ -140,14 +143,14 @@ def count(
             return None
         return needed_prompts(wins, thresholds.even, clusters=clusters, works=thresholds.works, rate=rate)
 
-    styled = _at_equal_style(judged, wins, clusters)
+    styled = _at_equal_style(votes, wins, clusters)
     return Count(
         file.source,
         file.models,
         verdict,
         standard_error(wins, clusters),
         won,
-        len(wins) - won - drawn,
+        len(judged) - won - drawn,
         drawn,
         len(file.failures),
         sign_test(wins, clusters) if given is None else None,
@@ -155,13 +158,14 @@ def count(
         needed(nearer) if same_side else None,
         file.failed_votes,
         len(file.judged) - len(judged),
-        _at_equal_length(judged, wins, clusters),
+        _at_equal_length(votes, wins, clusters),
         styled[0] if styled else None,
         dict(zip(NAMES, styled[1], strict=True)) if styled else {},
         judge_quality(judged),
-        _by_category(judged),
+        _by_category(votes),
         _mean_lengths(judged),
-        _by_length(judged),
+        _by_length(votes),
+        other_count(file),
     )
 
 

@@ -17,6 +17,7 @@ from prefine.evaluation.contest import Until, count_held, findings_of, generatio
 from prefine.evaluation.count import Count
 from prefine.evaluation.degeneration import Finding
 from prefine.evaluation.drift import (
+    WINDOW_TOKENS,
     Drift,
     Floats,
     Perplexity,
@@ -38,6 +39,7 @@ from prefine.generation.engine import Sampling
 from prefine.packing.group import PromptGroup
 from prefine.packing.store import prompt_key
 from prefine.runs import read_jsonl, write_json, write_jsonl
+from prefine.scoring.limits import Limits, check_groups
 from prefine.scoring.reference import groups_fingerprint
 from prefine.scoring.scorer import Scorer
 
@@ -249,8 +251,11 @@ def measure_skills(sides: Sides, extras: Extras, thresholds: Thresholds, progres
     """lm-eval's tasks and texts, base against tuned."""
     total = 2 * bool(extras.tasks) + len(extras.texts)
     texts = []
+    limits = Limits.of(sides.policy.unwrapped)
     for path in extras.texts:
-        texts.append(perplexity(path, text_windows(path, sides.tokenizer), sides.policy, sides.reference, sides.budget))
+        windows = text_windows(path, sides.tokenizer, min(WINDOW_TOKENS, limits.positions or WINDOW_TOKENS))
+        check_groups(limits, windows, path)
+        texts.append(perplexity(path, windows, sides.policy, sides.reference, sides.budget))
         progress("skills", 1, total)
     scores = []
     for tuned in (False, True) if extras.tasks else ():

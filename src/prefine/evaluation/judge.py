@@ -24,13 +24,14 @@ TIE = 1e-9
 class Comparison:
     """Two models' answers to one question, up to the turn that is judged: the last of each.
 
-    ``ended`` says whether base and tuned ended by themselves, where it is known.
+    ``ended`` says whether base and tuned ended by themselves, where it is known. ``repeat`` is the answers'.
     """
 
     question: Question
     base: tuple[str, ...]
     tuned: tuple[str, ...]
     ended: tuple[bool | None, bool | None] = (None, None)
+    repeat: int = 0
 
     @property
     def sides(self) -> tuple[Answered, Answered]:
@@ -220,7 +221,7 @@ class HumanJudge:
 
 def item_of(comparison: Comparison) -> str:
     """What names a comparison in files of verdicts: the question's words, and the turn where there are several."""
-    words = Answered(comparison.question, comparison.base).match_key
+    words = Answered(comparison.question, comparison.base, repeat=comparison.repeat).match_key
     return f"{words}\nturn {comparison.turn}" if comparison.question.later_turns else words
 
 
@@ -247,7 +248,7 @@ def compare(base: AnswerFile, tuned: AnswerFile, name: Callable[[Answered], str]
         both += 1
         for turn in range(1, 1 + min(len(a.answers), len(b.answers))):
             ended = tuple(side.ended[turn - 1] if len(side.ended) >= turn else None for side in (a, b))
-            out.append(Comparison(a.question, a.answers[:turn], b.answers[:turn], (ended[0], ended[1])))
+            out.append(Comparison(a.question, a.answers[:turn], b.answers[:turn], (ended[0], ended[1]), a.repeat))
     return out, len(base.answered) + len(tuned.answered) - 2 * both
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from prefine.errors import ColumnError, DataError
 from prefine.evaluation.interval import Interval, bootstrap
+from prefine.evaluation.verdict_files import alpaca_preference
 from prefine.preferences.source import read_rows
 
 Floats = NDArray[np.float64]
@@ -78,8 +79,8 @@ def length_controlled(rows: Sequence[Mapping[str, Any]], gamed: Gamed) -> Interv
     """
     wins, lengths, hard = [], [], []
     for place, row in enumerate(rows):
-        preference = row.get("preference")
-        if isinstance(preference, bool) or not isinstance(preference, int | float) or not 1 <= preference <= 2:
+        preference = alpaca_preference(row.get("preference"))
+        if preference is None:
             continue
         if "output_1" not in row or "output_2" not in row:
             raise DataError(f"row {place + 1}: a length-controlled rate needs output_1 and output_2")

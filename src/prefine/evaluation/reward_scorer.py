@@ -14,6 +14,8 @@ from prefine.evaluation.judge import Score, Scorer
 from prefine.evaluation.sides import last_turn, without_end
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
+from prefine.packing.group import PromptGroup
+from prefine.scoring.limits import Limits, fit_tokenizer, whole_ids
 from prefine.scoring.loading import load_tokenizer
 from prefine.scoring.reference import Reference
 from prefine.scoring.reward_scorer import load_reward_model
@@ -36,13 +38,16 @@ class RewardModel:
         self.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self.name = model
         self.encoder = Encoder(load_tokenizer(model, trust_remote_code))
+        self.limits = fit_tokenizer(self.model, self.encoder.tokenizer)
         self.batch_size = batch_size
 
     def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
         """The classifier's logit, batched by length."""
-        ids = [_ids(self.encoder, a) for a in answered]
-        yield from ((place, Score(None, failure="prompt or answer has no tokens")) for place, row in enumerate(ids) if not row)
-        order = sorted((i for i, row in enumerate(ids) if row), key=lambda i: len(ids[i]))
+        groups = [last_turn(self.encoder, a) for a in answered]
+        reasons = [_unusable(self.limits, g) for g in groups]
+        yield from ((place, Score(None, failure=reason)) for place, reason in enumerate(reasons) if reason)
+        ids = [[] if g is None else whole_ids(g).tolist() for g in groups]
+        order = sorted((i for i, reason in enumerate(reasons) if not reason), key=lambda i: len(ids[i]))
         for start in range(0, len(order), self.batch_size):
             places = order[start : start + self.batch_size]
             for place, value in zip(places, self._logits([ids[i] for i in places]), strict=True):
@@ -65,9 +70,9 @@ class RewardModel:
         return [float(x) for x in out[:, 0].float().cpu()]
 
 
-def _ids(encoder: Encoder, answered: Answered) -> list[int]:
-    group = last_turn(encoder, answered)
-    return [] if group is None else [*group.prompt_ids.tolist(), *group.completion_ids[0].tolist()]
+def _unusable(limits: Limits, group: PromptGroup | None) -> str:
+    """Why a model of these limits cannot score an answer; empty where it can."""
+    return "prompt or answer has no tokens" if group is None else limits.misfit(whole_ids(group))
 
 
 AGGREGATES = ("mean", "min", "mean-std")
@@ -162,11 +167,13 @@ class ImplicitReward:
     def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
         """Log-ratios, pack by pack."""
         groups, places = [], []
+        limits = Limits.of(self.policy.unwrapped)
         for place, one in enumerate(answered):
             group = last_turn(self.encoder, one)
-            if group is None:
-                yield place, Score(None, failure="prompt or answer has no tokens")
-            else:
+            reason = _unusable(limits, group)
+            if reason:
+                yield place, Score(None, failure=reason)
+            elif group is not None:
                 groups.append(group)
                 places.append(place)
         at = 0

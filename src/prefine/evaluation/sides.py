@@ -19,6 +19,7 @@ from prefine.packing.encoded import cache_folder
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.runs import RunDirectory
+from prefine.scoring.limits import FittedEncoder, Limits, fit_tokenizer
 from prefine.scoring.loading import load_model, load_tokenizer, pick_dtype
 from prefine.scoring.proof import prove_layout
 from prefine.scoring.reference import Reference
@@ -61,6 +62,7 @@ class Sides:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         tokenizer = load_tokenizer(str(run.model), template_kwargs=template_kwargs)
         tuned = load_model(str(run.model), precision).to(device)
+        fit_tokenizer(tuned, tokenizer)
         policy = Scorer(tuned, prove_layout(tuned).layout)
         names = (str(base), str(run.path))
         if hasattr(tuned, "peft_config") and not (Path(base) / "adapter_config.json").exists():
@@ -90,7 +92,9 @@ class Sides:
             if not tuned and self.reference.adapter is not None:
                 known += self.reference.adapter
             cache = ResponseCache(cache_folder() / "responses.sqlite")
-            yield CachedEngine(TransformersEngine(model, self.tokenizer, batch_size), cache, known)
+            engine = TransformersEngine(model, self.tokenizer, batch_size)
+            engine.encoder = FittedEncoder(self.tokenizer, Limits.of(model))
+            yield CachedEngine(engine, cache, known)
 
     def groups(self, answered: Sequence[Answered]) -> list[PromptGroup]:
         """Each answer's last turn as it was sampled: without an end token where it was cut.

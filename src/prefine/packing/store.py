@@ -80,6 +80,15 @@ class GroupStore(Sequence[PromptGroup]):
         """The groups at these positions, without reading them."""
         return GroupStore(self.folder, places if self.selection is None else self.selection[places])
 
+    def most_id(self) -> int:
+        """The largest token id in the files, those of unselected groups too."""
+        return int(self._ids.max()) if len(self._ids) else 0
+
+    def most_tokens(self) -> int:
+        """Tokens of the largest group in the files, all its completions together."""
+        ends = np.concatenate(([0], self._ends))
+        return int(np.diff(ends[self._pieces]).max()) if len(self._rows) else 0
+
     def prompt_keys(self) -> NDArray[np.uint64]:
         """A hash of each group's prompt, shape (groups,): equal prompts have equal keys."""
         return np.array([prompt_key(group) for group in self], np.uint64)

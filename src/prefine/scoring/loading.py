@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from prefine.errors import ConfigError, MissingFile, ModelError, nearest
+from prefine.errors import ConfigError, MissingFile, ModelError, PrefineError, nearest
 from prefine.packing.encoding import KWARGS_NAME
 from prefine.packing.rendering import read_template_kwargs
 
@@ -46,10 +48,9 @@ def load_tokenizer(model: str, trust_remote_code: bool = False, template_kwargs:
     check_exists(model, ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json"))
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"{model}: no tokenizer could be loaded ({first_line(error)}); save one there with tokenizer.save_pretrained"
-        ) from error
+    except Exception as error:  # tokenizers' own code raises what it likes, an ImportError too
+        todo = "install what it names" if isinstance(error, ImportError) else "save one there with tokenizer.save_pretrained"
+        raise ModelError(f"{model}: no tokenizer could be loaded ({first_line(error)}); {todo}") from error
     if getattr(tokenizer, "vocab_size", 0) in (0, None):
         raise ModelError(f"{model}: its tokenizer is empty; save the real one there with tokenizer.save_pretrained")
     if tokenizer.eos_token_id is None:
@@ -61,13 +62,17 @@ def load_tokenizer(model: str, trust_remote_code: bool = False, template_kwargs:
     return tokenizer
 
 
-def pad_apart(tokenizer: Any) -> None:
-    """Give a pad token other than the end token: transformers' classifiers read the last token that is not the pad token."""
+def pad_apart(tokenizer: Any, ids: float = math.inf) -> None:
+    """Give a pad token other than the end token, of the ``ids`` that the model has embeddings of.
+
+    transformers' classifiers read the last token that is not the pad token.
+    """
     if tokenizer.pad_token_id != tokenizer.eos_token_id:
         return
     special = {i: str(t) for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     special |= {i: str(tokenizer.convert_ids_to_tokens(i)) for i in tokenizer.all_special_ids}
-    free = [t for i, t in sorted(special.items()) if i not in (tokenizer.eos_token_id, tokenizer.bos_token_id) and "end" not in t]
+    taken = (tokenizer.eos_token_id, tokenizer.bos_token_id)
+    free = [t for i, t in sorted(special.items()) if i not in taken and i < ids and "end" not in t]
     if free:
         tokenizer.pad_token = free[-1]
         return
@@ -123,14 +128,15 @@ def load_model(model: str, dtype: torch.dtype = torch.float32, trust_remote_code
     from transformers import AutoModelForCausalLM
 
     check_exists(model)
+    base = check_base(model)
     try:
-        if (Path(model) / "adapter_config.json").exists():
+        if base:
             from peft import AutoPeftModelForCausalLM
 
             return AutoPeftModelForCausalLM.from_pretrained(model, dtype=dtype, is_trainable=True, **kwargs)
         return AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs)
-    except (OSError, TypeError, ValueError) as error:  # TypeError: an argument that it does not take
-        raise ModelError(f"{model}: could not be loaded as a causal language model: {first_line(error)}") from error
+    except Exception as error:  # a model's code, its files and its packages: anything
+        raise cannot_load(model, base, "a causal language model", error) from error
 
 
 def four_bit_config(dtype: torch.dtype) -> Any:
@@ -154,12 +160,53 @@ def add_adapter(model: Any, peft_config: Any, gradient_checkpointing: bool = Fal
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
     try:
         out = get_peft_model(model, peft_config)
+        _refuse_half_of_tied(out)
         for parameter in out.parameters():
             if parameter.requires_grad and parameter.is_floating_point():
                 parameter.data = parameter.data.float()  # peft leaves a head that is trained whole in the base's dtype
         return out
-    except ValueError as error:
+    except PrefineError:
+        raise
+    except Exception as error:  # PEFT's, for whatever an option asks of a module
         raise ConfigError(f"the adapter does not fit the model: {first_line(error)}") from error
+
+
+def _refuse_half_of_tied(model: Any) -> None:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    base = model.get_base_model()
+    ends = (base.get_input_embeddings(), base.get_output_embeddings())
+    if base.config.get_text_config().tie_word_embeddings and None not in ends and any(isinstance(e, BaseTunerLayer) for e in ends):
+        raise ConfigError(
+            "the adapter is on the embeddings or the output head (--lora-target), which are one tensor in this model, and an adapter on "
+            "either could not be merged; leave them out (all-linear does), or untie them first"
+        )
+
+
+def check_base(model: str) -> str | None:
+    """The base of a folder's adapter; None where the folder holds no adapter.
+
+    Raises:
+        ModelError: the adapter names no base, or one that is not there.
+    """
+    path = Path(model) / "adapter_config.json"
+    if not path.exists():
+        return None
+    base = json.loads(path.read_text()).get("base_model_name_or_path")
+    todo = f"put it back, or write its place into {path} (base_model_name_or_path)"
+    if not base:
+        raise ModelError(f"{model}: an adapter that names no base; {todo}")
+    try:
+        check_exists(base)
+    except PrefineError as error:
+        raise ModelError(f"{model}: an adapter whose base is gone: {error}; {todo}") from error
+    return str(base)
+
+
+def cannot_load(model: str, base: str | None, what: str, error: BaseException) -> ModelError:
+    """What to say of a model that another library could not load."""
+    of = f", an adapter on {base}" if base else ""
+    return ModelError(f"{model}{of}: could not be loaded as {what}: {first_line(error)}")
 
 
 def check_exists(model: str, needed: tuple[str, ...] = ("config.json", "adapter_config.json")) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from prefine.errors import ConfigError, ModelError
+from prefine.scoring.limits import fit_tokenizer
 from prefine.scoring.loading import load_model, load_tokenizer
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 6e-2, torch.float16: 1e-2}
@@ -40,6 +41,7 @@ def merge(source: Path, output: Path, dtype: torch.dtype = torch.float32, trust_
         raise ConfigError(f"{output}: already there; give another --output")
     tokenizer = load_tokenizer(str(source), trust_remote_code)
     model = load_model(str(source), dtype, trust_remote_code=trust_remote_code).eval()
+    fit_tokenizer(model, tokenizer)
     difference = None
     if hasattr(model, "peft_config"):
         probe = torch.randint(0, model.config.get_text_config().vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import nn
 from prefine.errors import ModelError
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.packing.pack import Pack
-from prefine.scoring.loading import check_exists, first_line
+from prefine.scoring.loading import cannot_load, check_base, check_exists
 from prefine.scoring.scorer import Layout, Scorer, unwrap
 from prefine.scoring.token_logps import as_head_input
 
@@ -25,7 +24,7 @@ from prefine.scoring.token_logps import as_head_input
 def load_reward_model(
     model: str, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False, new_head: bool = False, **kwargs: Any
 ) -> Any:
-    """Load a classifier with one label.
+    """Load a classifier with one label; whether it has one, its weights say, for its config may not.
 
     Args:
         new_head: take a causal language model too, and give it a head to be trained.
@@ -36,23 +35,25 @@ def load_reward_model(
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     check_exists(model)
+    base = check_base(model)
     try:
-        if (Path(model) / "adapter_config.json").exists():  # its base is named there
+        if base:
             return AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=dtype, **kwargs)
         where = {k: kwargs[k] for k in ("revision", "subfolder", "token") if k in kwargs}
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code, **where)
-        is_classifier = any("SequenceClassification" in name for name in config.architectures or ())
-        if is_classifier and config.num_labels != 1:
-            raise ModelError(f"{model}: a classifier of {config.num_labels} labels; a reward model has one (num_labels=1)")
-        if not is_classifier and not new_head:
-            raise ModelError(f"{model}: no reward model but a {', '.join(config.architectures or ['model without a class'])}")
-        return AutoModelForSequenceClassification.from_pretrained(
-            model, num_labels=1, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs
+        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        loaded, info = AutoModelForSequenceClassification.from_pretrained(
+            model, num_labels=1, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs | told
         )
-    except ModelError:
-        raise
-    except (OSError, TypeError, ValueError) as error:  # TypeError: an argument that it does not take
-        raise ModelError(f"{model}: could not be loaded as a reward model: {first_line(error)}") from error
+    except Exception as error:  # a model's code, its files and its packages: anything
+        raise cannot_load(model, base, "a reward model", error) from error
+    for key, saved, ours in info["mismatched_keys"]:
+        if key.endswith("score.weight"):
+            raise ModelError(f"{model}: a classifier of {saved[0]} labels; a reward model has one (num_labels=1)")
+        raise ModelError(f"{model}: {key} is saved as {tuple(saved)}, and the config asks for {tuple(ours)}; mend the config")
+    if not new_head and any("score" in key for key in info["missing_keys"]):
+        raise ModelError(f"{model}: no reward model but a {', '.join(config.architectures or ['model without a head named score'])}")
+    return loaded
 
 
 class RewardScorer(Scorer):

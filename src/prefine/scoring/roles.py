@@ -24,6 +24,7 @@ from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.preferences.records import PromptText, plain_text
+from prefine.scoring.limits import Limits, fit_tokenizer, whole_ids
 from prefine.scoring.proof import prove_layout
 from prefine.scoring.reward_scorer import RewardScorer, with_last
 from prefine.scoring.scorer import Scorer
@@ -127,8 +128,11 @@ class TextRole:
     role: HeadRole
     encoder: Encoder
 
+    def __post_init__(self) -> None:
+        self.limits: Limits = fit_tokenizer(self.role.scorer.unwrapped, self.encoder.tokenizer)
+
     def rewards(self, prompts: Sequence[PromptText], answers: Sequence[str], budget: TokenBudget) -> torch.Tensor:
-        """A reward for each answer, shape (M,), float32; NaN where an answer has no tokens, or the template refuses the prompt."""
+        """A reward for each answer, shape (M,), float32; NaN where the model or its template cannot take it, or it has no tokens."""
         encoded = [self._encode(p, a) for p, a in zip(prompts, answers, strict=True)]
         out = torch.full((len(answers),), math.nan)
         places = [i for i, g in enumerate(encoded) if g is not None]
@@ -138,10 +142,13 @@ class TextRole:
 
     def _encode(self, prompt: PromptText, answer: str) -> PromptGroup | None:
         try:
-            return self.encoder.encode(prompt, [answer])
+            group = self.encoder.encode(prompt, [answer])
+            reason = self.limits.misfit(whole_ids(group)) if group is not None else ""
         except DataError as error:  # its template refuses a role that the policy's takes
-            warnings.warn(f"an answer without a reward: {error}", stacklevel=2)
-            return None
+            group, reason = None, str(error)
+        if reason:
+            warnings.warn(f"an answer without a reward: {reason}", stacklevel=2)
+        return None if reason else group
 
 
 @runtime_checkable

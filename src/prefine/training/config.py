@@ -21,6 +21,12 @@ ROLLOUT_ENGINES = ("transformers", "vllm")
 MACHINE_OPTIONS = ("padding_free", "pad_to_multiple_of", "dataset_num_proc", "precompute_ref_batch_size")
 """TRL's options that only say how its machine runs: taken, so that scripts move over, and said to have no effect."""
 
+LEAST = {
+    **{"per_device_train_batch_size": 1, "per_device_eval_batch_size": 1, "gradient_accumulation_steps": 1},
+    **{"dataloader_num_workers": 0, "seed": 0, "learning_rate": 0, "weight_decay": 0},
+}
+"""transformers' options that it would fail on late, or take to mean nothing."""
+
 
 @dataclass
 class PackConfig(TrainingArguments):
@@ -72,6 +78,12 @@ class PackConfig(TrainingArguments):
             setattr(self, "activation_checkpointing", self.gradient_checkpointing)  # noqa: B010  absent in older versions
         if self.neftune_noise_alpha is not None and not hasattr(self, "assistant_only_loss"):
             raise ConfigError("neftune_noise_alpha is for SFT: noise would move policy and reference apart; leave it out")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if isinstance(value, int | float) and value < least:
+                raise ConfigError(f"{name} is {value}; expected at least {least}")
+        if self.max_steps <= 0 and self.num_train_epochs <= 0:
+            raise ConfigError(f"num_train_epochs is {self.num_train_epochs}; expected a number above 0, or max_steps")
         self.remove_unused_columns = False  # batches are prompt groups, not columns
         TokenBudget.of(self.token_budget, "cpu")
         self.encoder(None)

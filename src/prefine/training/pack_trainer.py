@@ -26,6 +26,7 @@ from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.packing.rendering import read_template_kwargs
 from prefine.runs import COMPLETE
+from prefine.scoring.limits import check_groups, fit_tokenizer
 from prefine.scoring.loading import add_adapter, check_same_tokenizer, load_model, load_tokenizer
 from prefine.scoring.proof import Proof, prove_layout
 from prefine.scoring.reference import Reference
@@ -33,6 +34,7 @@ from prefine.scoring.scorer import Scorer
 from prefine.training.config import PackConfig
 from prefine.training.offload import OffloadActivations
 from prefine.training.peak_memory import peak_memory_bytes
+from prefine.training.refusals import refusals
 from prefine.training.retention import Retention
 
 MOVED_REFERENCE = "reference.pt"
@@ -48,7 +50,7 @@ class PackTrainer(Trainer):
     """Base of Prefine's trainers. Arguments are those of TRL's trainers.
 
     Raises:
-        PrefineError: a model, tokenizer or dataset that does not fit.
+        PrefineError: a model, tokenizer or dataset that does not fit, or an option that transformers refuses.
     """
 
     args: PackConfig
@@ -74,6 +76,7 @@ class PackTrainer(Trainer):
         if args.chat_template_kwargs is not None:
             processing_class.init_kwargs[KWARGS_NAME] = read_template_kwargs(args.chat_template_kwargs)  # saved with the model
         policy = self.load(model, args)
+        self.limits = fit_tokenizer(policy, processing_class)
         if isinstance(ref_model, str):
             check_same_tokenizer(processing_class, ref_model, args.trust_remote_code)
         if peft_config is not None:
@@ -86,10 +89,12 @@ class PackTrainer(Trainer):
         self.scorer = self.scorer_kind(policy, self.proof.layout)
         self.encoder = args.encoder(processing_class)
         train_groups = self.prepare(train_dataset, "train_dataset", self.encoder)
+        check_groups(self.limits, train_groups, "train_dataset", self.tokens_to_come(args))
         eval_groups = self._prepare_eval(eval_dataset, args)
         self.retention = None
         if args.retain is not None:
             self.retention = Retention.load(args.retain, self.encoder, args.seed)
+            check_groups(self.limits, self.retention.groups, args.retain)
             needs_reference = needs_reference or self.retention.uses_reference
         self.reference = Reference(self.scorer, None if ref_model is None else _loaded(ref_model, args)) if needs_reference else None
         self.external_reference = ref_model is not None
@@ -103,16 +108,17 @@ class PackTrainer(Trainer):
         self._clock = time.perf_counter()
         self._checked_start = False
         self.on_event: Any = lambda kind, **what: None
-        super().__init__(
-            model=policy,
-            args=args,
-            data_collator=collate,
-            train_dataset=train_groups,
-            eval_dataset=eval_groups,
-            processing_class=processing_class,
-            callbacks=callbacks,
-            optimizers=optimizers,
-        )
+        with refusals():
+            super().__init__(
+                model=policy,
+                args=args,
+                data_collator=collate,
+                train_dataset=train_groups,
+                eval_dataset=eval_groups,
+                processing_class=processing_class,
+                callbacks=callbacks,
+                optimizers=optimizers,
+            )
         self.model_accepts_loss_kwargs = False
         for scorer in (self.scorer, *([self.reference.scorer] if self.reference is not None else [])):
             scorer.autocast = self.accelerator.autocast
@@ -125,6 +131,10 @@ class PackTrainer(Trainer):
 
     # ---- data
 
+    def tokens_to_come(self, args: PackConfig) -> int:
+        """How many tokens are sampled after each training sequence."""
+        return 0
+
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
         """Turn a dataset into prompt groups."""
         raise NotImplementedError
@@ -134,7 +144,9 @@ class PackTrainer(Trainer):
             return None
         if isinstance(dataset, dict):
             return {k: self._prepare_eval(v, args) for k, v in dataset.items()}
-        return self.prepare(dataset, "eval_dataset", args.encoder(self.encoder.tokenizer))
+        groups = self.prepare(dataset, "eval_dataset", args.encoder(self.encoder.tokenizer))
+        check_groups(self.limits, groups, "eval_dataset")
+        return groups
 
     # ---- gradients
 

@@ -73,7 +73,7 @@ class RewardTrainer(PackTrainer):
             peft_config.task_type = "SEQ_CLS"  # the head is trained and saved beside the adapter
         self.margins = dict(margins or {})
         super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, optimizers, peft_config)
-        pad_apart(self.processing_class)
+        pad_apart(self.processing_class, self.limits.ids)
         config = self.scorer.unwrapped.config
         config.get_text_config().pad_token_id = self.processing_class.pad_token_id  # what other loaders find the last token by
 

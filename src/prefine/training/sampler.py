@@ -28,10 +28,11 @@ from prefine.packing.rendering import LeftOut
 from prefine.preferences.examples import examples_of
 from prefine.preferences.formats.format import SYSTEM_COLUMNS
 from prefine.preferences.records import Example, PromptText, plain_text
+from prefine.scoring.limits import Limits, check_groups
 from prefine.scoring.roles import HeadRole, MessageReward, Reward, TextRole, adapter_role, fits_base, own_role, score_answers
 from prefine.scoring.scorer import Scorer
 from prefine.scoring.token_logps import HeadScaling
-from prefine.training.config import SamplingConfig
+from prefine.training.config import PackConfig, SamplingConfig
 from prefine.training.pack_trainer import PackTrainer
 
 STATE = "sampling.pt"
@@ -94,6 +95,7 @@ class SamplingTrainer(PackTrainer):
                 return adapter_role(self.scorer, reward, f"reward{place}")
             reward = load_reward_model(reward, trust_remote_code=self.args.trust_remote_code)
         if isinstance(reward, nn.Module):
+            check_groups(Limits.of(reward), self.train_dataset, "prompts for the reward model", self.args.response_length)
             reward.requires_grad_(False).eval().to(self.args.device)
             return own_role(reward)
         if not callable(reward) and not isinstance(reward, MessageReward):
@@ -127,6 +129,10 @@ class SamplingTrainer(PackTrainer):
                 scorer.scaling = scaling
 
     # ---- prompts
+
+    def tokens_to_come(self, args: PackConfig) -> int:
+        """An answer."""
+        return args.response_length if isinstance(args, SamplingConfig) else 0
 
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> list[PromptGroup]:
         """Prompts as groups: texts, messages, rows with a prompt (answers are not looked at), or groups."""
