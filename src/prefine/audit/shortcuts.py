@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefine.audit.check import Finding, Grade
-from prefine.audit.row_checks import refuses
+from prefine.audit.refusals import refuses
 
 MARKS = ("list", "bold", "heading", "code", "emoji", "exclamation", "refusal")
 LIST = re.compile(r"(?m)^ *(?:[-*•] |\d{1,2}[.)] )")

@@ -1,0 +1,82 @@
+"""Answers that say the same over and over: a phrase, a line, a sentence, a syllable."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+MOST_WORDS = 2000
+"""Only this many words of each end of a text are looked at."""
+COUNTED = re.compile(r"(?m)^[ \t]*(?:\d{1,4}[.):]|[-*•>])[ \t]+")
+SENTENCE_END = re.compile(r"[.!?。！？\n]+")
+STUTTER = re.compile(r"([^\W\d_]{1,40}?)\1{11,}")
+PHRASE = re.compile(r"([^\s\d_=*.~#-][^\s=*~#-]{3,60}?)\1{3,}")
+UNSPACED = 24
+"""A word longer than this may be a loop without spaces, or a script that has none."""
+
+
+def repeats_for(period: int) -> int:
+    """How often in a row a phrase of so many words is said before it is a loop."""
+    return 8 if period == 1 else 5 if period <= 3 else 4 if period < 12 else 3
+
+
+def loops(text: str) -> bool:
+    """Whether a text repeats a phrase in a row, or a line or a sentence for half of its length."""
+    words = text.split()
+    if len(words) > 2 * MOST_WORDS:
+        words = words[:MOST_WORDS] + words[-MOST_WORDS:]
+    if len(words) - len(set(words)) >= 7 and _loops_in_words(text, words):
+        return True
+    return max(map(len, words), default=0) > UNSPACED and any(_stutters(word) for word in words if len(word) > UNSPACED)
+
+
+def _loops_in_words(text: str, words: list[str]) -> bool:
+    pairs = list(zip(words, words[1:], strict=False))
+    if len(pairs) - len(set(pairs)) < 6 and not COUNTED.search(text):  # of a loop nearly all pairs come again
+        return False
+    return _phrase(words) or _phrase(COUNTED.sub("", text[: 20 * MOST_WORDS]).split()) or _half(text)
+
+
+def _phrase(words: list[str]) -> bool:
+    """Whether some phrase stands in a row often enough. A period is tried where neighbours come again at its distance."""
+    plain = [word.casefold().strip(".,!?;:\"'") for word in words]
+    last: dict[tuple[str, str], int] = {}
+    distances: Counter[int] = Counter()
+    for at, pair in enumerate(zip(plain, plain[1:] or plain, strict=False)):
+        if pair in last:
+            distances[at - last[pair]] += 1
+        last[pair] = at
+    for period, count in distances.items():
+        need = period * (repeats_for(period) - 1)
+        if count >= need - 1 and _run(plain, period, need):
+            return True
+    return False
+
+
+def _run(words: list[str], period: int, need: int) -> bool:
+    """Whether ``need`` words in a row equal those ``period`` before them, real words among them."""
+    run = 0
+    for at in range(period, len(words)):
+        run = run + 1 if words[at] == words[at - period] else 0
+        if run >= need and any(word.isalpha() for word in words[at - period + 1 : at + 1]):
+            return True
+    return False
+
+
+def _half(text: str) -> bool:
+    """Whether one line or sentence of some length stands four times and makes up half of the text."""
+    parts = [part.strip().casefold() for part in SENTENCE_END.split(COUNTED.sub("", text))]
+    parts = [part for part in parts if len(part) > 12]
+    if len(parts) < 4:
+        return False
+    most, times = Counter(parts).most_common(1)[0]
+    return times >= 4 and times * len(most) >= sum(map(len, parts)) / 2 and any(map(str.isalpha, most))
+
+
+def _stutters(word: str) -> bool:
+    """Whether one unspaced word says a syllable a dozen times or a phrase four times."""
+    start = word[:600]
+    for found in STUTTER.finditer(start):
+        if len(found.group()) >= UNSPACED:
+            return True
+    return any(any(map(str.isalpha, found.group(1))) for found in PHRASE.finditer(start))

@@ -1,0 +1,92 @@
+"""Answers that refuse."""
+
+from __future__ import annotations
+
+import re
+
+HEAD = 320
+"""Characters of an answer in which a refusal is looked for."""
+STARTS_BY = 200
+"""A refusal begins before this character."""
+ABLE = (
+    r"(?:(?:simply |really |just |also |currently |unfortunately |,? ?as an ai,? )?"
+    r"(?:can't|can not|cannot|won't|will not|refuse to|decline to|"
+    r"(?:am|'m) (?:simply |currently |just |really |very )?(?:unable|not able|not going|not allowed|not permitted|not willing|unwilling|not prepared|"
+    r"not authorized|not equipped|not in a position|prohibited from|forbidden|not programmed|not designed)(?: to)?|"
+    r"(?:must|have to|need to|'ll have to|am going to have to|'m going to have to|will have to) (?:\w+ly )?(?:decline|refuse|pass)(?: to)?|"
+    r"(?:am|'m|would be|wouldn't be|do|don't|do not) (?:\w+ )?(?:not )?(?:feel )?comfortable|(?:would|'d) (?:rather|prefer) not(?: to)?))"
+)
+DEED = (
+    r"(?:help|assist|provid\w+|fulfil\w*|comply|engag\w+|support|writ\w+|creat\w+|giv\w+|answer\w*|generat\w+|produc\w+|shar\w+|offer\w*|discuss\w*"
+    r"|recommend\w*|condone\w*|encourag\w+|promot\w+|participat\w+|advis\w+|respond\w*|disclos\w+|reveal\w*|facilitat\w+|endors\w+|satisf\w+"
+    r"|complete|process|continue with|explain|describe|teach\w*|instruct\w*|guid\w+|suggest|list|tell you|show you|go into|talk about|do (?:that|this|it|so)|carry (?:that|this|it)? ?out"
+    r"|speak (?:to|on|about)|be (?:able|of (?:any )?(?:help|assistance)|part|involved)|role-?play|make (?:that|this|up|fun|jokes|such)|say (?:that|this|such)|with (?:that|this)|that request|in good conscience)"
+)
+REFUSAL = re.compile(
+    rf"\bi ?{ABLE}(?: in good conscience| ethically| legally| safely| directly| possibly| really| actually| be able to| to| you| with| in| any| further)*,? {DEED}\b(?! but\b)"
+    r"|\bi ?(?:can't|cannot|can not|won't|will not|must decline|have to decline|must refuse)[.!]?(?:$|[.!] )"
+    r"|\bi (?:must|have to|need to|am going to have to|will have to|respectfully|would have to|'ll have to) (?:\w+ly )?(?:decline|refuse)\b"
+    r"|\b(?:sorry|apolog\w+|regret\w*|unfortunately|afraid)\b[^.!?]{0,60}?\b(?:not something (?:that )?i|i (?:just |simply )?(?:can't|cannot|won't|can not) (?:do|help)"
+    r"|(?<!was )unable to (?:help|assist|provide|comply|fulfil\w*|answer|do|process|complete)|can't be (?:of|answered|fulfil)|(?:not|isn't) (?:possible|allowed|permitted|something) (?:for me )?)"
+    r"|\bsorry,? (?:but )?(?:no|can't|cannot|unable|i can't|i cannot|i won't)\b(?! (?:wait|imagine|believe|make|come|attend))"
+    r"|\b(?:that|this|it)(?:'s| is| would be)? ?(?:is )?(?:not|isn't) (?:really )?something (?:that )?i(?:'m| am| can| will| would|'d)\b(?!'t)"
+    r"|\b(?:against|violat\w+|outside|beyond|conflicts? with) (?:of )?my (?:\w+ )?(?:guidelines|programming|polic\w+|principles|values|ethic\w*|rules|scope|capabilities|design|training|safety)"
+    rf"|\bi (?:don't|do not) (?:think|believe|feel) (?:that )?(?:i (?:should|can|could|ought to)|i'm (?:able|the right)|"
+    rf"(?:it(?:'s| is| would be)?|that(?:'s| is)?) (?:right|appropriate|ethical|okay|ok|a good idea))(?: for me)?(?: to)? {DEED}"
+    r"|\b(?:not|n't|in)(?: be)? ?(?:appropriate|ethical|right|responsible|acceptable) (?:for me )?to (?:provide|help|assist|write|share|give|create|discuss|engage|answer|generate|offer)"
+    r"|\b(?:your|this|that|the) request (?:violates|goes against|is (?:against|not|in violation|inappropriate|harmful)|cannot|can't|involves (?:illegal|harmful))"
+    r"|\b(?:i )?(?:refuse|decline) to (?:help|assist|provide|answer|write|share|give|create|discuss|engage|participate|take part|do)\b"
+    r"|\bno,? i (?:won't|will not|can't|cannot|refuse)\b"
+)
+NO_PERSON = re.compile(
+    r"\bas an? (?:\w+ ){0,2}(?:ai|language model|llm|assistant|artificial intelligence)\b[^.!?]{0,60}?,? (?:i|it)(?: am|'m)? ?"
+    r"(?:can't|cannot|can not|do not|don't|not|won't|will not|must not|shouldn't|should not|unable|have no|lack)\b"
+)
+"""A model that says what it is not; it may go on to help."""
+GOES_ON = re.compile(r"\b(?:however|but i can|but here|instead, i|that said|i can (?:still|certainly|help|offer|provide|give|share|suggest|explain|describe|try))\b")
+ELSEWHERE = re.compile(
+    r"(?:tut mir (?:sehr )?leid|bedau\w+|leider|entschuldig\w+)[^.!?]{0,90}(?:nicht|kein\w*)|\bich (?:kann|darf|werde)[^.!?]{0,60}\bnicht (?:helfen|beantworten|unterst|bereit|geben|schreiben|weiter)"
+    r"|(?:désolée?|regrette|malheureusement|navrée?)[^.!?]{0,60}(?:ne (?:peux|puis|suis|pourrai)|pas en mesure)|\bje ne (?:peux|puis|suis)[^.!?]{0,10} (?:pas )?[^.!?]{0,12}(?:aider|fournir|répondre|en mesure)"
+    r"|(?:lo siento|lamento|lamentablemente|disculp\w+|perd[óo]n)[^.!?]{0,60}no (?:puedo|podr[ée]|soy capaz|me es posible|estoy)|\bno puedo (?:ayudar|proporcionar|responder|cumplir|ofrecer|dar)"
+    r"|(?:mi dispiace|spiacente|purtroppo)[^.!?]{0,60}non (?:posso|sono in grado)|\bnon posso (?:aiutar|fornir|risponder|soddisf)"
+    r"|(?:desculp\w+|sinto muito|lamento|infelizmente)[^.!?]{0,60}não (?:posso|consigo|sou capaz|estou)|\bnão posso (?:ajudar|fornecer|responder|atender)"
+    r"|(?:het spijt me|helaas|sorry)[^.!?]{0,60}\bniet (?:helpen|beantwoorden|geven|doen|voldoen|mee)|\bkan ik (?:je|u) [^.!?]{0,30}niet"
+    r"|(?:przepraszam|przykro mi|niestety)[^.!?]{0,60}nie mogę|nie mogę (?:pomóc|udzielić|odpowiedzieć)"
+    r"|(?:извин\w+|простите|к сожалению|сожале\w+)[^.!?]{0,60}не (?:могу|смогу|в состоянии|имею)|я не (?:могу|буду) (?:вам )?(?:помо|предостав|ответ|выполн)"
+    r"|(?:抱歉|对不起|對不起|很遗憾|很遺憾)[^。！？]{0,40}(?:不能|无法|無法|不可以|没办法)|我(?:不能|无法|無法)(?:为您|為您|向您|给您|幫|帮|提供|协助|協助|回答|满足|完成)"
+    r"|(?:申し訳|すみません|ごめん|恐れ入り|残念)[^！？]{0,80}(?:できません|できかね|できない|いたしかね|ません)|お手伝いできません|お答えできません"
+    r"|(?:죄송|미안|유감)[^!?]{0,80}(?:수 없|못|어렵|않)|도와\w* ?드릴 수 없|제공\w* 수 없"
+    r"|(?:üzgünüm|maalesef)[^.!?]{0,60}(?:edemem|olamam|veremem|yapamam|yardımcı)|(?:maaf)[^.!?]{0,60}tidak (?:bisa|dapat)"
+)
+LETTER = re.compile(r"\W*(?:dear|subject:|hi \w+,|hello \w+,|hey \w+,)")
+NEGATIVE = frozenset(
+    "not can't cannot won't don't isn't unable decline declining refuse refusing against violates rather outside beyond prohibited forbidden unwilling "
+    "no no, no. sorry sorry, apologize apologies unfortunately unfortunately, wouldn't inappropriate lack have "
+    "nicht kein keine keinen ne no non niet nie tidak".split()
+)
+"""A refusal has one of these words, in the languages that are written with these letters."""
+
+
+def refuses(text: str) -> bool:
+    """Whether an answer refuses in its first sentences; what it quotes, and the text of a letter, do not count."""
+    head = text[:HEAD]
+    low = head.casefold()
+    plain = head.isascii()
+    if not plain:
+        low = low.replace("’", "'").replace("‘", "'")
+    words = low.split()
+    if plain and NEGATIVE.isdisjoint(words):
+        return False
+    low = " ".join(words)
+    found = REFUSAL.search(low)
+    if found is None and "as a" in low and not GOES_ON.search(low):
+        found = NO_PERSON.search(low)
+    if found is None:
+        found = ELSEWHERE.search(low)
+    return found is not None and found.start() <= STARTS_BY and not LETTER.match(low) and not _quoted(found)
+
+
+def _quoted(found: re.Match[str]) -> bool:
+    """Whether a match stands inside quotation marks that open after the text's start."""
+    before = found.string[: found.start()]
+    return before.count('"') % 2 == 1 and not before.startswith('"') or "“" in before.strip("“") and "”" not in before

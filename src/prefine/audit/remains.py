@@ -1,0 +1,33 @@
+"""Remains of chat templates in a text: the marks that models put around turns."""
+
+from __future__ import annotations
+
+import re
+
+MARK = re.compile(
+    # <|im_start|>, <|header_start|>, <|START_OF_TURN_TOKEN|>, <|end_of_turn|>, and DeepSeek's <｜User｜> with wide bars
+    r"<[|｜][A-Za-z][\w▁ ]{1,40}[|｜]>"
+    r"|<(?:start_of_turn|end_of_turn|start_of_role|end_of_role|reserved_10[67]|extra_id_[01]|eos|bos|eoh|eoa|sop|eod|s_sep)>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK)\]|\[\|(?:system|user|assistant|endofturn)\|\]"
+    r"|<</?SYS>>"
+    r"|(?m:^[ \t]*#{2,3} ?(?:Instruction|Response|Human|Assistant|User|System) ?:)"
+    r"|(?m:^[ \t]*#{2,3} ?Instruction\s*\n(?s:.){0,4000}?^[ \t]*#{2,3} ?Response\b)"
+    r"|\n\nAssistant:"
+    r"|GPT4(?: Correct)? (?:User|Assistant):"
+    r"|(?m:^|[\n.!?] ?)(?:USER|HUMAN): (?s:.){0,4000}?\b(?:ASSISTANT|BOT|AI):"
+    r"|(?m:^)(?:User|Human): (?s:.){0,4000}?\nAssistant:"
+    r"|(?m:^)Instruct: (?s:.){0,4000}?\nOutput:"
+    r"|(?m:^ASSISTANT:)"
+)
+
+
+def templated(text: str) -> bool:
+    """Whether a text holds marks of a chat template."""
+    if "<" not in text and "[" not in text and ":" not in text and "##" not in text:
+        return False
+    return bool(MARK.search(text)) or ("</s>" in text and _closed(text))
+
+
+def _closed(text: str) -> bool:
+    """Whether ``</s>`` ends a text, and not a passage that ``<s>`` strikes out in HTML."""
+    return text.count("</s>") > text.count("<s>") or text.lstrip().startswith("<s>")
