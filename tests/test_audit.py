@@ -13,7 +13,7 @@ import pytest
 
 from planted_faults import MAX_LENGTH, ONE_ROW, TEMPLATE, Clean, plant, tokenizer
 from prefine.audit.audit import Audit, Limits, audit
-from prefine.audit.check import CHECKS, Finding
+from prefine.audit.check import CHECKS, POLICY_CHECKS, TOKEN_CHECKS, Check, Finding
 from prefine.audit.row_checks import has_personal_data, kinds_of_secret, loops, refuses
 from prefine.audit.shortcuts import Accuracy
 from prefine.audit.tokens import cuts
@@ -183,9 +183,19 @@ def test_content_patterns() -> None:
     assert not refuses("I can help")
 
 
-def test_every_check_is_explained() -> None:
-    for check in CHECKS.values():
-        assert all((check.sees, check.why, check.example, check.fix))
+@pytest.mark.parametrize("check", list(CHECKS.values()), ids=list(CHECKS))
+def test_every_check_finds_its_example(check: Check, tmp_path: Path) -> None:
+    assert all((check.sees, check.why, check.example, check.fix))
+    if isinstance(check.case, str):  # needs a model or a template, of which other tests make some
+        assert check in (*TOKEN_CHECKS, *POLICY_CHECKS)
+        return
+    rows = check.case.written()
+    clean = [CLEAN.row() for _ in range(5)]
+    against = [("bench", [rows[0]["prompt"]])] if check.name == "eval-overlap" else []
+    found = run(tmp_path / "x.jsonl", [*rows, *clean], against=against)[check.name]
+    assert found.grade != "fine" or check.name == "chosen-refuses", found  # is normal up to a share
+    assert found.count >= 1
+    assert not any(row > len(rows) for row in found.rows), found
 
 
 def write(path: Path, rows: list[Any]) -> str:

@@ -32,7 +32,7 @@ SOCIAL_NAMED = re.compile(r"\b(?:ssn|social security)\b[^\d\n]{0,40}(?!000|666|9
 CARD = re.compile(r"(?<![\d.])(?:3[47]\d{2}|3(?:0[0-5]|[689]\d)\d|[4-6]\d{3}|2[2-7]\d{2})(?:[ -]?\d{2,6}){2,4}(?![\d.]\d|\d)")
 IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 NATIONAL = re.compile(
-    r"\b(?:national insurance|nino|ni number|passport|driver'?s?'? licen[cs]e|national id|tax id|personalausweis\w*|aadhaar|dni|nif|nhs|steuer-?id\w*|codice fiscale|cpf|insee|medicare|sin)"
+    r"\b(?i:national insurance|nino|ni number|passport|driver'?s?'? licen[cs]e|national id|tax id|personalausweis\w*|aadhaar|dni|nif|nhs|steuer-?id\w*|codice fiscale|cpf|insee|medicare|sin)"
     r"\b[^\d\n]{0,30}?\b(?=[A-Z0-9 .-]*\d[A-Z0-9 .-]*\d[A-Z0-9 .-]*\d[A-Z0-9 .-]*\d)[A-Z0-9][A-Z0-9 .-]{6,16}[A-Z0-9]\b"
     r"|\b(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] \d{2} \d{2} \d{2} [A-D]\b"
 )
@@ -62,7 +62,7 @@ def _card(text: str) -> bool:
     from stdnum import luhn
 
     digits = "".join(filter(str.isdigit, text))
-    return len(digits) in (14, 15, 16, 19) and len(set(digits)) > 2 and bool(luhn.is_valid(digits))
+    return len(digits) in (14, 15, 16, 19) and len(set(digits)) > 1 and bool(luhn.is_valid(digits))
 
 
 def _bank(text: str) -> bool:
