@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import re
 
-LOST = re.compile("\ufffd|锟斤拷|烫烫烫|ï»¿|ï¿½")
+LOST = re.compile(
+    "\ufffd|锟斤拷|烫烫烫|ï»¿|ï¿½"
+    "|ΓÇ[^\\s\\w]|ΓÇ[Öô£¥ö]|√[†©®™´¨≠Æ≥¢°§∂±º]"  # read as code page 437, as MacRoman
+    "|Õ(?<=[a-z]Õ)(?=[a-z]{1,2}\\b)"  # MacRoman's apostrophe, read as Latin-1
+    "|(?:[ÐÑØÙ][\u0080-\u00bf…‡ƒ†ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ]){2}"
+)
+"""What ftfy leaves alone: letters that are lost, and short runs."""
+TYPED = "’“”–—"
+"""Well-typed punctuation, which is most of what is not ASCII in English; in broken text other letters stand beside it."""
 EAST_ASIAN = re.compile("[\u3000-\u9fff\uff61-\uff9f\uf900-\ufaff]{2,}")
 EAST_ASIAN_CODES = ("gb18030", "cp932", "big5")
 TYPOGRAPHIC = re.compile("[\u2010-\u2026]")
@@ -17,6 +25,12 @@ def is_broken(text: str) -> bool:
     """
     if text.isascii():
         return False
+    rest = text
+    for letter in TYPED:
+        rest = rest.replace(letter, "")
+    if rest.isascii():
+        return False
+    text = "\n".join(line for line in text.split("\n") if not line.isascii())
     if LOST.search(text):
         return True
     from ftfy import fix_encoding

@@ -10,7 +10,7 @@ MOST_WORDS = 2000
 COUNTED = re.compile(r"(?m)^[ \t]*(?:\d{1,4}[.):]|[-*•>])[ \t]+")
 SENTENCE_END = re.compile(r"[.!?。！？\n]+")
 STUTTER = re.compile(r"([^\W\d_]{1,40}?)\1{11,}")
-PHRASE = re.compile(r"([^\s\d_=*.~#-][^\s=*~#-]{3,60}?)\1{3,}")
+PHRASE = re.compile(r"([^\s\d_=*.~#<-][^\s=*~#<>/\\|-]{3,60}?)\1{3,}")
 UNSPACED = 24
 """A word longer than this may be a loop without spaces, or a script that has none."""
 
@@ -32,7 +32,7 @@ def loops(text: str) -> bool:
 
 def _loops_in_words(text: str, words: list[str]) -> bool:
     pairs = list(zip(words, words[1:], strict=False))
-    if len(pairs) - len(set(pairs)) < 6 and not COUNTED.search(text):  # of a loop nearly all pairs come again
+    if len(pairs) - len(set(pairs)) < 4 and not COUNTED.search(text):  # of a loop nearly all pairs come again
         return False
     return _phrase(words) or _phrase(COUNTED.sub("", text[: 20 * MOST_WORDS]).split()) or _half(text)
 
@@ -48,7 +48,7 @@ def _phrase(words: list[str]) -> bool:
         last[pair] = at
     for period, count in distances.items():
         need = period * (repeats_for(period) - 1)
-        if count >= need - 1 and _run(plain, period, need):
+        if 2 * count >= need and _run(plain, period, need):
             return True
     return False
 
@@ -70,7 +70,11 @@ def _half(text: str) -> bool:
     if len(parts) < 4:
         return False
     most, times = Counter(parts).most_common(1)[0]
-    return times >= 4 and times * len(most) >= sum(map(len, parts)) / 2 and any(map(str.isalpha, most))
+    if times < 4:  # lines that differ in a number alone
+        most, times = Counter(re.sub(r"\d+", "#", part) for part in parts).most_common(1)[0]
+        if times < 6 or sum(map(str.isalpha, most)) < 15:
+            return False
+    return times * len(most) >= sum(map(len, parts)) / 2 and any(map(str.isalpha, most))
 
 
 def _stutters(word: str) -> bool:
@@ -79,4 +83,4 @@ def _stutters(word: str) -> bool:
     for found in STUTTER.finditer(start):
         if len(found.group()) >= UNSPACED:
             return True
-    return any(any(map(str.isalpha, found.group(1))) for found in PHRASE.finditer(start))
+    return any(any(c.isalpha() and not c.isupper() for c in found.group(1)) for found in PHRASE.finditer(start))

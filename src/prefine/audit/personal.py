@@ -14,6 +14,8 @@ NOBODY = re.compile(r"(?:[@.]example\.(?:com|org|net|edu|co\.uk)|\.(?:example|te
 """Domains that RFC 2606 keeps for examples."""
 LEAST_DIGITS = 6
 """A text with fewer digits holds no number of anyone."""
+DIGITS = re.compile(r"[+(\d][\d ().\-/–‑]{6,40}\d")
+"""A stretch of digits long enough to be a number of someone."""
 PHONE = re.compile(r"(?<![\d.+])(?:\+?\d{1,3}[ .-]?)?(?:\(\d{3}\)[ .-]?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\d-])")
 FREE = re.compile(r"(?:\+?1[ .-]?)?\(?(?:8(?:00|33|44|55|66|77|88)|123)\)?[ .-]?(?!456[ .-]7891)")
 """Numbers of firms that cost the caller nothing, and 123-456-7890."""
@@ -28,16 +30,19 @@ SUM = re.compile(r" [-/–] |^\+ |\(.*[^\d) ]\d*$|^[^(]*\)")
 """What is reckoned, not dialled: a minus between spaces, a bracket that does not close."""
 REGIONS = ("US", "GB", "DE", "FR", "IN", "ES", "IT", "AU", "NL", "BR", "JP")
 SOCIAL = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\d-])")
-SOCIAL_NAMED = re.compile(r"\b(?:ssn|social security)\b[^\d\n]{0,40}(?!000|666|9)\d{3}[- ]?\d{2}[- ]?\d{4}(?![\d-])", re.IGNORECASE)
+NAMED_SOCIAL = re.compile(r"\b(?:ssn|social security)\b[^\d\n]{0,40}$", re.IGNORECASE)
+SOCIAL_DIGITS = re.compile(r"(?!000|666|9)\d{3}[- ]?\d{2}[- ]?\d{4}$")
 CARD = re.compile(r"(?<![\d.])(?:3[47]\d{2}|3(?:0[0-5]|[689]\d)\d|[4-6]\d{3}|2[2-7]\d{2})(?:[ -]?\d{2,6}){2,4}(?![\d.]\d|\d)")
-IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
+IBAN = re.compile(r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
+NATIONAL_NAMES = ("nsurance", "nino", "NI ", "ni number", "assport", "licen", "ational ", "tax id", "Tax", "ersonal", "aadhaar", "Aadhaar", "DNI", "NIF",
+                  "NHS", "teuer", "odice", "CPF", "INSEE", "edicare", "SIN")  # fmt: skip
 NATIONAL = re.compile(
-    r"\b(?i:national insurance|nino|ni number|passport|driver'?s?'? licen[cs]e|national id|tax id|personalausweis\w*|aadhaar|dni|nif|nhs|steuer-?id\w*|codice fiscale|cpf|insee|medicare|sin)"
-    r"\b[^\d\n]{0,30}?\b(?=[A-Z0-9 .-]*\d[A-Z0-9 .-]*\d[A-Z0-9 .-]*\d[A-Z0-9 .-]*\d)[A-Z0-9][A-Z0-9 .-]{6,16}[A-Z0-9]\b"
-    r"|\b(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] \d{2} \d{2} \d{2} [A-D]\b"
+    r"\b(?i:national insurance|nino|ni number|passport|driver'?s?'? licen[cs]e|national id|tax id|personalausweis\w{0,9}|aadhaar|dni|nif|nhs|steuer-?id\w{0,9}"
+    r"|codice fiscale|cpf|insee|medicare|sin)\b[^\d\n]{0,30}?\b([A-Z0-9][A-Z0-9 .-]{6,16}[A-Z0-9])\b"
 )
+BRITISH = re.compile(r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] \d{2} \d{2} \d{2} [A-D]\b")
 STREET = re.compile(
-    r"\b\d{1,5}[A-Za-z]? (?:[NSEW]\.? )?(?:[A-Z][a-z]+ ){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Ct|Terrace|Way|Place|Pl|Circle)\b\.?"
+    r"\d{1,5}[A-Za-z]? (?:[NSEW]\.? )?(?:[A-Z][a-z]+ ){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Ct|Terrace|Way|Place|Pl|Circle)\b\.?"
     r"[^\n]{0,60}?(?:\b[A-Z]{2},? \d{5}(?:-\d{4})?\b|\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b)"
 )
 NETWORK = re.compile(r"\bIP(?:v[46])?(?: address)?\b[^\d\n]{0,30}\b((?:\d{1,3}\.){3}\d{1,3})\b(?!\.\d)", re.IGNORECASE)
@@ -52,9 +57,21 @@ def has_personal_data(text: str) -> bool:
     raw = text.encode("utf-8", "surrogatepass")
     if len(raw) - len(raw.translate(None, b"0123456789")) < LEAST_DIGITS:
         return False
-    if any(not FREE.match(m.group()) for m in PHONE.finditer(text)) or SOCIAL.search(text) or SOCIAL_NAMED.search(text) or NATIONAL.search(text) or STREET.search(text):
+    if any(_number(text, run) for run in DIGITS.finditer(text)):
         return True
-    return any(_card(m.group()) for m in CARD.finditer(text)) or _bank(text) or _network(text) or _telephone(text)
+    if any(map(text.__contains__, NATIONAL_NAMES)) and any(sum(map(str.isdigit, m[1])) >= 4 for m in NATIONAL.finditer(text)):
+        return True
+    return bool(BRITISH.search(text) or STREET.search(text)) or _bank(text) or _network(text)
+
+
+def _number(text: str, found: re.Match[str]) -> bool:
+    """Whether a stretch of digits and what stands between them is a social security, telephone or card number."""
+    span = max(0, found.start() - 1), found.end() + 3
+    if any(not FREE.match(m.group()) for m in PHONE.finditer(text, *span)) or SOCIAL.search(text, *span):
+        return True
+    if NAMED_SOCIAL.search(text[max(0, found.start() - 50) : found.start()]) and SOCIAL_DIGITS.match(found.group()):
+        return True
+    return any(_card(m.group()) for m in CARD.finditer(text, *span)) or any(_is_telephone(m) for m in RUN.finditer(text, *span))
 
 
 def _card(text: str) -> bool:
@@ -91,17 +108,12 @@ def _network(text: str) -> bool:
     return any(map(public, found))
 
 
-def _telephone(text: str) -> bool:
-    """Whether a run of digits is a telephone number: with a country's code, or named as one, or written as one with its 0."""
-    runs = [m for m in RUN.finditer(text) if 8 <= sum(map(str.isdigit, m.group())) <= 15]
-    return any(_is_telephone(run) for run in runs[:20])
-
-
 def _is_telephone(run: re.Match[str]) -> bool:
-    import phonenumbers
-
+    """Whether digits are a telephone number: with a country's code, or named as one, or written as one with its 0."""
     number = run.group()
     groups = re.findall(r"\d+", number)
+    if not 8 <= len("".join(groups)) <= 15:
+        return False
     abroad = number.startswith(("+", "00"))
     named = CALLED.search(run.string[max(0, run.start() - 60) : run.start()])
     trunk = number.startswith(("0", "(0")) and 2 <= len(groups) <= 5 and not number.startswith("0.")
@@ -109,6 +121,8 @@ def _is_telephone(run: re.Match[str]) -> bool:
         return False
     if not (abroad or trunk) and (len(groups) < 3 and len("".join(groups)) not in (10, 11)):
         return False
+    import phonenumbers
+
     for region in (None,) if abroad else REGIONS:
         try:
             parsed = phonenumbers.parse("+" + number[2:] if number.startswith("00") else number, region)

@@ -10,7 +10,7 @@ STARTS_BY = 200
 """A refusal begins before this character."""
 ABLE = (
     r"(?:(?:simply |really |just |also |currently |unfortunately |,? ?as an ai,? )?"
-    r"(?:can't|can not|cannot|won't|will not|refuse to|decline to|"
+    r"(?:can't|can not|cannot|won't|will not|shouldn't|should not|refuse to|decline to|"
     r"(?:am|'m) (?:simply |currently |just |really |very )?(?:unable|not able|not going|not allowed|not permitted|not willing|unwilling|not prepared|"
     r"not authorized|not equipped|not in a position|prohibited from|forbidden|not programmed|not designed)(?: to)?|"
     r"(?:must|have to|need to|'ll have to|am going to have to|'m going to have to|will have to) (?:\w+ly )?(?:decline|refuse|pass)(?: to)?|"
@@ -22,20 +22,34 @@ DEED = (
     r"|complete|process|continue with|explain|describe|teach\w*|instruct\w*|guid\w+|suggest|list|tell you|show you|go into|talk about|do (?:that|this|it|so)|carry (?:that|this|it)? ?out"
     r"|speak (?:to|on|about)|be (?:able|of (?:any )?(?:help|assistance)|part|involved)|role-?play|make (?:that|this|up|fun|jokes|such)|say (?:that|this|such)|with (?:that|this)|that request|in good conscience)"
 )
-REFUSAL = re.compile(
-    rf"\bi ?{ABLE}(?: in good conscience| ethically| legally| safely| directly| possibly| really| actually| be able to| to| you| with| in| any| further)*,? {DEED}\b(?! but\b)"
-    r"|\bi ?(?:can't|cannot|can not|won't|will not|must decline|have to decline|must refuse)[.!]?(?:$|[.!] )"
-    r"|\bi (?:must|have to|need to|am going to have to|will have to|respectfully|would have to|'ll have to) (?:\w+ly )?(?:decline|refuse)\b"
+I = r"(?:i(?<!\wi))"
+FIRST_PERSON = re.compile(
+    rf"(?:i(?<!\wi)|we(?<!\wwe)) ?{ABLE}(?: and (?:will|can) ?not)?(?: be)?"
+    r"(?: in good conscience| ethically| legally| safely| directly| possibly| really| actually| be able to| to| you| with| in| any| further)*,? "
+    rf"{DEED}\b(?! (?:but|how|enough|the feeling)\b| (?:it|this|them|that)\b[^.!?]{{0,30}} enough)"
+    rf"|{I} ?(?:can't|cannot|can not|won't|will not|must decline|have to decline|must refuse)[.!]?(?:$|[.!] )"
+    rf"|{I} ?(?:am going to |'m going to |will |would |'ll )?(?:must|have to|need to|respectfully) (?:\w+ly )?(?:decline|refuse|pass)\b|{I} refuse[.!]"
+    rf"|{I}(?:'d| would)? (?:rather|prefer) not(?: to)?(?: (?:say|do|answer|discuss|talk|help|comment|share|engage)\b|[.!]|$)"
+    rf"|{I} (?:do not|don't) have the (?:ability|capability|means|authority|right) to {DEED}"
+    rf"|{I} (?:do not|don't) (?:provide|engage|offer|discuss|participate|create|generate|condone|assist|help|produce|promote)\b"
+    rf"|{I} won't be \w+ing (?:that|this|it|any|you)\b"
+    rf"|{I} (?:don't|do not) (?:think|believe|feel) (?:that )?(?:i (?:should|can|could|ought to)|i'm (?:able|the right)|"
+    rf"(?:it(?:'s| is| would be)?|that(?:'s| is)?) (?:right|appropriate|ethical|okay|ok|a good idea))(?: for me)?(?: to)? {DEED}"
+)
+OTHERWISE = re.compile(
+    rf"^(?:\W|no|nope|sorry)*,? ?(?:can't|cannot|can not|unable to|not able to|won't) {DEED}\b"
+    r"|^\W*(?:request|access) (?:denied|refused|declined)"
+    rf"|\bno way (?:that )?i(?:'m| am|'ll| will) (?:going to )?{DEED}"
+    r"|\bviolat\w+ (?:our|the|openai'?s?) (?:\w+ )?(?:polic\w+|guidelines|terms)"
     r"|\b(?:sorry|apolog\w+|regret\w*|unfortunately|afraid)\b[^.!?]{0,60}?\b(?:not something (?:that )?i|i (?:just |simply )?(?:can't|cannot|won't|can not) (?:do|help)"
-    r"|(?<!was )unable to (?:help|assist|provide|comply|fulfil\w*|answer|do|process|complete)|can't be (?:of|answered|fulfil)|(?:not|isn't) (?:possible|allowed|permitted|something) (?:for me )?)"
+    r"|(?<!was )unable to (?:help|assist|provide|comply|fulfil\w*|answer|do|process|complete)|can't be (?:of|answered|fulfil)|(?:not|isn't) (?:possible|allowed|permitted|something)\b)"
     r"|\bsorry,? (?:but )?(?:no|can't|cannot|unable|i can't|i cannot|i won't)\b(?! (?:wait|imagine|believe|make|come|attend))"
     r"|\b(?:that|this|it)(?:'s| is| would be)? ?(?:is )?(?:not|isn't) (?:really )?something (?:that )?i(?:'m| am| can| will| would|'d)\b(?!'t)"
-    r"|\b(?:against|violat\w+|outside|beyond|conflicts? with) (?:of )?my (?:\w+ )?(?:guidelines|programming|polic\w+|principles|values|ethic\w*|rules|scope|capabilities|design|training|safety)"
-    rf"|\bi (?:don't|do not) (?:think|believe|feel) (?:that )?(?:i (?:should|can|could|ought to)|i'm (?:able|the right)|"
-    rf"(?:it(?:'s| is| would be)?|that(?:'s| is)?) (?:right|appropriate|ethical|okay|ok|a good idea))(?: for me)?(?: to)? {DEED}"
+    r"|\b(?:against|violat\w+|outside|beyond|not within|conflicts? with) (?:of )?my (?:\w+ )?"
+    r"(?:guidelines|programming|polic\w+|principles|values|ethic\w*|rules|scope|capabilities|design|training|safety)"
     r"|\b(?:not|n't|in)(?: be)? ?(?:appropriate|ethical|right|responsible|acceptable) (?:for me )?to (?:provide|help|assist|write|share|give|create|discuss|engage|answer|generate|offer)"
     r"|\b(?:your|this|that|the) request (?:violates|goes against|is (?:against|not|in violation|inappropriate|harmful)|cannot|can't|involves (?:illegal|harmful))"
-    r"|\b(?:i )?(?:refuse|decline) to (?:help|assist|provide|answer|write|share|give|create|discuss|engage|participate|take part|do)\b"
+    r"|\b(?:refuse|decline) to (?:help|assist|provide|answer|write|share|give|create|discuss|engage|participate|take part|do)\b"
     r"|\bno,? i (?:won't|will not|can't|cannot|refuse)\b"
 )
 NO_PERSON = re.compile(
@@ -59,29 +73,34 @@ ELSEWHERE = re.compile(
     r"|(?:üzgünüm|maalesef)[^.!?]{0,60}(?:edemem|olamam|veremem|yapamam|yardımcı)|(?:maaf)[^.!?]{0,60}tidak (?:bisa|dapat)"
 )
 LETTER = re.compile(r"\W*(?:dear|subject:|hi \w+,|hello \w+,|hey \w+,)")
-NEGATIVE = frozenset(
-    "not can't cannot won't don't isn't unable decline declining refuse refusing against violates rather outside beyond prohibited forbidden unwilling "
-    "no no, no. sorry sorry, apologize apologies unfortunately unfortunately, wouldn't inappropriate lack have "
-    "nicht kein keine keinen ne no non niet nie tidak".split()
+UNWILLING = frozenset(
+    "not can't cannot won't don't shouldn't unable unwilling prohibited forbidden decline refuse refuse. refuse! rather prefer must have need".split()
 )
-"""A refusal has one of these words, in the languages that are written with these letters."""
+TELLING = frozenset(
+    "sorry sorry, apologize apologies apologies, regret unfortunately unfortunately, afraid something against beyond outside within violates violate request "
+    "denied denied. refuse decline appropriate inappropriate ethical responsible acceptable no no, no. nope nope, can't cannot won't unable".split()
+)
+"""English refusals have a word of the first set beside "I", or one of the second."""
+NEGATIONS = frozenset("nicht kein keine keinen ne non no niet nie tidak".split())
+"""Other languages' refusals have one of these, or letters beyond ASCII."""
+TYPED = str.maketrans("’‘“”–—", "\'\'\"\"--")
 
 
 def refuses(text: str) -> bool:
     """Whether an answer refuses in its first sentences; what it quotes, and the text of a letter, do not count."""
     head = text[:HEAD]
-    low = head.casefold()
-    plain = head.isascii()
-    if not plain:
-        low = low.replace("’", "'").replace("‘", "'")
-    words = low.split()
-    if plain and NEGATIVE.isdisjoint(words):
-        return False
+    if not head.isascii():
+        head = head.translate(TYPED)
+    words = head.casefold().split()
     low = " ".join(words)
-    found = REFUSAL.search(low)
+    found = None
+    if not UNWILLING.isdisjoint(words):
+        found = FIRST_PERSON.search(low)
+    if found is None and not TELLING.isdisjoint(words):
+        found = OTHERWISE.search(low)
     if found is None and "as a" in low and not GOES_ON.search(low):
         found = NO_PERSON.search(low)
-    if found is None:
+    if found is None and not (head.isascii() and NEGATIONS.isdisjoint(words)):
         found = ELSEWHERE.search(low)
     return found is not None and found.start() <= STARTS_BY and not LETTER.match(low) and not _quoted(found)
 
@@ -89,4 +108,4 @@ def refuses(text: str) -> bool:
 def _quoted(found: re.Match[str]) -> bool:
     """Whether a match stands inside quotation marks that open after the text's start."""
     before = found.string[: found.start()]
-    return before.count('"') % 2 == 1 and not before.startswith('"') or "“" in before.strip("“") and "”" not in before
+    return before.count('"') % 2 == 1 and not before.startswith('"')

@@ -17,7 +17,7 @@ from prefine.preferences.records import Labelled, Pair, Record, plain_text
 CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2028\u2029\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
     # tags outside of the flags of England, Scotland and Wales
-    "|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0000-\U000e007f]"
+    "|[\U000e0000-\U000e007f](?<![\U0001f3f4\U000e0020-\U000e007f].)"
 )
 FIRST_WORDS = 4
 LEAST_REPEATED, SHORT = 3, 12

@@ -8,18 +8,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-LONG = 16
-"""A text whose words are all shorter than this holds none of the keys that have a prefix."""
+LONG = 12
+"""A text whose words are all shorter than this holds no key; only a password may be as short."""
 
 
 @dataclass(frozen=True)
 class SecretForm:
-    """What one kind of secret looks like; ``hints`` are in lower case where ``anycase`` is set."""
+    """What one kind of secret looks like; ``named``: a name stands before it, so that more than the long words is looked at."""
 
     kind: str
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
-    anycase: bool = False
+    named: bool = False
 
 
 def _prefixed(kind: str, *forms: tuple[str, str]) -> SecretForm:
@@ -63,7 +63,7 @@ SECRET_FORMS = (
     _prefixed("Linear or Postman key", ("lin_api_", CODE + "{40}"), ("PMAK-", "[a-f0-9]{24}-[a-f0-9]{34}")),
     _prefixed("Terraform token", (".atlasv1.", r"[\w=-]{60,}")),
     _prefixed("Atlassian token", ("ATATT3", r"[\w=-]{60,}"), ("ATCTT3", r"[\w=-]{60,}"), ("ATBB", CODE + "{28,}")),
-    _prefixed("Figma, Supabase or Doppler token", ("figd_", CODED + "{40}"), ("sbp_", HEX + "{40}"), ("dp.pt.", CODE + "{43}")),
+    _prefixed("Figma, Supabase or Doppler token", ("figd_", CODED + "{40,}"), ("sbp_", HEX + "{40}"), ("dp.pt.", CODE + "{43}")),
     _prefixed("Perplexity, Groq, xAI or Replicate key",
               ("pplx-", CODE + "{40,}"), ("gsk_", CODE + "{40,}"), ("xai-", CODE + "{60,}"), ("r8_", CODE + "{37}")),  # fmt: skip
     _prefixed("Sentry token", ("sntrys_", r"[\w=+/-]{60,}"), ("sntryu_", HEX + "{64}")),
@@ -75,14 +75,15 @@ SECRET_FORMS = (
     SecretForm("Telegram token", (":AA",), re.compile(r"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])")),
     SecretForm("Discord token", (".",), re.compile(r"(?<![\w.-])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,40}(?![\w.-])")),
     SecretForm("Mailchimp key", ("-us",), re.compile(rf"(?<![a-z0-9]){HEX}{{32}}-us\d{{1,2}}(?!\d)")),
-    SecretForm("AWS secret key", ("secret", "aws"), re.compile(
+    SecretForm("AWS secret key", ("secret", "aws", "Secret", "SECRET", "AWS"), re.compile(
         r"(?:aws|secret).{0,20}key[\w ]{0,20}[\"']?\s*(?:=>|:=|[:=]|\bis\b)\s*[\"'`]?(?=[^\s\"'`]*\d)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])", re.I), True),
 )  # fmt: skip
 PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----|PuTTY-User-Key-File-\d")
 URL_PASSWORD = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,64}:([^\s/@\"'<>]{3,64})@[A-Za-z0-9\[]")
-ASSIGNED = re.compile(
-    r"(?:password|passwd|passphrase|secret|api[_-]?key|auth[_-]?token|access[_-]?token|private[_-]?key|client[_-]?secret)"
-    r"\w{0,20}[\"']?\s{0,3}(?:=>|:=|[:=])\s{0,3}[\"'`]?(?P<value>[^\s\"'`,;<>(){}\[\]]{12,120})",
+VALUE = re.compile(r"[^\s\"'`,;<>(){}\[\]=:]{12,120}")
+NAMED_BEFORE = re.compile(
+    r"(?:(?:password|passwd|passphrase|secret|api[_-]?key|auth[_-]?token|access[_-]?token|private[_-]?key|client[_-]?secret)"
+    r"\w{0,20}[\"']?\s{0,3}(?:=>|:=|[:=])\s{0,3}|\b(?:bearer|basic)\s{1,3})[\"'`]?$",
     re.IGNORECASE,
 )
 STAND_IN = re.compile(r"x{4}|\*{3}|\.{3}|…|[<{}$%\[]|your|placeholder|change_?me|redacted|example|dummy|sample", re.IGNORECASE)
@@ -107,17 +108,20 @@ def kinds_of_secret(text: str, words: list[str] | None = None) -> list[str]:
         return found
     joined = " ".join(long)
     for form in SECRET_FORMS:
-        if form.anycase:
-            within = text if any(hint in text.lower() for hint in form.hints) else ""
-        else:
-            within = joined if any(hint in joined for hint in form.hints) else ""
-        if within and form.kind not in found and any(not FILLED.search(m.group()) for m in form.pattern.finditer(within)):
+        within = text if form.named else joined
+        if any(map(within.__contains__, form.hints)) and form.kind not in found and any(not FILLED.search(m.group()) for m in form.pattern.finditer(within)):
             found.append(form.kind)
     if "://" in joined and any(_real(m.group(1)) for m in URL_PASSWORD.finditer(joined)):
         found.append("password in a URL")
-    if any(_strong(m["value"]) for m in ASSIGNED.finditer(text)):
+    if any(_strong(m.group()) and NAMED_BEFORE.search(_before(text, m.group())) for m in VALUE.finditer(joined)):
         found.append("assigned password or key")
     return found
+
+
+def _before(text: str, value: str) -> str:
+    """What stands before a value."""
+    at = text.find(value)
+    return text[max(0, at - 60) : at]
 
 
 def _real(value: str) -> bool:
