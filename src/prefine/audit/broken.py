@@ -8,9 +8,13 @@ LOST = re.compile(
     "\ufffd|锟斤拷|烫烫烫|ï»¿|ï¿½"
     "|ΓÇ[^\\s\\w]|ΓÇ[Öô£¥ö]|√[†©®™´¨≠Æ≥¢°§∂±º]"  # read as code page 437, as MacRoman
     "|Õ(?<=[a-z]Õ)(?=[a-z]{1,2}\\b)"  # MacRoman's apostrophe, read as Latin-1
-    "|(?:[ÐÑØÙ][\u0080-\u00bf…‡ƒ†ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ]){2}"
+    "|(?:[ÐÑØÙ][\u0080-\u00bf…‡ƒ†ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ]){2}|[À-ÿ]{5}"
+    "|Г(?<=[A-Za-z]Г)\\S|[ГВ][©ЎЈ±°Ёє§¶Ґ…«»][a-z ]"  # read as Windows-1251
+    "|[а-яё](?<=\\s[а-яё])[А-ЯЁ]{2,}\\s(?=[а-яё][А-ЯЁ]{2})|(?:[طظ][^\\sء-ي]){2}"  # KOI8 as Windows-1251, UTF-8 as Windows-1256
 )
-"""What ftfy leaves alone: letters that are lost, and short runs."""
+"""What ftfy leaves alone: letters that are lost, short runs, encodings other than UTF-8."""
+SPELT = re.compile(r"[A-Za-z]\\u00[c-f][0-9a-f]|\\ud83[c-e]\\ud[c-f]|=C3=[89AB][0-9A-F]|=E2=80=|&amp;(?!lt|gt|amp|quot|nbsp|apos)(?:[A-Za-z]{2,8}|#\d{2,5});")
+"""Escapes of other formats that were not undone."""
 TYPED = "’“”–—"
 """Well-typed punctuation, which is most of what is not ASCII in English; in broken text other letters stand beside it."""
 EAST_ASIAN = re.compile("[\u3000-\u9fff\uff61-\uff9f\uf900-\ufaff]{2,}")
@@ -23,6 +27,8 @@ def is_broken(text: str) -> bool:
 
     The judge is ftfy: its sign of badness, and that undoing the wrong decoding makes another text.
     """
+    if ("\\u" in text or "=C3" in text or "=E2=" in text or "&amp;" in text) and SPELT.search(text):
+        return True
     if text.isascii():
         return False
     rest = text

@@ -7,22 +7,29 @@ from collections import Counter
 
 MOST_WORDS = 2000
 """Only this many words of each end of a text are looked at."""
-COUNTED = re.compile(r"(?m)^[ \t]*(?:\d{1,4}[.):]|[-*•>])[ \t]+")
+COUNTED = re.compile(r"(?m)^[ \t]*(?:\d{1,4}[.):]|[a-z]\)|[-*•>])[ \t]+")
 SENTENCE_END = re.compile(r"[.!?。！？\n]+")
 STUTTER = re.compile(r"([^\W\d_]{1,40}?)\1{11,}")
+MARKS = re.compile(r"[!?]{20}|(.{1,2})\1{11,}")
+"""Shouting, and emoji over and over; rules and dots that lead to a number are none of it."""
 PHRASE = re.compile(r"([^\s\d_=*.~#<-][^\s=*~#<>/\\|-]{3,60}?)\1{3,}")
+TAIL = re.compile(r"(.{1,6}?)\1{9,}$")
+RULES = frozenset("-=_*#|+~`")
+"""Characters of which lines are drawn."""
 UNSPACED = 24
 """A word longer than this may be a loop without spaces, or a script that has none."""
 
 
 def repeats_for(period: int) -> int:
     """How often in a row a phrase of so many words is said before it is a loop."""
-    return 8 if period == 1 else 5 if period <= 3 else 4 if period < 12 else 3
+    return 8 if period == 1 else 5 if period == 2 else 4 if period < 12 else 3
 
 
 def loops(text: str) -> bool:
     """Whether a text repeats a phrase in a row, or a line or a sentence for half of its length."""
     words = text.split()
+    if _tail(words):
+        return True
     if len(words) > 2 * MOST_WORDS:
         words = words[:MOST_WORDS] + words[-MOST_WORDS:]
     if len(words) - len(set(words)) >= 7 and _loops_in_words(text, words):
@@ -34,12 +41,14 @@ def _loops_in_words(text: str, words: list[str]) -> bool:
     pairs = list(zip(words, words[1:], strict=False))
     if len(pairs) - len(set(pairs)) < 4 and not COUNTED.search(text):  # of a loop nearly all pairs come again
         return False
+    if sum(a == b and a.isalpha() for a, b in pairs) >= max(8, len(words) / 4):  # each word twice
+        return True
     return _phrase(words) or _phrase(COUNTED.sub("", text[: 20 * MOST_WORDS]).split()) or _half(text)
 
 
 def _phrase(words: list[str]) -> bool:
     """Whether some phrase stands in a row often enough. A period is tried where neighbours come again at its distance."""
-    plain = [word.casefold().strip(".,!?;:\"'") for word in words]
+    plain = [word.casefold().strip(".,!?;:\"'#") for word in words]
     last: dict[tuple[str, str], int] = {}
     distances: Counter[int] = Counter()
     for at, pair in enumerate(zip(plain, plain[1:] or plain, strict=False)):
@@ -69,6 +78,11 @@ def _half(text: str) -> bool:
     parts = [part for part in parts if len(part) > 12]
     if len(parts) < 4:
         return False
+    if sum(a == b for a, b in zip(parts, parts[1:], strict=False)) >= max(3, len(parts) / 4):  # each sentence twice
+        return True
+    ends = Counter(" ".join(part.split()[-4:]) for part in parts if len(part.split()) > 5)
+    if ends and (most_common := ends.most_common(1)[0])[1] >= max(5, len(parts) / 2) and any(map(str.isalpha, most_common[0])):
+        return True  # sentences that differ in how they begin
     most, times = Counter(parts).most_common(1)[0]
     if times < 4:  # lines that differ in a number alone
         most, times = Counter(re.sub(r"\d+", "#", part) for part in parts).most_common(1)[0]
@@ -77,9 +91,22 @@ def _half(text: str) -> bool:
     return times * len(most) >= sum(map(len, parts)) / 2 and any(map(str.isalpha, most))
 
 
+def _tail(words: list[str]) -> bool:
+    """Whether the last signs of a text are a few over and over, words or not."""
+    end = "".join(words[-40:])[-120:]
+    if len(set(end[-12:])) > 6:
+        return False
+    found = TAIL.search(end)
+    if not found or RULES.issuperset(found[1]):
+        return False
+    return len(found.group()) >= (60 if found[1].isalnum() or "." in found[1] else UNSPACED)
+
+
 def _stutters(word: str) -> bool:
     """Whether one unspaced word says a syllable a dozen times or a phrase four times."""
     start = word[:600]
+    if any(sum(not c.isalnum() and (ord(c) > 0x2600 or c in "!?") for c in found.group()) >= 12 for found in MARKS.finditer(start)):
+        return True
     for found in STUTTER.finditer(start):
         if len(found.group()) >= UNSPACED:
             return True

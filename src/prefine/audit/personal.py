@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import ipaddress
 import re
 
-EMAIL = re.compile(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,5}[A-Za-z]{2,24}\b")
+EMAIL = re.compile(r"(?<![A-Za-z0-9._%+-])(?!git@)[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,5}[A-Za-z]{2,24}\b")
 SPELT = re.compile(
     r"\b[a-z0-9._-]{2,40}(?: (?:dot|\[dot\]|\(dot\)) [a-z0-9_-]{1,40}){0,3} ?(?:\[at\]|\(at\)|\{at\}| at ) ?"
     r"[a-z0-9-]{2,40} ?(?:\[dot\]|\(dot\)|\{dot\}| dot |\.) ?(?:com|org|net|edu|gov|io|co|de|fr|uk|info|me)\b",
@@ -12,40 +14,71 @@ SPELT = re.compile(
 )
 NOBODY = re.compile(r"(?:[@.]example\.(?:com|org|net|edu|co\.uk)|\.(?:example|test|invalid|localhost))$", re.IGNORECASE)
 """Domains that RFC 2606 keeps for examples."""
-LEAST_DIGITS = 6
+LEAST_DIGITS = 4
 """A text with fewer digits holds no number of anyone."""
 DIGITS = re.compile(r"[+(\d][\d ().\-/–‑]{6,40}\d")
 """A stretch of digits long enough to be a number of someone."""
 PHONE = re.compile(r"(?<![\d.+])(?:\+?\d{1,3}[ .-]?)?(?:\(\d{3}\)[ .-]?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\d-])")
 FREE = re.compile(r"(?:\+?1[ .-]?)?\(?(?:8(?:00|33|44|55|66|77|88)|123)\)?[ .-]?(?!456[ .-]7891)")
 """Numbers of firms that cost the caller nothing, and 123-456-7890."""
-RUN = re.compile(r"(?<![\w.,+$€£/=#^-])(?:\+|00|\(?0|\(?\d)(?:\d|[ .\-/–‑]\(?|\) ?-?|\(){5,22}\d(?![\w%$€£^=]|[.,/:-]\d)")
+RUN = re.compile(
+    r"(?<![A-Za-z0-9_.,+$€£/=#^-])(?:\+|00|\(?0|\(?\d)(?:\d|[ .\-/–‑]\(?|\) ?-?|\(){5,22}\d(?![A-Za-z0-9_%$€£^=]|[.,/:-]\d)"
+)
 DATE = re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}|\d{4}[/.-]\d{1,2}[/.-]\d{1,2}|\(?(?:1[5-9]|20)\d\d[ /–-]+(?:1[5-9]|20)\d\d")
 CALLED = re.compile(
     r"(?:\b(?:tel|telephone|phone|call|mobile|cell|whats ?app|text|fax|ring|dial|reach me|my number is|hotline|sms|handy|telefon\w*|mobil|tél|téléphone|teléfono|móvil"
-    r"|telefono|celular|numéro)\b|☎|📞)[^\d+\n]{0,40}$",
+    r"|telefono|celular|numéro|телефон\w*)\b|电话|手机|電話|携帯|전화|☎|📞)[^\d+\n]{0,40}$",
     re.IGNORECASE,
 )
-SUM = re.compile(r" [-/–] |^\+ |\(.*[^\d) ]\d*$|^[^(]*\)")
-"""What is reckoned, not dialled: a minus between spaces, a bracket that does not close."""
-REGIONS = ("US", "GB", "DE", "FR", "IN", "ES", "IT", "AU", "NL", "BR", "JP")
+SUM = re.compile(r" [-–] |^\+ |^[^(]*\)")
+"""What is reckoned, not dialled."""
+REGIONS = ("US", "GB", "DE", "FR", "IN", "ES", "IT", "AU", "NL", "BR", "JP", "CN")
 SOCIAL = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\d-])")
 NAMED_SOCIAL = re.compile(r"\b(?:ssn|social security)\b[^\d\n]{0,40}$", re.IGNORECASE)
 SOCIAL_DIGITS = re.compile(r"(?!000|666|9)\d{3}[- ]?\d{2}[- ]?\d{4}$")
-CARD = re.compile(r"(?<![\d.])(?:3[47]\d{2}|3(?:0[0-5]|[689]\d)\d|[4-6]\d{3}|2[2-7]\d{2})(?:[ -]?\d{2,6}){2,4}(?![\d.]\d|\d)")
-IBAN = re.compile(r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
-NATIONAL_NAMES = ("nsurance", "nino", "NI ", "ni number", "assport", "licen", "ational ", "tax id", "Tax", "ersonal", "aadhaar", "Aadhaar", "DNI", "NIF",
-                  "NHS", "teuer", "odice", "CPF", "INSEE", "edicare", "SIN")  # fmt: skip
-NATIONAL = re.compile(
-    r"\b(?i:national insurance|nino|ni number|passport|driver'?s?'? licen[cs]e|national id|tax id|personalausweis\w{0,9}|aadhaar|dni|nif|nhs|steuer-?id\w{0,9}"
-    r"|codice fiscale|cpf|insee|medicare|sin)\b[^\d\n]{0,30}?\b([A-Z0-9][A-Z0-9 .-]{6,16}[A-Z0-9])\b"
+CARD = re.compile(r"(?<![\d.])(?:3[47]\d{2}|35\d{2}|3(?:0[0-5]|[689]\d)\d|[4-6]\d{3}|2[2-7]\d{2})(?:[ -]?\d{2,6}){2,4}(?![\d.]\d|\d)")
+IBAN = re.compile(r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b|\b[a-z]{2}\d{14,24}\b")
+LABELS = (
+    *("insurance", "passport", "licen", "national id", "tax id", "personalausweis", "aadhaar", "steuer", "codice fiscale", "kimlik", "pesel", "medical record"),
+    *("sécurité sociale", "routing", "patient id", "dni", "nif", "nhs", "cpf", "sin ", "pan ", "bsn", "mrn", "nino", "ni number", "身份证", "주민등록", "マイナンバー"),
 )
+LABELLED = re.compile(
+    r"(?:\b(?i:national insurance|nino|ni number|passport|driver'?s?'? licen[cs]e|driving licen[cs]e|national id|tax id|personalausweis\w{0,9}|aadhaar"
+    r"|steuer-?id\w{0,9}|codice fiscale|kimlik|pesel|sécurité sociale|medicare|medical record|patient id|routing)|\b(?:DNI|NIF|NHS|CPF|SIN|PAN|BSN|MRN)"
+    r"|身份证|주민등록번호|マイナンバー)(?![a-z])[^\d\n]{0,40}?(?<![A-Za-z0-9])([A-Z0-9][A-Z0-9 .-]{5,17}[A-Z0-9])(?![A-Za-z0-9])"
+)
+TOKEN = re.compile(r"[A-Z0-9][A-Z0-9.+<:-]{8,}")
+SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\d{17}[\dX]"), "cn.ric"),
+    (re.compile(r"\d{6}[-+A]\d{3}[0-9A-Z]"), "fi.hetu"),
+    (re.compile(r"\d{6}-\d{4}"), "se.personnummer"),
+    (re.compile(r"\d{3}\.\d{3}\.\d{3}-\d{2}"), "br.cpf"),
+    (re.compile(r"[A-Z]{6}\d{2}[A-Z]\d{2}[A-Z]\d{3}[A-Z]"), "it.codicefiscale"),
+    (re.compile(r"[A-Z]{3}[PCHABGJLFT][A-Z]\d{4}[A-Z]"), "in_.pan"),
+    (re.compile(r"P<[A-Z<]{3}[A-Z]+<<[A-Z0-9<]+"), ""),
+    (re.compile(r"[A-Z9]{5}\d[01]\d[0-3]\d{2}[A-Z9]{2}\d[A-Z]{2}"), ""),
+)
+"""Numbers of people by their form, with the module of python-stdnum that knows their check digits."""
+FRENCH = re.compile(r"(?<!\d)[12] ?\d{2} ?\d{2} ?\d{2} ?\d{3} ?\d{3} ?\d{2}(?!\d)")
 BRITISH = re.compile(r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] \d{2} \d{2} \d{2} [A-D]\b")
 STREET = re.compile(
-    r"\d{1,5}[A-Za-z]? (?:[NSEW]\.? )?(?:[A-Z][a-z]+ ){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Ct|Terrace|Way|Place|Pl|Circle)\b\.?"
-    r"[^\n]{0,60}?(?:\b[A-Z]{2},? \d{5}(?:-\d{4})?\b|\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b)"
+    r"\d{1,5}[A-Za-z]? (?:[NSEW]{1,2}\.? )?(?:[A-Z\d][a-z\d]+ ){1,3}"
+    r"(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Ct|Terrace|Way|Place|Pl|Circle|Close|Crescent|Gardens)\b\.?"
+    r"(?s:.){0,60}?(?:\b[A-Z]{2},? \d{5}(?:-\d{4})?\b|\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b)"
+    r"|\d{1,4}(?: bis| ter)?,? (?:rue|avenue|boulevard|place|chemin|impasse|allée|quai) [^\n\d]{3,40},?\s\d{5} [A-ZÉ]"
 )
-NETWORK = re.compile(r"\bIP(?:v[46])?(?: address)?\b[^\d\n]{0,30}\b((?:\d{1,3}\.){3}\d{1,3})\b(?!\.\d)", re.IGNORECASE)
+STREET_FIRST = re.compile(
+    r"[A-ZÄÖÜ][a-zäöüß-]{1,30}(?:straße|strasse|str\.|weg|platz|allee|gasse) \d{1,4}[a-z]?,?\s(?:D-)?\d{5} [A-ZÄÖÜ]"
+    r"|(?:Calle|Avenida|Avda\.?|Plaza|Paseo|Via|Viale|Piazza|Corso) [^\n\d]{3,40} ?\d{1,4},?[^\n]{0,20}?\s\d{5} [A-Z]"
+)
+BIRTH = re.compile(
+    r"(?:\bdob|date[ _]of[ _]birth|birth[ _]?date|\bgeb(?:\.|oren)(?: am)?|\bnée?(?:\(e\))? le|fecha de nacimiento|data di nascita)[\"']?\W{1,5}"
+    r"(?:\d{1,2}[/.-]\d{1,2}[/.-](?:19|20)\d\d|(?:19|20)\d\d-\d\d-\d\d)",
+    re.IGNORECASE,
+)
+INTERNET = re.compile(r"(?<![\d.])(\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})(?![\d]|\.\d)|(?<![\w:])((?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4})(?![\w:])", re.IGNORECASE)
+HARDWARE = re.compile(r"(?<![\w:-])[0-9a-f]{2}([:-])(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}(?![\w:-])", re.IGNORECASE)
+KNOWN_SERVERS = frozenset(("8.8.8.8", "8.8.4.4", "1.1.1.1", "9.9.9.9"))
 
 
 def has_personal_data(text: str) -> bool:
@@ -59,9 +92,14 @@ def has_personal_data(text: str) -> bool:
         return False
     if any(_number(text, run) for run in DIGITS.finditer(text)):
         return True
-    if any(map(text.__contains__, NATIONAL_NAMES)) and any(sum(map(str.isdigit, m[1])) >= 4 for m in NATIONAL.finditer(text)):
+    low = text.casefold()
+    if any(map(low.__contains__, LABELS)) and any(sum(map(str.isdigit, m[1])) >= 2 and not DATE.match(m[1]) for m in LABELLED.finditer(text)):
         return True
-    return bool(BRITISH.search(text) or STREET.search(text)) or _bank(text) or _network(text)
+    if any(map(_shaped, TOKEN.findall(text))) or BRITISH.search(text) or _bank(text):
+        return True
+    if STREET.search(text) or STREET_FIRST.search(text) or BIRTH.search(text) or HARDWARE.search(text):
+        return True
+    return ("." in text or ":" in text) and any(_public(m[1] or m[2], text, m.start()) for m in INTERNET.finditer(text))
 
 
 def _number(text: str, found: re.Match[str]) -> bool:
@@ -71,41 +109,41 @@ def _number(text: str, found: re.Match[str]) -> bool:
         return True
     if NAMED_SOCIAL.search(text[max(0, found.start() - 50) : found.start()]) and SOCIAL_DIGITS.match(found.group()):
         return True
+    if any(_valid("fr.nir", m.group()) for m in FRENCH.finditer(text, *span)):
+        return True
     return any(_card(m.group()) for m in CARD.finditer(text, *span)) or any(_is_telephone(m) for m in RUN.finditer(text, *span))
+
+
+def _valid(module: str, number: str) -> bool:
+    """Whether python-stdnum takes a number for one of its kind."""
+    return bool(importlib.import_module(f"stdnum.{module}").is_valid(number))
+
+
+def _shaped(token: str) -> bool:
+    """Whether a word of digits and capitals is a number of someone."""
+    token = token.rstrip(".:-+")
+    return any(shape.fullmatch(token) and (not module or _valid(module, token)) for shape, module in SHAPES)
 
 
 def _card(text: str) -> bool:
     """Whether a number has a card's length and check digit (Luhn)."""
-    from stdnum import luhn
-
     digits = "".join(filter(str.isdigit, text))
-    return len(digits) in (14, 15, 16, 19) and len(set(digits)) > 1 and bool(luhn.is_valid(digits))
+    return len(digits) in (14, 15, 16, 19) and len(set(digits)) > 1 and _valid("luhn", digits)
 
 
 def _bank(text: str) -> bool:
-    """Whether a text holds an IBAN that passes its check."""
-    found = IBAN.findall(text)
-    if not found:
+    """Whether a text holds an IBAN that passes its check; what follows one may look like a part of it."""
+    return any(_valid("iban", number[: len(number) - cut]) for number in IBAN.findall(text) for cut in range(6))
+
+
+def _public(number: str, text: str, at: int) -> bool:
+    """Whether an address is one of the public internet, and not the number of a version or a section."""
+    try:
+        known = ipaddress.ip_address(number)
+    except ValueError:
         return False
-    from stdnum import iban
-
-    return any(iban.is_valid(number) or any(iban.is_valid(number[:-cut]) for cut in range(1, 6)) for number in found)
-
-
-def _network(text: str) -> bool:
-    """Whether a text names a public IP address."""
-    found = NETWORK.findall(text) if "IP" in text or "ip " in text else []
-    if not found:
-        return False
-    import ipaddress
-
-    def public(number: str) -> bool:
-        try:
-            return ipaddress.ip_address(number).is_global and number not in ("8.8.8.8", "8.8.4.4", "1.1.1.1")
-        except ValueError:
-            return False
-
-    return any(map(public, found))
+    long = sum(len(part) > 1 for part in number.split(".")) >= 3 or ":" in number or "IP" in text[max(0, at - 30) : at]
+    return long and known.is_global and number not in KNOWN_SERVERS
 
 
 def _is_telephone(run: re.Match[str]) -> bool:
@@ -117,7 +155,7 @@ def _is_telephone(run: re.Match[str]) -> bool:
     abroad = number.startswith(("+", "00"))
     named = CALLED.search(run.string[max(0, run.start() - 60) : run.start()])
     trunk = number.startswith(("0", "(0")) and 2 <= len(groups) <= 5 and not number.startswith("0.")
-    if DATE.match(number) or SUM.search(number) or not (abroad or trunk or named) or (FREE.match(number) and not abroad):
+    if DATE.match(number) or SUM.search(number) or number.count("(") != number.count(")") or not (abroad or trunk or named) or (FREE.match(number) and not abroad):
         return False
     if not (abroad or trunk) and (len(groups) < 3 and len("".join(groups)) not in (10, 11)):
         return False

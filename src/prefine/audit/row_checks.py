@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from prefine.audit.broken import is_broken
 from prefine.audit.loops import loops
@@ -15,14 +16,24 @@ from prefine.preferences.draws import normalised
 from prefine.preferences.records import Labelled, Pair, Record, plain_text
 
 CONTROL = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2028\u2029\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u115f\u1160\u180e\u200b\u2028\u2029\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0"
+    "\ufff0-\uffff\ufdd0-\ufdef\ue000-\uf8ff\U000f0000-\U0010ffff]|\r(?!\n)|[\u0300-\u036f\u0483-\u0489]{3}"
+    # joiners beside Latin letters, marks of direction between them, selectors of a variant in a row or behind a letter
+    "|[\u200c\u200d](?:(?<=[A-Za-z0-9 .,].)|(?=[A-Za-z0-9 ]))|[\u200e\u200f](?:(?<=[A-Za-z .,].)|(?=[A-Za-z ]))"
+    "|[\ufe00-\ufe0e\U000e0100-\U000e01ef](?:(?<=[A-Za-z .,].)|[\ufe00-\ufe0f\U000e0100-\U000e01ef])|\ufe0f(?<=[A-Za-z .,].)"
     # tags outside of the flags of England, Scotland and Wales
     "|[\U000e0000-\U000e007f](?<![\U0001f3f4\U000e0020-\U000e007f].)"
 )
 FIRST_WORDS = 4
-LEAST_REPEATED, SHORT = 3, 12
-"""Words: fewer are no prompt to repeat; with fewer than these a title is as likely."""
-QUOTING = " \n\t>\"'“*"
+LEAST_LETTERS, SHORT = 8, 12
+"""A prompt of fewer letters is none to repeat; one of fewer words, without a stop or a question's word, is as likely a title."""
+LABEL = re.compile(r"[\W_]*(?:(?:question|q|prompt|user|human|input|query|instruction|you asked|the question)\s*:)?[\W_]*", re.IGNORECASE)
+WORD = re.compile(r"\w+")
+STRAIGHT = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u200b": None, "\u2060": None, "\ufeff": None})
+ASKS = frozenset(
+    "how what why when where who whom whose which is are do does can could should would will name list write explain give tell describe make "
+    "find fix sort compare summarise summarize translate please".split()
+)
 
 
 def flags(record: Record) -> list[str]:
@@ -41,7 +52,7 @@ def flags(record: Record) -> list[str]:
         found.append("templated")
     if any(repeats_prompt(record, prompt, answer) for answer in answers):
         found.append("prompt-repeated")
-    if not whole.replace("\n", " ").isprintable() and CONTROL.search(whole):
+    if not (whole.isascii() and whole.replace("\n", " ").isprintable()) and CONTROL.search(whole):
         found.append("control-characters")
     if is_broken(whole):
         found.append("broken-text")
@@ -62,21 +73,35 @@ def _wanted(record: Record) -> bool:
 
 def _equal(first: str, second: str) -> bool:
     """Whether two answers are the same but for case, white space and punctuation at the ends; most differ in their first words."""
+    if not (first.isascii() and second.isascii()):
+        first, second = (unicodedata.normalize("NFKC", text).translate(STRAIGHT) for text in (first, second))
     a, b = (normalised(" ".join(text.split(maxsplit=FIRST_WORDS)[:FIRST_WORDS])) for text in (first, second))
     return (a.startswith(b) or b.startswith(a)) and normalised(first) == normalised(second)
 
 
 def repeats_prompt(record: Record, prompt: str, answer: str) -> bool:
-    """Whether an answer begins with its whole prompt or the prompt's last message, case, white space and a quotation's marks aside."""
-    opening = answer[:80].lstrip(QUOTING).casefold()[:4]
+    """Whether an answer begins with its whole prompt or the prompt's last message; case, punctuation, quotation and a label aside."""
     last = prompt if isinstance(record.prompt, str) else plain_text(record.prompt[-1:])
-    return any(opening == asked[:80].lstrip()[:4].casefold() and _begins(answer, asked) for asked in {prompt, last})
+    opening = _opening(answer)
+    return any(opening == _opening(asked) and _begins(answer, asked) for asked in {prompt, last})
+
+
+def _opening(text: str) -> str:
+    """The first letters of the first word."""
+    head = text[:80]
+    at = LABEL.match(head)
+    return head[at.end() if at else 0 :][:3].casefold()
 
 
 def _begins(answer: str, asked: str) -> bool:
-    """A short prompt must come with its stop: an answer may well open with the few words that it was asked about."""
-    words = asked.split()
-    if len(words) < LEAST_REPEATED or (len(words) < SHORT and not words[-1].endswith((".", "?", "!", ":"))):
+    """A short prompt must be a question or a sentence: an answer may well open with the few words that it was asked about."""
+    wanted = WORD.findall(asked.casefold())
+    letters = sum(map(len, wanted))
+    if letters < LEAST_LETTERS or (len(wanted) < SHORT and not (re.search(r"[.?!:;。？！]", asked) or wanted[0] in ASKS)):
         return False
-    plain = " ".join(words).casefold()
-    return " ".join(answer.split()).lstrip(QUOTING).casefold().startswith(plain if len(words) < SHORT else plain.rstrip(".?! "))
+    at = LABEL.match(answer)
+    given = answer[at.end() if at else 0 :][: 2 * len(asked) + 200]
+    words = WORD.findall(given.casefold())
+    if len(wanted) > 1:
+        return words[: len(wanted)] == wanted
+    return given.casefold().startswith(asked.strip().casefold())  # a script without spaces

@@ -56,12 +56,18 @@ SECRET_FORMS = (
     _prefixed("DigitalOcean token", *((f"do{kind}_v1_", HEX + "{64}") for kind in "opr")),
     _prefixed("Databricks token", ("dapi", HEX + r"{32}(?:-\d)?")),
     _prefixed("Shopify token", *((f"shp{kind}_", "[A-Fa-f0-9]{32}") for kind in ("at", "ca", "pa", "ss"))),
-    _prefixed("Square token", ("sq0atp-", CODED + "{22,}"), ("sq0csp-", CODED + "{43}"), ("EAAA", CODED + "{60}")),
+    _prefixed("Square token", ("sq0atp-", CODED + "{22,}"), ("sq0csp-", CODED + "{43}"), ("EAAA", CODED + "{60,}"), ("EAAC", CODE + "{80,}")),
     _prefixed("Vault token", ("hvs.", CODED + "{24,}"), ("hvb.", CODED + "{60,}")),
     _prefixed("Grafana token", ("glsa_", WORD + "{32,}"), ("glc_", r"[A-Za-z0-9+/]{32,}=*")),
     _prefixed("Notion token", ("ntn_", CODE + "{40,}"), ("secret_", CODE + "{43}")),
     _prefixed("Linear or Postman key", ("lin_api_", CODE + "{40}"), ("PMAK-", "[a-f0-9]{24}-[a-f0-9]{34}")),
-    _prefixed("Terraform token", (".atlasv1.", r"[\w=-]{60,}")),
+    SecretForm("Terraform token", (".atlasv1.",), re.compile(r"[A-Za-z0-9]{14}\.atlasv1\.[\w=-]{60,}")),
+    SecretForm("Azure signature", ("sig=",), re.compile(r"[?&;]sig=[A-Za-z0-9%+/]{40,}")),
+    SecretForm("Airtable token", ("pat",), re.compile(r"(?<![A-Za-z0-9])pat[A-Za-z0-9]{14}\.[a-f0-9]{64}")),
+    SecretForm("X token", ("AAAAAAAAAAAAAAAAAAAAA",), re.compile(r"A{21,}[\w%-]{60,}")),
+    _prefixed("Docker token", ("dckr_pat_", CODED + "{24,}"), ("dckr_oat_", CODED + "{24,}")),
+    _prefixed("PlanetScale token", *((f"pscale_{kind}_", r"[\w.=-]{30,}") for kind in ("tkn", "pw", "oauth"))),
+    _prefixed("Django key", ("django-insecure-", r"[^\s\"']{30,}")),
     _prefixed("Atlassian token", ("ATATT3", r"[\w=-]{60,}"), ("ATCTT3", r"[\w=-]{60,}"), ("ATBB", CODE + "{28,}")),
     _prefixed("Figma, Supabase or Doppler token", ("figd_", CODED + "{40,}"), ("sbp_", HEX + "{40}"), ("dp.pt.", CODE + "{43}")),
     _prefixed("Perplexity, Groq, xAI or Replicate key",
@@ -73,7 +79,7 @@ SECRET_FORMS = (
     _prefixed("Azure key", ("AccountKey=", r"[A-Za-z0-9+/]{40,}={0,2}"), ("SharedAccessKey=", r"[A-Za-z0-9+/]{40,}={0,2}")),
     SecretForm("JWT", ("eyJ",), re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}")),
     SecretForm("Telegram token", (":AA",), re.compile(r"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])")),
-    SecretForm("Discord token", (".",), re.compile(r"(?<![\w.-])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,40}(?![\w.-])")),
+    SecretForm("Discord token", (".",), re.compile(r"(?<![\w.-])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,40}(?![\w-])")),
     SecretForm("Mailchimp key", ("-us",), re.compile(rf"(?<![a-z0-9]){HEX}{{32}}-us\d{{1,2}}(?!\d)")),
     SecretForm("AWS secret key", ("secret", "aws", "Secret", "SECRET", "AWS"), re.compile(
         r"(?:aws|secret).{0,20}key[\w ]{0,20}[\"']?\s*(?:=>|:=|[:=]|\bis\b)\s*[\"'`]?(?=[^\s\"'`]*\d)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])", re.I), True),
@@ -82,11 +88,13 @@ PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-
 URL_PASSWORD = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,64}:([^\s/@\"'<>]{3,64})@[A-Za-z0-9\[]")
 VALUE = re.compile(r"[^\s\"'`,;<>(){}\[\]=:]{12,120}")
 NAMED_BEFORE = re.compile(
-    r"(?:(?:password|passwd|passphrase|secret|api[_-]?key|auth[_-]?token|access[_-]?token|private[_-]?key|client[_-]?secret)"
-    r"\w{0,20}[\"']?\s{0,3}(?:=>|:=|[:=])\s{0,3}|\b(?:bearer|basic)\s{1,3})[\"'`]?$",
+    r"(?:(?:pass(?:word|wd|phrase|code|wort)|pwd|kennwort|secret|token|credentials?|\bauth|contraseña|mot de passe"
+    r"|(?:api|access|auth|private|secret|encryption|master|account|license|wlan|wi-?fi)[ _-]?key)"
+    r"\w{0,20}[\"']?(?:\s{0,3}(?:=>|:=|[:=,])|(?: for [^:\n]{1,20})? (?:is|ist|es|est))\s{0,3}|\b(?:bearer|basic|password)\s{1,3}"
+    r"|\bcurl\b[^\n]{0,40}(?:-u|--user)[ =][\"']?\w{1,30}:)[\"'`]?$",
     re.IGNORECASE,
 )
-STAND_IN = re.compile(r"x{4}|\*{3}|\.{3}|…|[<{}$%\[]|your|placeholder|change_?me|redacted|example|dummy|sample", re.IGNORECASE)
+STAND_IN = re.compile(r"x{4}|\*{3}|\.{3}|…|[<{}\[]|^[$%]|\$\(|your|placeholder|change_?me|redacted|example|dummy|sample", re.IGNORECASE)
 """What stands where a secret would, in an example of an address, a setting or a token."""
 NAMED = re.compile(r"(?:my|db|user|the)?[-_]?(?:pass|password|passwd|pwd|pw|secret|token|key|user|username)\d?", re.IGNORECASE)
 """A password that only says that it is one."""
