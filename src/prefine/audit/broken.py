@@ -15,8 +15,6 @@ LOST = re.compile(
 """What ftfy leaves alone: letters that are lost, short runs, encodings other than UTF-8."""
 SPELT = re.compile(r"[A-Za-z]\\u00[c-f][0-9a-f]|\\ud83[c-e]\\ud[c-f]|=C3=[89AB][0-9A-F]|=E2=80=|&amp;(?!lt|gt|amp|quot|nbsp|apos)(?:[A-Za-z]{2,8}|#\d{2,5});")
 """Escapes of other formats that were not undone."""
-TYPED = "’“”–—"
-"""Well-typed punctuation, which is most of what is not ASCII in English; in broken text other letters stand beside it."""
 EAST_ASIAN = re.compile("[\u3000-\u9fff\uff61-\uff9f\uf900-\ufaff]{2,}")
 EAST_ASIAN_CODES = ("gb18030", "cp932", "big5")
 TYPOGRAPHIC = re.compile("[\u2010-\u2026]")
@@ -25,16 +23,11 @@ TYPOGRAPHIC = re.compile("[\u2010-\u2026]")
 def is_broken(text: str) -> bool:
     """Whether a text shows letters that come of reading UTF-8 as another encoding.
 
-    The judge is ftfy: its sign of badness, and that undoing the wrong decoding makes another text.
+    A text of which only well-typed punctuation is not ASCII need not be asked about. The judge is ftfy: its sign of badness, and that undoing the wrong decoding makes another text.
     """
     if ("\\u" in text or "=C3" in text or "=E2=" in text or "&amp;" in text) and SPELT.search(text):
         return True
     if text.isascii():
-        return False
-    rest = text
-    for letter in TYPED:
-        rest = rest.replace(letter, "")
-    if rest.isascii():
         return False
     text = "\n".join(line for line in text.split("\n") if not line.isascii())
     if LOST.search(text):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import Counter
 
 MOST_WORDS = 2000
 """Only this many words of each end of a text are looked at."""
+PUNCTUATION = ".,!?;:\"'#"
+LEAST_LETTERS = 12
+"""Shorter lines and sentences may come often."""
 COUNTED = re.compile(r"(?m)^[ \t]*(?:\d{1,4}[.):]|[a-z]\)|[-*•>])[ \t]+")
 SENTENCE_END = re.compile(r"[.!?。！？\n]+")
 STUTTER = re.compile(r"([^\W\d_]{1,40}?)\1{11,}")
@@ -22,42 +26,53 @@ UNSPACED = 24
 
 def repeats_for(period: int) -> int:
     """How often in a row a phrase of so many words is said before it is a loop."""
-    return 8 if period == 1 else 5 if period == 2 else 4 if period < 12 else 3
+    return 10 if period == 1 else 5 if period == 2 else 4 if period < 12 else 3
 
 
 def loops(text: str) -> bool:
     """Whether a text repeats a phrase in a row, or a line or a sentence for half of its length."""
+    words = _plain(text)
+    doubled = sum(map(operator.eq, words, words[1:]))
+    if doubled >= max(8, len(words) / 4) and any(map(str.isalpha, words)):  # each word twice
+        return True
+    often = _often(words)
+    if often >= 8 and (_phrase(words) or (COUNTED.search(text) and _phrase(_plain(COUNTED.sub("", text))))):
+        return True
+    if often >= 4 and _half(text):
+        return True
+    sentences = text.split(". ")
+    if sum(a == b and len(a) > LEAST_LETTERS and a[0].isalpha() for a, b in zip(sentences, sentences[1:], strict=False)) >= 3:  # each sentence twice
+        return True
     words = text.split()
-    if _tail(words):
-        return True
-    if len(words) > 2 * MOST_WORDS:
-        words = words[:MOST_WORDS] + words[-MOST_WORDS:]
-    if len(words) - len(set(words)) >= 7 and _loops_in_words(text, words):
-        return True
-    return max(map(len, words), default=0) > UNSPACED and any(_stutters(word) for word in words if len(word) > UNSPACED)
+    return _tail(words) or any(_stutters(word) for word in words if len(word) > UNSPACED and 3 * len(set(word)) <= len(word))
 
 
-def _loops_in_words(text: str, words: list[str]) -> bool:
-    pairs = list(zip(words, words[1:], strict=False))
-    if len(pairs) - len(set(pairs)) < 4 and not COUNTED.search(text):  # of a loop nearly all pairs come again
-        return False
-    if sum(a == b and a.isalpha() for a, b in pairs) >= max(8, len(words) / 4):  # each word twice
-        return True
-    return _phrase(words) or _phrase(COUNTED.sub("", text[: 20 * MOST_WORDS]).split()) or _half(text)
+def _plain(text: str) -> list[str]:
+    """Words without case and punctuation; of a very long text those of both ends."""
+    text = text.casefold()
+    for mark in PUNCTUATION:
+        text = text.replace(mark, "")
+    words = text.split()
+    return words if len(words) <= 2 * MOST_WORDS else words[:MOST_WORDS] + words[-MOST_WORDS:]
+
+
+def _often(words: list[str]) -> int:
+    """How many triples of words stand there three times or more: in prose hardly one, in a loop nearly all."""
+    counts = Counter(zip(words, words[1:], words[2:], strict=False))
+    return sum(count for count in counts.values() if count > 2)
 
 
 def _phrase(words: list[str]) -> bool:
     """Whether some phrase stands in a row often enough. A period is tried where neighbours come again at its distance."""
-    plain = [word.casefold().strip(".,!?;:\"'#") for word in words]
     last: dict[tuple[str, str], int] = {}
     distances: Counter[int] = Counter()
-    for at, pair in enumerate(zip(plain, plain[1:] or plain, strict=False)):
+    for at, pair in enumerate(zip(words, words[1:], strict=False)):
         if pair in last:
             distances[at - last[pair]] += 1
         last[pair] = at
     for period, count in distances.items():
         need = period * (repeats_for(period) - 1)
-        if 2 * count >= need and _run(plain, period, need):
+        if 2 * count >= need and _run(words, period, need):
             return True
     return False
 
@@ -75,12 +90,10 @@ def _run(words: list[str], period: int, need: int) -> bool:
 def _half(text: str) -> bool:
     """Whether one line or sentence of some length stands four times and makes up half of the text."""
     parts = [part.strip().casefold() for part in SENTENCE_END.split(COUNTED.sub("", text))]
-    parts = [part for part in parts if len(part) > 12]
+    parts = [part for part in parts if len(part) > LEAST_LETTERS]
     if len(parts) < 4:
         return False
-    if sum(a == b for a, b in zip(parts, parts[1:], strict=False)) >= max(3, len(parts) / 4):  # each sentence twice
-        return True
-    ends = Counter(" ".join(part.split()[-4:]) for part in parts if len(part.split()) > 5)
+    ends = Counter(" ".join(part.split()[3:]) for part in parts if len(part.split()) > 6)
     if ends and (most_common := ends.most_common(1)[0])[1] >= max(5, len(parts) / 2) and any(map(str.isalpha, most_common[0])):
         return True  # sentences that differ in how they begin
     most, times = Counter(parts).most_common(1)[0]

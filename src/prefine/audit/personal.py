@@ -16,6 +16,8 @@ NOBODY = re.compile(r"(?:[@.]example\.(?:com|org|net|edu|co\.uk)|\.(?:example|te
 """Domains that RFC 2606 keeps for examples."""
 LEAST_DIGITS = 4
 """A text with fewer digits holds no number of anyone."""
+LEAST_ACCOUNT = 12
+"""The digits of the shortest account number that is an IBAN, its bank's letters aside."""
 DIGITS = re.compile(r"[+(\d][\d ().\-/–‑]{6,40}\d")
 """A stretch of digits long enough to be a number of someone."""
 PHONE = re.compile(r"(?<![\d.+])(?:\+?\d{1,3}[ .-]?)?(?:\(\d{3}\)[ .-]?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\d-])")
@@ -36,11 +38,14 @@ REGIONS = ("US", "GB", "DE", "FR", "IN", "ES", "IT", "AU", "NL", "BR", "JP", "CN
 SOCIAL = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\d-])")
 NAMED_SOCIAL = re.compile(r"\b(?:ssn|social security)\b[^\d\n]{0,40}$", re.IGNORECASE)
 SOCIAL_DIGITS = re.compile(r"(?!000|666|9)\d{3}[- ]?\d{2}[- ]?\d{4}$")
-CARD = re.compile(r"(?<![\d.])(?:3[47]\d{2}|35\d{2}|3(?:0[0-5]|[689]\d)\d|[4-6]\d{3}|2[2-7]\d{2})(?:[ -]?\d{2,6}){2,4}(?![\d.]\d|\d)")
-IBAN = re.compile(r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b|\b[a-z]{2}\d{14,24}\b")
+CARD = re.compile(
+    r"(?<![\d.])(?:(?:[4-6]\d|35|2[2-7])\d{2}([ -]?)\d{4}\1\d{4}\1\d{4}|3[47]\d{2}([ -]?)\d{6}\2\d{5}|3[0689]\d{2}([ -]?)\d{6}\3\d{4})(?![\d.-]\d|\d)"
+)
+IBAN = re.compile(r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b|[a-z]{2}\d{14,24}\b")
 LABELS = (
-    *("insurance", "passport", "licen", "national id", "tax id", "personalausweis", "aadhaar", "steuer", "codice fiscale", "kimlik", "pesel", "medical record"),
-    *("sécurité sociale", "routing", "patient id", "dni", "nif", "nhs", "cpf", "sin ", "pan ", "bsn", "mrn", "nino", "ni number", "身份证", "주민등록", "マイナンバー"),
+    *("nsurance", "assport", "icense", "icence", "ational id", "ational ID", "ax id", "ax ID", "ersonalausweis", "adhaar", "teuer", "odice", "imlik", "esel", "ESEL"),
+    *("edical record", "écurité", "outing", "atient id", "atient ID", "nino", "NI number", "NINO", "DNI", "NIF", "NHS", "CPF", "SIN", "PAN", "BSN", "MRN"),
+    *("身份证", "주민등록", "マイナンバー"),
 )
 LABELLED = re.compile(
     r"(?:\b(?i:national insurance|nino|ni number|passport|driver'?s?'? licen[cs]e|driving licen[cs]e|national id|tax id|personalausweis\w{0,9}|aadhaar"
@@ -76,8 +81,14 @@ BIRTH = re.compile(
     r"(?:\d{1,2}[/.-]\d{1,2}[/.-](?:19|20)\d\d|(?:19|20)\d\d-\d\d-\d\d)",
     re.IGNORECASE,
 )
-INTERNET = re.compile(r"(?<![\d.])(\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})(?![\d]|\.\d)|(?<![\w:])((?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4})(?![\w:])", re.IGNORECASE)
-HARDWARE = re.compile(r"(?<![\w:-])[0-9a-f]{2}([:-])(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}(?![\w:-])", re.IGNORECASE)
+IPV4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
+IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE)
+HARDWARE = re.compile(r"(?<![\w:])(?:[0-9a-f]{2}:){5}[0-9a-f]{2}(?![\w:])", re.IGNORECASE)
+BORN = ("irth", "dob", "DOB", "geb", "Geb", "né", "Né", "nacim", "nascita")
+ENGLISH_STREETS = (" St", " Ave", " Road", " Rd", " Lane", " Ln", " Drive", " Dr", " Blvd", " Boul", " Court", " Ct", " Terrace", " Way", " Place", " Pl", " Circle",
+                   " Close", " Crescent", " Gardens", " rue ", " avenue ", " boulevard ", " place ", " chemin ", " impasse ", " allée ", " quai ")  # fmt: skip
+STREETS = ("straße", "strasse", "str.", "weg", "platz", "allee", "gasse", "Calle", "Aven", "Avda", "Plaza", "Paseo", "Via", "Piazza", "Corso")
+DOTTED = (*"0123456789", ".")
 KNOWN_SERVERS = frozenset(("8.8.8.8", "8.8.4.4", "1.1.1.1", "9.9.9.9"))
 
 
@@ -88,18 +99,24 @@ def has_personal_data(text: str) -> bool:
     if ("at]" in text or "at)" in text or " dot " in text) and SPELT.search(text):
         return True
     raw = text.encode("utf-8", "surrogatepass")
-    if len(raw) - len(raw.translate(None, b"0123456789")) < LEAST_DIGITS:
+    digits = len(raw) - len(raw.translate(None, b"0123456789"))
+    if digits < LEAST_DIGITS:
         return False
     if any(_number(text, run) for run in DIGITS.finditer(text)):
         return True
-    low = text.casefold()
-    if any(map(low.__contains__, LABELS)) and any(sum(map(str.isdigit, m[1])) >= 2 and not DATE.match(m[1]) for m in LABELLED.finditer(text)):
+    if _any(LABELS, text) and any(sum(map(str.isdigit, m[1])) >= 2 and not DATE.match(m[1]) for m in LABELLED.finditer(text)):
         return True
-    if any(map(_shaped, TOKEN.findall(text))) or BRITISH.search(text) or _bank(text):
+    if any(map(_shaped, TOKEN.findall(text))) or BRITISH.search(text) or (digits >= LEAST_ACCOUNT and _bank(text)):
         return True
-    if STREET.search(text) or STREET_FIRST.search(text) or BIRTH.search(text) or HARDWARE.search(text):
+    if (_any(ENGLISH_STREETS, text) and STREET.search(text)) or (_any(STREETS, text) and STREET_FIRST.search(text)) or (_any(BORN, text) and BIRTH.search(text)):
         return True
-    return ("." in text or ":" in text) and any(_public(m[1] or m[2], text, m.start()) for m in INTERNET.finditer(text))
+    if any(_public(m.group(), text[max(0, m.start() - 30) : m.start()]) for m in IPV4.finditer(text)):
+        return True
+    return text.count(":") >= 5 and bool(HARDWARE.search(text) or any(_public(m.group(), "IP") for m in IPV6.finditer(text)))
+
+
+def _any(hints: tuple[str, ...], text: str) -> bool:
+    return any(map(text.__contains__, hints))
 
 
 def _number(text: str, found: re.Match[str]) -> bool:
@@ -126,9 +143,9 @@ def _shaped(token: str) -> bool:
 
 
 def _card(text: str) -> bool:
-    """Whether a number has a card's length and check digit (Luhn)."""
+    """Whether a number has a card's check digit (Luhn)."""
     digits = "".join(filter(str.isdigit, text))
-    return len(digits) in (14, 15, 16, 19) and len(set(digits)) > 1 and _valid("luhn", digits)
+    return len(set(digits)) > 1 and _valid("luhn", digits)
 
 
 def _bank(text: str) -> bool:
@@ -136,14 +153,14 @@ def _bank(text: str) -> bool:
     return any(_valid("iban", number[: len(number) - cut]) for number in IBAN.findall(text) for cut in range(6))
 
 
-def _public(number: str, text: str, at: int) -> bool:
+def _public(number: str, before: str) -> bool:
     """Whether an address is one of the public internet, and not the number of a version or a section."""
     try:
         known = ipaddress.ip_address(number)
     except ValueError:
         return False
-    long = sum(len(part) > 1 for part in number.split(".")) >= 3 or ":" in number or "IP" in text[max(0, at - 30) : at]
-    return long and known.is_global and number not in KNOWN_SERVERS
+    called = "IP" in before or sum(len(part) > 1 for part in number.split(".")) >= 3
+    return called and not before.endswith(DOTTED) and known.is_global and number not in KNOWN_SERVERS
 
 
 def _is_telephone(run: re.Match[str]) -> bool:

@@ -43,6 +43,7 @@ def flags(record: Record) -> list[str]:
     texts = [prompt, *answers]
     whole = "\n".join(texts)
     words = whole.split()
+    untyped = whole if whole.isascii() else without_typed(whole)
     found = []
     if isinstance(record, Pair) and _equal(*answers):
         found.append("equal-normalised")
@@ -52,9 +53,9 @@ def flags(record: Record) -> list[str]:
         found.append("templated")
     if any(repeats_prompt(record, prompt, answer) for answer in answers):
         found.append("prompt-repeated")
-    if not (whole.isascii() and whole.replace("\n", " ").isprintable()) and CONTROL.search(whole):
+    if not (untyped.isascii() and untyped.replace("\n", " ").isprintable()) and CONTROL.search(whole):
         found.append("control-characters")
-    if is_broken(whole):
+    if is_broken(untyped if untyped.isascii() else whole):
         found.append("broken-text")
     if kinds_of_secret(whole, words):
         found.append("secrets")
@@ -67,6 +68,13 @@ def flags(record: Record) -> list[str]:
     return found
 
 
+def without_typed(text: str) -> str:
+    """A text without well-typed quotes and dashes: in English nothing else but them is beyond ASCII."""
+    for letter in "’“”–—":
+        text = text.replace(letter, "")
+    return text
+
+
 def _wanted(record: Record) -> bool:
     return isinstance(record, Labelled) and record.label
 
@@ -74,7 +82,7 @@ def _wanted(record: Record) -> bool:
 def _equal(first: str, second: str) -> bool:
     """Whether two answers are the same but for case, white space and punctuation at the ends; most differ in their first words."""
     if not (first.isascii() and second.isascii()):
-        first, second = (unicodedata.normalize("NFKC", text).translate(STRAIGHT) for text in (first, second))
+        first, second = (unicodedata.normalize("NFKC", text.translate(STRAIGHT)) for text in (first, second))
     a, b = (normalised(" ".join(text.split(maxsplit=FIRST_WORDS)[:FIRST_WORDS])) for text in (first, second))
     return (a.startswith(b) or b.startswith(a)) and normalised(first) == normalised(second)
 

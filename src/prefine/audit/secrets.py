@@ -94,6 +94,7 @@ NAMED_BEFORE = re.compile(
     r"|\bcurl\b[^\n]{0,40}(?:-u|--user)[ =][\"']?\w{1,30}:)[\"'`]?$",
     re.IGNORECASE,
 )
+MIXED = re.compile(r"(?=\D*\d)[^A-Za-z]*[A-Za-z]")
 STAND_IN = re.compile(r"x{4}|\*{3}|\.{3}|…|[<{}\[]|^[$%]|\$\(|your|placeholder|change_?me|redacted|example|dummy|sample", re.IGNORECASE)
 """What stands where a secret would, in an example of an address, a setting or a token."""
 NAMED = re.compile(r"(?:my|db|user|the)?[-_]?(?:pass|password|passwd|pwd|pw|secret|token|key|user|username)\d?", re.IGNORECASE)
@@ -139,4 +140,4 @@ def _real(value: str) -> bool:
 
 def _strong(value: str) -> bool:
     """Whether an assigned value looks drawn at random: digits among letters, many different ones, no dotted name, no stand-in."""
-    return any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and len(set(value)) >= 9 and "." not in value[1:-1] and _real(value)
+    return len(set(value)) >= 9 and bool(MIXED.match(value)) and "." not in value[1:-1] and _real(value)
