@@ -8,6 +8,8 @@ from collections import Counter
 
 MOST_WORDS = 2000
 """Only this many words of each end of a text are looked at."""
+LEAST_AGAIN = 6
+"""Words that come again in the shortest loop."""
 PUNCTUATION = ".,!?;:\"'#"
 LEAST_LETTERS = 12
 """Shorter lines and sentences may come often."""
@@ -31,9 +33,15 @@ def repeats_for(period: int) -> int:
 
 def loops(text: str) -> bool:
     """Whether a text repeats a phrase in a row, or a line or a sentence for half of its length."""
+    words = text.split()
+    if len(words) - len(set(words)) >= LEAST_AGAIN and _loops_in_words(text):
+        return True
+    return _tail(words) or any(_stutters(word) for word in words if len(word) > UNSPACED and 3 * len(set(word)) <= len(word))
+
+
+def _loops_in_words(text: str) -> bool:
     words = _plain(text)
-    doubled = sum(map(operator.eq, words, words[1:]))
-    if doubled >= max(8, len(words) / 4) and any(map(str.isalpha, words)):  # each word twice
+    if sum(map(operator.eq, words, words[1:])) >= max(8, len(words) / 4) and any(map(str.isalpha, words)):  # each word twice
         return True
     often = _often(words)
     if often >= 8 and (_phrase(words) or (COUNTED.search(text) and _phrase(_plain(COUNTED.sub("", text))))):
@@ -41,10 +49,8 @@ def loops(text: str) -> bool:
     if often >= 4 and _half(text):
         return True
     sentences = text.split(". ")
-    if sum(a == b and len(a) > LEAST_LETTERS and a[0].isalpha() for a, b in zip(sentences, sentences[1:], strict=False)) >= 3:  # each sentence twice
-        return True
-    words = text.split()
-    return _tail(words) or any(_stutters(word) for word in words if len(word) > UNSPACED and 3 * len(set(word)) <= len(word))
+    twice = (a for a, b in zip(sentences, sentences[1:], strict=False) if a == b)
+    return sum(len(a) > LEAST_LETTERS and a[0].isalpha() for a in twice) >= 3
 
 
 def _plain(text: str) -> list[str]:

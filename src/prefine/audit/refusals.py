@@ -88,6 +88,7 @@ TELLING = frozenset(
 """English refusals have a word of the first set beside "I", or one of the second."""
 NEGATIONS = frozenset("nicht nichts ablehnen ablehnen. kein keine keinen ne non no niet nie tidak impossible dois debo".split())
 """Other languages' refusals have one of these, or letters beyond ASCII."""
+SIGNS = UNWILLING | TELLING | NEGATIONS
 TYPED = str.maketrans("’‘“”–—", "\'\'\"\"--")
 
 
@@ -96,7 +97,10 @@ def refuses(text: str) -> bool:
     head = text[:HEAD]
     if not head.isascii():
         head = head.translate(TYPED)
-    words = head.casefold().split()
+    low = head.casefold()
+    words = low.split()
+    if head.isascii() and SIGNS.isdisjoint(words) and "as a" not in low:
+        return False
     low = " ".join(words)
     found = None
     if not UNWILLING.isdisjoint(words):

@@ -28,6 +28,7 @@ FIRST_WORDS = 4
 LEAST_LETTERS, SHORT = 8, 12
 """A prompt of fewer letters is none to repeat; one of fewer words, without a stop or a question's word, is as likely a title."""
 LABEL = re.compile(r"[\W_]*(?:(?:question|q|prompt|user|human|input|query|instruction|you asked|the question)\s*:)?[\W_]*", re.IGNORECASE)
+LONGEST_LABEL = 16
 WORD = re.compile(r"\w+")
 STRAIGHT = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u200b": None, "\u2060": None, "\ufeff": None})
 ASKS = frozenset(
@@ -97,6 +98,8 @@ def repeats_prompt(record: Record, prompt: str, answer: str) -> bool:
 def _opening(text: str) -> str:
     """The first letters of the first word."""
     head = text[:80]
+    if head[:3].isalnum() and ":" not in head[:LONGEST_LABEL]:
+        return head[:3].casefold()
     at = LABEL.match(head)
     return head[at.end() if at else 0 :][:3].casefold()
 

@@ -112,10 +112,10 @@ def kinds_of_secret(text: str, words: list[str] | None = None) -> list[str]:
     found = []
     if ("PRIVATE KEY" in text or "PuTTY" in text) and PRIVATE_KEY.search(text):
         found.append("private key")
-    long = [word for word in (text.split() if words is None else words) if len(word) >= LONG]
-    if not long:
+    words = text.split() if words is None else words
+    if not any(map(LONG.__le__, map(len, words))):
         return found
-    joined = " ".join(long)
+    joined = " ".join(word for word in words if len(word) >= LONG)
     for form in SECRET_FORMS:
         within = text if form.named else joined
         if any(map(within.__contains__, form.hints)) and form.kind not in found and any(not FILLED.search(m.group()) for m in form.pattern.finditer(within)):
