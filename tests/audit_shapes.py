@@ -1510,9 +1510,30 @@ _LOOPING: dict[str, list[Row]] = {
     "stutter-between-sentences": _loops(
         [
             "{lead} " + " ".join(f"{text} {text}" for text in _SHORT),
-            "{lead} " + " ".join(f"{word} {word} {word}" for word in "we then go to the shop and buy some bread".split()),
+            "{lead} "
+            + " ".join(f"{word} {word} {word}" for word in ["we", "then", "go", "to", "the", "shop", "and", "buy", "some", "bread"]),
             "{lead} " + " ".join(f"{text} {text} {text}" for text in _SHORT[2:]),
-            " ".join(f"{word} {word}" for word in "this is how a model with a broken sampler may write a long answer to you".split()),
+            " ".join(
+                f"{word} {word}"
+                for word in [
+                    "this",
+                    "is",
+                    "how",
+                    "a",
+                    "model",
+                    "with",
+                    "a",
+                    "broken",
+                    "sampler",
+                    "may",
+                    "write",
+                    "a",
+                    "long",
+                    "answer",
+                    "to",
+                    "you",
+                ]
+            ),
             "{lead}\n" + "\n".join(f"{text}\n{text}" for text in _SHORT),
         ]
     ),
@@ -1585,7 +1606,7 @@ def _ssn(join: str = "-") -> Callable[[], str]:
 
 
 def _day(form: str) -> Callable[[], str]:
-    months = "January February March April May June July August September October November December".split()
+    months = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
 
     def make() -> str:
         year, month, day = _R.randrange(1945, 2005), _R.randrange(1, 13), _R.randrange(1, 29)

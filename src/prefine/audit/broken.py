@@ -13,7 +13,10 @@ LOST = re.compile(
     "|[а-яё](?<=\\s[а-яё])[А-ЯЁ]{2,}\\s(?=[а-яё][А-ЯЁ]{2})|(?:[طظ][^\\sء-ي]){2}"  # KOI8 as Windows-1251, UTF-8 as Windows-1256
 )
 """What ftfy leaves alone: letters that are lost, short runs, encodings other than UTF-8."""
-SPELT = re.compile(r"[A-Za-z]\\u00[c-f][0-9a-f]|\\ud83[c-e]\\ud[c-f]|=C3=[89AB][0-9A-F]|=E2=80=|&amp;(?!lt|gt|amp|quot|nbsp|apos)(?:[A-Za-z]{2,8}|#\d{2,5});")
+SPELT = re.compile(
+    r"[A-Za-z]\\u00[c-f][0-9a-f]|\\ud83[c-e]\\ud[c-f]|=C3=[89AB][0-9A-F]|=E2=80=|&amp;(?!lt|gt|amp|quot|nbsp|apos)(?:[A-Za-z]{2,8}"
+    r"|#\d{2,5});"
+)
 """Escapes of other formats that were not undone."""
 EAST_ASIAN = re.compile("[\u3000-\u9fff\uff61-\uff9f\uf900-\ufaff]{2,}")
 EAST_ASIAN_CODES = ("gb18030", "cp932", "big5")
@@ -23,7 +26,7 @@ TYPOGRAPHIC = re.compile("[\u2010-\u2026]")
 def is_broken(text: str) -> bool:
     """Whether a text shows letters that come of reading UTF-8 as another encoding.
 
-    A text of which only well-typed punctuation is not ASCII need not be asked about. The judge is ftfy: its sign of badness, and that undoing the wrong decoding makes another text.
+    The judge is ftfy: its sign of badness, and that undoing the wrong decoding makes another text.
     """
     if ("\\u" in text or "=C3" in text or "=E2=" in text or "&amp;" in text) and SPELT.search(text):
         return True

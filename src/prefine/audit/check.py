@@ -111,7 +111,7 @@ ROW_CHECKS = [
     ),
     Check(
         "prompt-repeated",
-        "an answer that begins with its whole prompt, or with the prompt's last message",
+        "an answer that begins with its whole prompt or the prompt's last message; case, punctuation and a label before it aside",
         "the model learns to repeat the question; log-probs of the repeated part drown the difference",
         _row(prompt="What is 2+2?", chosen="What is 2+2? It is 4."),
         "cut the prompt off the answers; where both sides repeat it, the columns hold whole conversations",
@@ -119,7 +119,8 @@ ROW_CHECKS = [
     ),
     Check(
         "control-characters",
-        "control codes, zero-width spaces and text-direction overrides",
+        "control codes, zero-width spaces, marks and overrides of direction in Latin text, soft hyphens, private characters, "
+        "letters under piles of accents, and whatever else is not seen",
         "they cost tokens, break terminals and pages, and are learnt",
         _row(chosen="hello\x00"),
         "clean the text, or drop the rows",
@@ -144,8 +145,9 @@ ROW_CHECKS = [
     ),
     Check(
         "personal-data",
-        "e-mail addresses (not of example.com), telephone numbers, American and British postal addresses, social security and other national "
-        "numbers, bank accounts and cards that pass their check digits, IP addresses called so",
+        "e-mail addresses (not of example.com), telephone numbers (not free ones), postal addresses of some countries, cards, accounts and "
+        "national numbers that pass their check digits or are called by their name, dates of birth that are called so, addresses of "
+        "the public internet and of network cards; names of people are not looked for",
         "a trained model can say them; the law may forbid it",
         _row(prompt="Write to jo.lee@mena.net for me"),
         "mask or drop the rows, unless they are invented",
@@ -205,9 +207,14 @@ SET_CHECKS = [
     ),
     Check(
         "near-duplicate-prompts",
-        "prompts that share half of their words and pairs of neighbouring words (MinHash, 64 hashes); of prompts below ten words, runs of five",
+        "prompts that share half of their words and pairs of neighbours (MinHash, 64 hashes); of prompts below ten words, runs of five",
         "templates with a slot filled in weigh more than their worth, and leak between training and evaluation",
-        Case(tuple({"prompt": f"Write a cheerful poem of four lines about {animal} in the garden, for a child of six"} for animal in ("cats", "two dogs"))),
+        Case(
+            tuple(
+                {"prompt": f"Write a cheerful poem of four lines about {animal} in the garden, for a child of six"}
+                for animal in ("cats", "two dogs")
+            )
+        ),
         "prefine data dedup --near 0.5; split by group",
         look=0.005,
     ),
@@ -251,8 +258,13 @@ SET_CHECKS = [
         "turned-part",
         "whether length or a mark (list, bold, code, ...) surely wins in one tenth of the rows and surely loses in another",
         "chosen and rejected were exchanged in a part, or two sources disagree; rows exchanged here and there show in nothing but scores",
-        Case(({"chosen": "It is a heron of the marshes, {i}.", "rejected": "A bird {i}."},
-              {"chosen": "Some bird {i}.", "rejected": "It is a bittern of the reeds, {i}."}), 150),  # fmt: skip
+        Case(
+            (
+                {"chosen": "It is a heron of the marshes, {i}.", "rejected": "A bird {i}."},
+                {"chosen": "Some bird {i}.", "rejected": "It is a bittern of the reeds, {i}."},
+            ),
+            150,
+        ),
         "read pairs of both parts; exchange the columns of the one that is wrong",
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import re
 from collections import Counter
@@ -49,7 +50,7 @@ def _loops_in_words(text: str) -> bool:
     if often >= 4 and _half(text):
         return True
     sentences = text.split(". ")
-    twice = (a for a, b in zip(sentences, sentences[1:], strict=False) if a == b)
+    twice = (a for a, b in itertools.pairwise(sentences) if a == b)
     return sum(len(a) > LEAST_LETTERS and a[0].isalpha() for a in twice) >= 3
 
 
@@ -72,7 +73,7 @@ def _phrase(words: list[str]) -> bool:
     """Whether some phrase stands in a row often enough. A period is tried where neighbours come again at its distance."""
     last: dict[tuple[str, str], int] = {}
     distances: Counter[int] = Counter()
-    for at, pair in enumerate(zip(words, words[1:], strict=False)):
+    for at, pair in enumerate(itertools.pairwise(words)):
         if pair in last:
             distances[at - last[pair]] += 1
         last[pair] = at

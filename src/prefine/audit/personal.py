@@ -23,12 +23,11 @@ DIGITS = re.compile(r"[+(\d][\d ().\-/–‑]{6,40}\d")
 PHONE = re.compile(r"(?<![\d.+])(?:\+?\d{1,3}[ .-]?)?(?:\(\d{3}\)[ .-]?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\d-])")
 FREE = re.compile(r"(?:\+?1[ .-]?)?\(?(?:8(?:00|33|44|55|66|77|88)|123)\)?[ .-]?(?!456[ .-]7891)")
 """Numbers of firms that cost the caller nothing, and 123-456-7890."""
-RUN = re.compile(
-    r"(?<![A-Za-z0-9_.,+$€£/=#^-])(?:\+|00|\(?0|\(?\d)(?:\d|[ .\-/–‑]\(?|\) ?-?|\(){5,22}\d(?![A-Za-z0-9_%$€£^=]|[.,/:-]\d)"
-)
+RUN = re.compile(r"(?<![A-Za-z0-9_.,+$€£/=#^-])(?:\+|00|\(?0|\(?\d)(?:\d|[ .\-/–‑]\(?|\) ?-?|\(){5,22}\d(?![A-Za-z0-9_%$€£^=]|[.,/:-]\d)")
 DATE = re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}|\d{4}[/.-]\d{1,2}[/.-]\d{1,2}|\(?(?:1[5-9]|20)\d\d[ /–-]+(?:1[5-9]|20)\d\d")
 CALLED = re.compile(
-    r"(?:\b(?:tel|telephone|phone|call|mobile|cell|whats ?app|text|fax|ring|dial|reach me|my number is|hotline|sms|handy|telefon\w*|mobil|tél|téléphone|teléfono|móvil"
+    r"(?:\b(?:tel|telephone|phone|call|mobile|cell|whats ?app|text|fax|ring|dial|reach me|my number is|hotline|sms|handy"
+    r"|telefon\w*|mobil|tél|téléphone|teléfono|móvil"
     r"|telefono|celular|numéro|телефон\w*)\b|电话|手机|電話|携帯|전화|☎|📞)[^\d+\n]{0,40}$",
     re.IGNORECASE,
 )
@@ -39,17 +38,53 @@ SOCIAL = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{
 NAMED_SOCIAL = re.compile(r"\b(?:ssn|social security)\b[^\d\n]{0,40}$", re.IGNORECASE)
 SOCIAL_DIGITS = re.compile(r"(?!000|666|9)\d{3}[- ]?\d{2}[- ]?\d{4}$")
 CARD = re.compile(
-    r"(?<![\d.])(?:(?:[4-6]\d|35|2[2-7])\d{2}([ -]?)\d{4}\1\d{4}\1\d{4}|3[47]\d{2}([ -]?)\d{6}\2\d{5}|3[0689]\d{2}([ -]?)\d{6}\3\d{4})(?![\d.-]\d|\d)"
+    r"(?<![\d.])(?:(?:[4-6]\d|35|2[2-7])\d{2}([ -]?)\d{4}\1\d{4}\1\d{4}|3[47]\d{2}([ -]?)\d{6}\2\d{5}"
+    r"|3[0689]\d{2}([ -]?)\d{6}\3\d{4})(?![\d.-]\d|\d)"
 )
 IBAN = re.compile(r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b|[a-z]{2}\d{14,24}\b")
 LABELS = (
-    *("nsurance", "assport", "icense", "icence", "ational id", "ational ID", "ax id", "ax ID", "ersonalausweis", "adhaar", "teuer", "odice", "imlik", "esel", "ESEL"),
-    *("edical record", "écurité", "outing", "atient id", "atient ID", "nino", "NI number", "NINO", "DNI", "NIF", "NHS", "CPF", "SIN", "PAN", "BSN", "MRN"),
+    *(
+        "nsurance",
+        "assport",
+        "icense",
+        "icence",
+        "ational id",
+        "ational ID",
+        "ax id",
+        "ax ID",
+        "ersonalausweis",
+        "adhaar",
+        "teuer",
+        "odice",
+        "imlik",
+        "esel",
+        "ESEL",
+    ),
+    *(
+        "edical record",
+        "écurité",
+        "outing",
+        "atient id",
+        "atient ID",
+        "nino",
+        "NI number",
+        "NINO",
+        "DNI",
+        "NIF",
+        "NHS",
+        "CPF",
+        "SIN",
+        "PAN",
+        "BSN",
+        "MRN",
+    ),
     *("身份证", "주민등록", "マイナンバー"),
 )
 LABELLED = re.compile(
-    r"(?:\b(?i:national insurance|nino|ni number|passport|driver'?s?'? licen[cs]e|driving licen[cs]e|national id|tax id|personalausweis\w{0,9}|aadhaar"
-    r"|steuer-?id\w{0,9}|codice fiscale|kimlik|pesel|sécurité sociale|medicare|medical record|patient id|routing)|\b(?:DNI|NIF|NHS|CPF|SIN|PAN|BSN|MRN)"
+    r"(?:\b(?i:national insurance|nino|ni number|passport|driver'?s?'? licen[cs]e|driving licen[cs]e|national id|tax id"
+    r"|personalausweis\w{0,9}|aadhaar"
+    r"|steuer-?id\w{0,9}|codice fiscale|kimlik|pesel|sécurité sociale|medicare|medical record|patient id|routing)|\b(?:DNI|NIF|NHS"
+    r"|CPF|SIN|PAN|BSN|MRN)"
     r"|身份证|주민등록번호|マイナンバー)(?![a-z])[^\d\n]{0,40}?(?<![A-Za-z0-9])([A-Z0-9][A-Z0-9 .-]{5,17}[A-Z0-9])(?![A-Za-z0-9])"
 )
 TOKEN = re.compile(r"[A-Z0-9][A-Z0-9.+<:-]{8,}")
@@ -77,7 +112,8 @@ STREET_FIRST = re.compile(
     r"|(?:Calle|Avenida|Avda\.?|Plaza|Paseo|Via|Viale|Piazza|Corso) [^\n\d]{3,40} ?\d{1,4},?[^\n]{0,20}?\s\d{5} [A-Z]"
 )
 BIRTH = re.compile(
-    r"(?:\bdob|date[ _]of[ _]birth|birth[ _]?date|\bgeb(?:\.|oren)(?: am)?|\bnée?(?:\(e\))? le|fecha de nacimiento|data di nascita)[\"']?\W{1,5}"
+    r"(?:\bdob|date[ _]of[ _]birth|birth[ _]?date|\bgeb(?:\.|oren)(?: am)?|\bnée?(?:\(e\))? le|fecha de nacimiento"
+    r"|data di nascita)[\"']?\W{1,5}"
     r"(?:\d{1,2}[/.-]\d{1,2}[/.-](?:19|20)\d\d|(?:19|20)\d\d-\d\d-\d\d)",
     re.IGNORECASE,
 )
@@ -85,9 +121,57 @@ IPV4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
 IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE)
 HARDWARE = re.compile(r"(?<![\w:])(?:[0-9a-f]{2}:){5}[0-9a-f]{2}(?![\w:])", re.IGNORECASE)
 BORN = ("irth", "dob", "DOB", "geb", "Geb", "né", "Né", "nacim", "nascita")
-ENGLISH_STREETS = (" St", " Ave", " Road", " Rd", " Lane", " Ln", " Drive", " Dr", " Blvd", " Boul", " Court", " Ct", " Terrace", " Way", " Place", " Pl", " Circle",
-                   " Close", " Crescent", " Gardens", " rue ", " avenue ", " boulevard ", " place ", " chemin ", " impasse ", " allée ", " quai ")  # fmt: skip
-STREETS = ("straße", "strasse", "str.", "weg", "platz", "allee", "gasse", "Calle", "Aven", "Avda", "Plaza", "Paseo", "Via", "Piazza", "Corso")
+ENGLISH_STREETS = (
+    *(
+        " St",
+        " Ave",
+        " Road",
+        " Rd",
+        " Lane",
+        " Ln",
+        " Drive",
+        " Dr",
+        " Blvd",
+        " Boul",
+        " Court",
+        " Ct",
+        " Terrace",
+        " Way",
+        " Place",
+        " Pl",
+    ),
+    *(
+        " Circle",
+        " Close",
+        " Crescent",
+        " Gardens",
+        " rue ",
+        " avenue ",
+        " boulevard ",
+        " place ",
+        " chemin ",
+        " impasse ",
+        " allée ",
+        " quai ",
+    ),
+)
+STREETS = (
+    "straße",
+    "strasse",
+    "str.",
+    "weg",
+    "platz",
+    "allee",
+    "gasse",
+    "Calle",
+    "Aven",
+    "Avda",
+    "Plaza",
+    "Paseo",
+    "Via",
+    "Piazza",
+    "Corso",
+)
 DOTTED = (*"0123456789", ".")
 KNOWN_SERVERS = frozenset(("8.8.8.8", "8.8.4.4", "1.1.1.1", "9.9.9.9"))
 
@@ -108,7 +192,11 @@ def has_personal_data(text: str) -> bool:
         return True
     if any(map(_shaped, TOKEN.findall(text))) or BRITISH.search(text) or (digits >= LEAST_ACCOUNT and _bank(text)):
         return True
-    if (_any(ENGLISH_STREETS, text) and STREET.search(text)) or (_any(STREETS, text) and STREET_FIRST.search(text)) or (_any(BORN, text) and BIRTH.search(text)):
+    if (
+        (_any(ENGLISH_STREETS, text) and STREET.search(text))
+        or (_any(STREETS, text) and STREET_FIRST.search(text))
+        or (_any(BORN, text) and BIRTH.search(text))
+    ):
         return True
     if any(_public(m.group(), text[max(0, m.start() - 30) : m.start()]) for m in IPV4.finditer(text)):
         return True
@@ -172,7 +260,13 @@ def _is_telephone(run: re.Match[str]) -> bool:
     abroad = number.startswith(("+", "00"))
     named = CALLED.search(run.string[max(0, run.start() - 60) : run.start()])
     trunk = number.startswith(("0", "(0")) and 2 <= len(groups) <= 5 and not number.startswith("0.")
-    if DATE.match(number) or SUM.search(number) or number.count("(") != number.count(")") or not (abroad or trunk or named) or (FREE.match(number) and not abroad):
+    if (
+        DATE.match(number)
+        or SUM.search(number)
+        or number.count("(") != number.count(")")
+        or not (abroad or trunk or named)
+        or (FREE.match(number) and not abroad)
+    ):
         return False
     if not (abroad or trunk) and (len(groups) < 3 and len("".join(groups)) not in (10, 11)):
         return False

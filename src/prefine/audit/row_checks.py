@@ -31,10 +31,11 @@ LABEL = re.compile(r"[\W_]*(?:(?:question|q|prompt|user|human|input|query|instru
 LONGEST_LABEL = 16
 WORD = re.compile(r"\w+")
 STRAIGHT = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u200b": None, "\u2060": None, "\ufeff": None})
-ASKS = frozenset(
-    "how what why when where who whom whose which is are do does can could should would will name list write explain give tell describe make "
-    "find fix sort compare summarise summarize translate please".split()
-)
+ASKS = frozenset((
+    "how", "what", "why", "when", "where", "who", "whom", "whose", "which", "is", "are", "do", "does", "can", "could", "should",
+    "would", "will", "name", "list", "write", "explain", "give", "tell", "describe", "make", "find", "fix", "sort", "compare",
+    "summarise", "summarize", "translate", "please",
+))  # fmt: skip
 
 
 def flags(record: Record) -> list[str]:

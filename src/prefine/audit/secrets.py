@@ -35,19 +35,28 @@ SECRET_FORMS = (
     _prefixed("AWS key", *((prefix, UPPER) for prefix in ("AKIA", "ASIA", "ABIA", "ACCA"))),
     _prefixed("AWS key", ("ABSK", r"[A-Za-z0-9+/]{100,}={0,2}")),
     _prefixed("GitHub token", *((f"gh{kind}_", CODE + "{36,}") for kind in "pousr"), ("github_pat_", WORD + "{40,}")),
-    _prefixed("GitLab token", *((f"gl{kind}-", r"[\w.-]{20,}") for kind in
-              ("pat", "dt", "ft", "rt", "soat", "cbt", "ptt", "imt", "agent", "oas", "ffct"))),  # fmt: skip
+    _prefixed(
+        "GitLab token",
+        *((f"gl{kind}-", r"[\w.-]{20,}") for kind in ("pat", "dt", "ft", "rt", "soat", "cbt", "ptt", "imt", "agent", "oas", "ffct")),
+    ),
     _prefixed("GitLab token", ("GR1348941", CODED + "{20,}")),
     _prefixed("Slack token", *((f"xox{kind}-", "[A-Za-z0-9-]{16,}") for kind in "abeoprs"), ("xapp-", "[A-Za-z0-9-]{20,}")),
     _prefixed("Slack webhook", ("hooks.slack.com/", r"(?:services|workflows|triggers)/[\w/]{20,}")),
-    _prefixed("Discord webhook", ("discord.com/api/webhooks/", r"\d{15,}/[\w-]{40,}"),
-              ("discordapp.com/api/webhooks/", r"\d{15,}/[\w-]{40,}")),  # fmt: skip
+    _prefixed(
+        "Discord webhook", ("discord.com/api/webhooks/", r"\d{15,}/[\w-]{40,}"), ("discordapp.com/api/webhooks/", r"\d{15,}/[\w-]{40,}")
+    ),
     _prefixed("Teams webhook", (".webhook.office.com/", r"webhookb2/[\w@/-]{40,}")),
-    _prefixed("OpenAI, Anthropic or alike key", ("sk-", r"(?:(?:proj|svcacct|admin|ant|or|lf)-[\w-]{20,}|[A-Za-z0-9]{32,}|(?=\D{0,40}\d)[\w-]{32,})")),
+    _prefixed(
+        "OpenAI, Anthropic or alike key",
+        ("sk-", r"(?:(?:proj|svcacct|admin|ant|or|lf)-[\w-]{20,}|[A-Za-z0-9]{32,}|(?=\D{0,40}\d)[\w-]{32,})"),
+    ),
     _prefixed("Google key", ("AIza", CODED + "{35}"), ("GOCSPX-", CODED + "{24,}"), ("ya29.", r"[\w.-]{30,}"), ("1//0", CODED + "{40,}")),
     _prefixed("Hugging Face token", ("hf_", CODE + "{30,}"), ("api_org_", CODE + "{30,}")),
-    _prefixed("Stripe key", *((f"{kind}_{mode}_", CODE + "{16,}") for kind in ("sk", "rk") for mode in ("live", "test", "prod")),
-              ("whsec_", r"[A-Za-z0-9+/]{24,}=*")),  # fmt: skip
+    _prefixed(
+        "Stripe key",
+        *((f"{kind}_{mode}_", CODE + "{16,}") for kind in ("sk", "rk") for mode in ("live", "test", "prod")),
+        ("whsec_", r"[A-Za-z0-9+/]{24,}=*"),
+    ),
     _prefixed("npm token", ("npm_", CODE + "{36,}")),
     _prefixed("PyPI token", ("pypi-", CODED + "{40,}")),
     _prefixed("SendGrid key", ("SG.", r"[\w-]{16,32}\.[\w-]{32,64}")),
@@ -56,7 +65,9 @@ SECRET_FORMS = (
     _prefixed("DigitalOcean token", *((f"do{kind}_v1_", HEX + "{64}") for kind in "opr")),
     _prefixed("Databricks token", ("dapi", HEX + r"{32}(?:-\d)?")),
     _prefixed("Shopify token", *((f"shp{kind}_", "[A-Fa-f0-9]{32}") for kind in ("at", "ca", "pa", "ss"))),
-    _prefixed("Square token", ("sq0atp-", CODED + "{22,}"), ("sq0csp-", CODED + "{43}"), ("EAAA", CODED + "{60,}"), ("EAAC", CODE + "{80,}")),
+    _prefixed(
+        "Square token", ("sq0atp-", CODED + "{22,}"), ("sq0csp-", CODED + "{43}"), ("EAAA", CODED + "{60,}"), ("EAAC", CODE + "{80,}")
+    ),
     _prefixed("Vault token", ("hvs.", CODED + "{24,}"), ("hvb.", CODED + "{60,}")),
     _prefixed("Grafana token", ("glsa_", WORD + "{32,}"), ("glc_", r"[A-Za-z0-9+/]{32,}=*")),
     _prefixed("Notion token", ("ntn_", CODE + "{40,}"), ("secret_", CODE + "{43}")),
@@ -70,8 +81,13 @@ SECRET_FORMS = (
     _prefixed("Django key", ("django-insecure-", r"[^\s\"']{30,}")),
     _prefixed("Atlassian token", ("ATATT3", r"[\w=-]{60,}"), ("ATCTT3", r"[\w=-]{60,}"), ("ATBB", CODE + "{28,}")),
     _prefixed("Figma, Supabase or Doppler token", ("figd_", CODED + "{40,}"), ("sbp_", HEX + "{40}"), ("dp.pt.", CODE + "{43}")),
-    _prefixed("Perplexity, Groq, xAI or Replicate key",
-              ("pplx-", CODE + "{40,}"), ("gsk_", CODE + "{40,}"), ("xai-", CODE + "{60,}"), ("r8_", CODE + "{37}")),  # fmt: skip
+    _prefixed(
+        "Perplexity, Groq, xAI or Replicate key",
+        ("pplx-", CODE + "{40,}"),
+        ("gsk_", CODE + "{40,}"),
+        ("xai-", CODE + "{60,}"),
+        ("r8_", CODE + "{37}"),
+    ),
     _prefixed("Sentry token", ("sntrys_", r"[\w=+/-]{60,}"), ("sntryu_", HEX + "{64}")),
     _prefixed("RubyGems token", ("rubygems_", HEX + "{48}")),
     _prefixed("New Relic key", ("NRAK-", "[A-Z0-9]{27}")),
@@ -81,9 +97,17 @@ SECRET_FORMS = (
     SecretForm("Telegram token", (":AA",), re.compile(r"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])")),
     SecretForm("Discord token", (".",), re.compile(r"(?<![\w.-])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,40}(?![\w-])")),
     SecretForm("Mailchimp key", ("-us",), re.compile(rf"(?<![a-z0-9]){HEX}{{32}}-us\d{{1,2}}(?!\d)")),
-    SecretForm("AWS secret key", ("secret", "aws", "Secret", "SECRET", "AWS"), re.compile(
-        r"(?:aws|secret).{0,20}key[\w ]{0,20}[\"']?\s*(?:=>|:=|[:=]|\bis\b)\s*[\"'`]?(?=[^\s\"'`]*\d)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])", re.I), True),
-)  # fmt: skip
+    SecretForm(
+        "AWS secret key",
+        ("secret", "aws", "Secret", "SECRET", "AWS"),
+        re.compile(
+            r"(?:aws|secret).{0,20}key[\w ]{0,20}[\"']?\s*(?:=>|:=|[:=]"
+            r"|\bis\b)\s*[\"'`]?(?=[^\s\"'`]*\d)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])",
+            re.I,
+        ),
+        True,
+    ),
+)
 PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----|PuTTY-User-Key-File-\d")
 URL_PASSWORD = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,64}:([^\s/@\"'<>]{3,64})@[A-Za-z0-9\[]")
 VALUE = re.compile(r"[^\s\"'`,;<>(){}\[\]=:]{12,120}")
@@ -118,7 +142,11 @@ def kinds_of_secret(text: str, words: list[str] | None = None) -> list[str]:
     joined = " ".join(word for word in words if len(word) >= LONG)
     for form in SECRET_FORMS:
         within = text if form.named else joined
-        if any(map(within.__contains__, form.hints)) and form.kind not in found and any(not FILLED.search(m.group()) for m in form.pattern.finditer(within)):
+        if (
+            any(map(within.__contains__, form.hints))
+            and form.kind not in found
+            and any(not FILLED.search(m.group()) for m in form.pattern.finditer(within))
+        ):
             found.append(form.kind)
     if "://" in joined and any(_real(m.group(1)) for m in URL_PASSWORD.finditer(joined)):
         found.append("password in a URL")

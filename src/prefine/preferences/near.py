@@ -10,6 +10,7 @@ lie in a file that is mapped into memory.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
@@ -33,7 +34,7 @@ def shingles(text: str) -> list[str]:
     words = text.casefold().split()
     if len(words) < SHORT:
         return [" ".join(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1))]
-    return [*words, *map(" ".join, zip(words, words[1:], strict=False))]
+    return [*words, *map(" ".join, itertools.pairwise(words))]
 
 
 def signatures(texts: Iterable[str]) -> NDArray[np.uint32]:
