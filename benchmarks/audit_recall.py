@@ -36,7 +36,7 @@ OF_TWO_ROWS = ("near-duplicate-prompts",)
 def findings(folder: Path, rows: list[dict[str, Any]], tokens: Tokenization | None = None, near: bool = True) -> dict[str, Finding]:
     path = folder / "x.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return {f.name: f for f in audit([str(path)], Reading(), tokens, Limits(MAX_LENGTH), near=near, processes=1).findings}
+    return {f.name: f for f in audit([str(path)], Reading(format="pairs"), tokens, Limits(MAX_LENGTH), near=near, processes=1).findings}
 
 
 def by_shape(folder: Path) -> tuple[Counts, list[str]]:
@@ -48,8 +48,8 @@ def by_shape(folder: Path) -> tuple[Counts, list[str]]:
             try:
                 found = findings(folder, rows, near=fault in OF_TWO_ROWS)
                 hits = len(found[fault].rows) + (len(found["dropped"].rows) if fault == "equal-normalised" else 0)
-            except DataError:  # every row is dropped: equal to the letter
-                hits = of
+            except DataError:  # every row is dropped
+                hits = of if fault == "equal-normalised" else 0
             counts.setdefault(fault, {})[shape] = min(hits, of), of
     found = findings(folder, CLEAN, near=False)
     blamed = [

@@ -58,7 +58,7 @@ OTHERWISE = re.compile(
     r"|simply )?(?:can't|cannot|won't|can not) (?:do|help)"
     r"|(?<!was )unable to (?:help|assist|provide|comply|fulfil\w*|answer|do|process|complete)|can't be (?:of|answered|fulfil)"
     r"|(?:not|isn't) (?:possible|allowed|permitted|something)\b)"
-    r"|\bsorry,? (?:but )?(?:no|can't|cannot|unable|i can't|i cannot|i won't)\b(?! (?:wait|imagine|believe|make|come|attend))"
+    r"|\bsorry,? (?:but )?(?:no|can't|cannot|unable|i can't|i cannot|i won't)\b(?! (?:wait|keep|imagine|believe|make|come|attend))"
     r"|\b(?:that|this|it)(?:'s| is| would be)? ?(?:is )?(?:not|isn't) (?:really )?(?:something|a (?:topic|subject|request|question"
     r"|thing)) (?:that )?i(?:'m| am| can| will| would|'d)\b(?!'t)"
     r"|\b(?:against|violat\w+|outside|beyond|not within|conflicts? with) (?:of )?my (?:\w+ )?"
