@@ -35,7 +35,9 @@ class Case:
         ]
 
     def __str__(self) -> str:
-        shown = "; ".join(", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in row.items()) for row in self.rows)
+        shown = "; then ".join(
+            ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in row.items()) for row in self.rows
+        )
         return shown if self.times == 1 else f"{shown} ({self.times} times each)"
 
 
@@ -120,7 +122,7 @@ ROW_CHECKS = [
     Check(
         "control-characters",
         "control codes, zero-width spaces, marks and overrides of direction in Latin text, soft hyphens, private characters, "
-        "letters under piles of accents, and whatever else is not seen",
+        "letters under piles of accents, and other characters that are not seen",
         "they cost tokens, break terminals and pages, and are learnt",
         _row(chosen="hello\x00"),
         "clean the text, or drop the rows",
@@ -163,7 +165,7 @@ ROW_CHECKS = [
     ),
     Check(
         "chosen-refuses",
-        "a chosen answer that refuses in its first sentences while the rejected one does not; English and thirteen other languages",
+        "a chosen answer that refuses in its first sentences while the rejected one does not; English and fifteen other languages",
         "many of them make the model refuse; few are often wrong labels",
         _row(chosen="I'm sorry, but I can't help with that."),
         "look at some; where the prompt is harmless, drop them",
@@ -183,7 +185,7 @@ SET_CHECKS = [
         "dropped",
         "rows that could not be used at all, by reason",
         "what is dropped is not trained on",
-        Case(({}, {"rejected": USUAL_ROW["chosen"]})),
+        _row(chosen="That is a heron.", rejected="That is a heron."),
         "look at the reasons; prefine data convert --rejected FILE keeps the rows",
         look=0.01,
         fix_at=0.2,
@@ -192,7 +194,7 @@ SET_CHECKS = [
         "repeated-pair",
         "the same prompt with the same two answers again",
         "it counts twice, and leaks between training and evaluation when split by row",
-        Case(({}, {})),
+        Case((USUAL_ROW, USUAL_ROW)),
         "prefine data dedup",
         look=0.001,
         fix_at=0.2,
@@ -201,7 +203,7 @@ SET_CHECKS = [
         "conflicting-labels",
         "the same prompt with A over B in one row and B over A in another",
         "the two cancel; many of them mean that labels are noise",
-        Case(({}, {"chosen": USUAL_ROW["rejected"], "rejected": USUAL_ROW["chosen"]})),
+        Case((USUAL_ROW, USUAL_ROW | {"chosen": USUAL_ROW["rejected"], "rejected": USUAL_ROW["chosen"]})),
         "drop both, or ask more people",
         fix_at=0.02,
     ),
