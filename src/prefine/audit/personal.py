@@ -41,7 +41,10 @@ CARD = re.compile(
     r"(?<![\d.])(?:(?:[4-6]\d|35|2[2-7])\d{2}([ -]?)\d{4}\1\d{4}\1\d{4}|3[47]\d{2}([ -]?)\d{6}\2\d{5}"
     r"|3[0689]\d{2}([ -]?)\d{6}\3\d{4})(?![\d.-]\d|\d)"
 )
-IBAN = re.compile(r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b|[a-z]{2}\d{14,24}\b")
+IBAN = re.compile(r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
+SMALL_IBAN = re.compile(r"\d{14,24}(?![A-Za-z0-9])")
+POSTCODE = re.compile(r"\d{5}|\d[A-Z]{2}\b")
+COLONS = re.compile(r":[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4}:")
 LABELS = (
     *(
         "nsurance",
@@ -192,15 +195,15 @@ def has_personal_data(text: str) -> bool:
         return True
     if any(map(_shaped, TOKEN.findall(text))) or BRITISH.search(text) or (digits >= LEAST_ACCOUNT and _bank(text)):
         return True
-    if (
-        (_any(ENGLISH_STREETS, text) and STREET.search(text))
-        or (_any(STREETS, text) and STREET_FIRST.search(text))
-        or (_any(BORN, text) and BIRTH.search(text))
+    if POSTCODE.search(text) and (
+        (_any(ENGLISH_STREETS, text) and STREET.search(text)) or (_any(STREETS, text) and STREET_FIRST.search(text))
     ):
+        return True
+    if _any(BORN, text) and BIRTH.search(text):
         return True
     if any(_public(m.group(), text[max(0, m.start() - 30) : m.start()]) for m in IPV4.finditer(text)):
         return True
-    return text.count(":") >= 5 and bool(HARDWARE.search(text) or any(_public(m.group(), "IP") for m in IPV6.finditer(text)))
+    return COLONS.search(text) is not None and bool(HARDWARE.search(text) or any(_public(m.group(), "IP") for m in IPV6.finditer(text)))
 
 
 def _any(hints: tuple[str, ...], text: str) -> bool:
@@ -238,7 +241,10 @@ def _card(text: str) -> bool:
 
 def _bank(text: str) -> bool:
     """Whether a text holds an IBAN that passes its check; what follows one may look like a part of it."""
-    return any(_valid("iban", number[: len(number) - cut]) for number in IBAN.findall(text) for cut in range(6))
+    numbers = IBAN.findall(text) + [
+        text[m.start() - 2 : m.end()] for m in SMALL_IBAN.finditer(text) if text[max(0, m.start() - 2)].islower()
+    ]
+    return any(_valid("iban", number[: len(number) - cut]) for number in numbers for cut in range(6))
 
 
 def _public(number: str, before: str) -> bool:

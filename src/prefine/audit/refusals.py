@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 HEAD = 320
@@ -123,6 +124,7 @@ SIGNS = UNWILLING | TELLING | NEGATIONS
 TYPED = str.maketrans("’‘“”–—", "''\"\"--")
 
 
+@functools.lru_cache(maxsize=4)  # a row's answers are asked about for their marks, and for what they say against each other
 def refuses(text: str) -> bool:
     """Whether an answer refuses in its first sentences; what it quotes, and the text of a letter, do not count."""
     head = text[:HEAD]
