@@ -82,11 +82,13 @@ def _wanted(record: Record) -> bool:
 
 
 def _equal(first: str, second: str) -> bool:
-    """Whether two answers are the same but for case, white space and punctuation at the ends; most differ in their first words."""
-    if not (first.isascii() and second.isascii()):
-        first, second = (unicodedata.normalize("NFKC", text.translate(STRAIGHT)) for text in (first, second))
-    a, b = (normalised(" ".join(text.split(maxsplit=FIRST_WORDS)[:FIRST_WORDS])) for text in (first, second))
-    return (a.startswith(b) or b.startswith(a)) and normalised(first) == normalised(second)
+    """Whether two answers are the same but for case, white space, kinds of quotes and punctuation at the ends; most differ in four words."""
+    a, b = (_even(" ".join(text.split(maxsplit=FIRST_WORDS)[:FIRST_WORDS])) for text in (first, second))
+    return (a.startswith(b) or b.startswith(a)) and _even(first) == _even(second)
+
+
+def _even(text: str) -> str:
+    return normalised(text if text.isascii() else unicodedata.normalize("NFKC", text.translate(STRAIGHT)))
 
 
 def repeats_prompt(record: Record, prompt: str, answer: str) -> bool:

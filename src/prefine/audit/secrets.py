@@ -118,6 +118,7 @@ NAMED_BEFORE = re.compile(
     r"|\bcurl\b[^\n]{0,40}(?:-u|--user)[ =][\"']?\w{1,30}:)[\"'`]?$",
     re.IGNORECASE,
 )
+DIGIT = re.compile(r"\d")
 MIXED = re.compile(r"(?=\D*\d)[^A-Za-z]*[A-Za-z]")
 STAND_IN = re.compile(r"x{4}|\*{3}|\.{3}|…|[<{}\[]|^[$%]|\$\(|your|placeholder|change_?me|redacted|example|dummy|sample", re.IGNORECASE)
 """What stands where a secret would, in an example of an address, a setting or a token."""
@@ -150,7 +151,7 @@ def kinds_of_secret(text: str, words: list[str] | None = None) -> list[str]:
             found.append(form.kind)
     if "://" in joined and any(_real(m.group(1)) for m in URL_PASSWORD.finditer(joined)):
         found.append("password in a URL")
-    if any(_strong(m.group()) and NAMED_BEFORE.search(_before(text, m.group())) for m in VALUE.finditer(joined)):
+    if DIGIT.search(joined) and any(_strong(m.group()) and NAMED_BEFORE.search(_before(text, m.group())) for m in VALUE.finditer(joined)):
         found.append("assigned password or key")
     return found
 
