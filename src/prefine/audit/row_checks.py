@@ -82,7 +82,7 @@ def _wanted(record: Record) -> bool:
 
 
 def _equal(first: str, second: str) -> bool:
-    """Whether two answers are the same but for case, white space, kinds of quotes and punctuation at the ends; most differ in four words."""
+    """Whether two answers are the same but for case, white space, kinds of quotes and punctuation at the ends."""
     a, b = (_even(" ".join(text.split(maxsplit=FIRST_WORDS)[:FIRST_WORDS])) for text in (first, second))
     return (a.startswith(b) or b.startswith(a)) and _even(first) == _even(second)
 
