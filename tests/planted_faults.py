@@ -84,6 +84,7 @@ ONE_ROW: dict[str, Callable[[Row, Clean], list[Row]]] = {
     "personal-data": _change("prompt", lambda t: t + " write to lu.bat@mena.net"),
     "looping-answer": _loop,
     "chosen-refuses": _change("chosen", lambda t: " I'm sorry, but I can't help with that." + t),
+    "reversed-scores": lambda row, clean: [row | {"score_chosen": 1.0, "score_rejected": 2.0}],
     "repeated-pair": lambda row, clean: [row, dict(row)],
     "conflicting-labels": lambda row, clean: [row, row | {"chosen": row["rejected"], "rejected": row["chosen"]}],
     "near-duplicate-prompts": _twin,

@@ -11,17 +11,26 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audit_shapes import CLEAN as CLEAN_SHAPES
+from audit_shapes import SHAPES
 from planted_faults import MAX_LENGTH, ONE_ROW, TEMPLATE, Clean, plant, tokenizer
 from prefine.audit.audit import Audit, Limits, audit
-from prefine.audit.check import CHECKS, Finding
-from prefine.audit.row_checks import has_personal_data, kinds_of_secret, loops, refuses
+from prefine.audit.check import CHECKS, POLICY_CHECKS, ROW_CHECKS, TOKEN_CHECKS, Check, Finding
+from prefine.audit.loops import loops
+from prefine.audit.personal import has_personal_data
+from prefine.audit.refusals import refuses
+from prefine.audit.row_checks import flags
+from prefine.audit.secrets import kinds_of_secret
 from prefine.audit.shortcuts import Accuracy
 from prefine.audit.tokens import cuts
 from prefine.audit.workers import Tokenization
 from prefine.cli import main
-from prefine.errors import DataError
+from prefine.cli.data.audit import prompts_of
+from prefine.errors import ConfigError, DataError
 from prefine.packing.encoding import Encoder
-from prefine.preferences.convert import PairSource, Reading
+from prefine.preferences.convert import PairSource, Reading, check_record
+from prefine.preferences.formats import Skip
+from prefine.preferences.records import Pair
 
 CLEAN = Clean()
 TOKENIZER = tokenizer(CLEAN)
@@ -188,9 +197,96 @@ def test_content_patterns() -> None:
     assert not refuses("I can help")
 
 
-def test_every_check_is_explained() -> None:
-    for check in CHECKS.values():
-        assert all((check.sees, check.why, check.example, check.fix))
+@pytest.mark.parametrize("check", list(CHECKS.values()), ids=list(CHECKS))
+def test_every_check_finds_its_example(check: Check, tmp_path: Path) -> None:
+    assert all((check.sees, check.why, check.example, check.fix))
+    if isinstance(check.case, str):  # needs a model or a template, of which other tests make some
+        assert check in (*TOKEN_CHECKS, *POLICY_CHECKS)
+        return
+    rows = check.case.written()
+    clean = [CLEAN.row() for _ in range(5)]
+    against = [("bench", [rows[0]["prompt"]])] if check.name == "eval-overlap" else []
+    found = run(tmp_path / "x.jsonl", [*rows, *clean], against=against)[check.name]
+    assert found.grade != "fine" or check.name == "chosen-refuses", found  # is normal up to a share
+    assert found.count >= 1
+    assert not any(row > len(rows) for row in found.rows), found
+
+
+LEAST_RECALL = {
+    **{"secrets": 0.98, "templated": 0.93, "broken-text": 0.87, "chosen-refuses": 0.95, "looping-answer": 0.95, "personal-data": 0.92},
+    **{"prompt-repeated": 0.98, "control-characters": 0.98, "equal-normalised": 0.6},
+}
+"""Of shapes that somebody wrote without a look at the checks; by shape in docs/audit-recall.md."""
+
+
+def flags_of(row: dict[str, str]) -> list[str]:
+    try:
+        pair = Pair(row["prompt"], row["chosen"], row["rejected"])
+        check_record(pair)
+    except Skip:
+        return ["equal-normalised"]
+    return flags(pair)
+
+
+@pytest.mark.parametrize("fault", list(LEAST_RECALL))
+def test_shapes_of_a_fault_are_found(fault: str) -> None:
+    rows = [row for shape in SHAPES[fault].values() for row in shape]
+    found = sum(fault in flags_of(row) for row in rows)
+    assert found >= LEAST_RECALL[fault] * len(rows), f"{found} of {len(rows)}"
+
+
+def test_what_looks_like_a_fault_is_none() -> None:
+    assert [(row["why"], name) for row in CLEAN_SHAPES for name in flags_of(row)] == []
+
+
+def test_prompts_with_some_words_changed_are_near(tmp_path: Path) -> None:
+    for shape, rows in SHAPES["near-duplicate-prompts"].items():
+        found = run(tmp_path / "x.jsonl", rows)["near-duplicate-prompts"]
+        assert len(found.rows) >= (len(rows) // 2) * (shape != "10-words-three-words"), (shape, found.detail)
+    capitals = [{"prompt": f"What is the capital of {land}?", "chosen": f"a {land}", "rejected": "b"} for land in ("France", "Spain")]
+    assert run(tmp_path / "x.jsonl", capitals)["near-duplicate-prompts"].count == 0
+
+
+REAL = Path("/work/shared/data")
+REAL_FINDS = {
+    "hh_rlhf_harmless.jsonl.gz": {
+        "templated": {30, 147, 208, 481, 564, 804, 892, 967, 997, 1370, 1457, 1503, 1995},  # "Assistant: Human: ..."
+        "prompt-repeated": {509, 778, 1118, 1968},
+        "control-characters": {420},  # a sign of a private font
+        "equal-normalised": {75, 436, 1069},
+        "personal-data": {58, 353, 461, 477, 508, 563, 576, 630, 654, 1000, 1108, 1143, 1163, 1249, 1260, 1265, 1477, 1799, 1812, 1872},
+    },
+    "kto_en_300.json.gz": {"templated": {140, 258}, "broken-text": {246, 260}, "control-characters": {260}},
+    "oasst_en_100_trees.jsonl.gz": {"templated": {69}},  # the prompt is a transcript of somebody's chat
+    "sharegpt_dpo_en_300.json.gz": {"broken-text": {16}, "control-characters": {16, 68, 287}},
+}
+"""Read one by one: each is what its check says."""
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="needs the data that is shared in the workplace")
+@pytest.mark.parametrize("name", list(REAL_FINDS))
+def test_what_is_found_in_real_files_is_known(name: str) -> None:
+    found = {f.name: f for f in audit([str(REAL / name)], Reading(), near=False, processes=1).findings}
+    rows = {check.name: set(found[check.name].rows) for check in ROW_CHECKS if check.name != "chosen-refuses"}
+    assert {name: numbers for name, numbers in rows.items() if numbers} == REAL_FINDS[name]
+    assert all(found[name].grade == "fine" for name in ("chosen-refuses", "turned-part") if name in found)
+
+
+def test_a_part_with_turned_labels_is_found(tmp_path: Path) -> None:
+    rows = [_longer(CLEAN.row(), i % 10 < 7) for i in range(3000)]
+    turned = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} if i < 1000 else row for i, row in enumerate(rows)]
+    assert run(tmp_path / "a.jsonl", rows)["turned-part"].grade == "fine"
+    found = run(tmp_path / "b.jsonl", turned)["turned-part"]
+    assert found.grade == "look"
+    assert 600 <= found.count <= 1000, found.detail
+    assert "loses in rows 1 to 300" in found.detail
+
+
+def test_second_turns_of_a_benchmark_are_looked_for(tmp_path: Path) -> None:
+    bench = write(tmp_path / "bench.jsonl", [{"question_id": 1, "turns": ["Name a river.", "Now name a longer one than that."]}])
+    assert prompts_of(bench) == ["Name a river.", "Now name a longer one than that."]
+    with pytest.raises(ConfigError, match="row 1"):
+        prompts_of(write(tmp_path / "bad.jsonl", [{"turns": [1]}]))
 
 
 def write(path: Path, rows: list[Any]) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from prefine.audit.check import CHECKS, ROW_CHECKS, Check, Finding, Grade, grade
 from prefine.audit.part import NUMBERS, Part, Sampled
-from prefine.audit.shortcuts import first_word, first_word_finding, length_finding, mark_finding, probe_finding
+from prefine.audit.shortcuts import first_word, first_word_finding, length_finding, mark_finding, probe_finding, turned_finding
 from prefine.audit.tokens import cuts
 from prefine.audit.workers import SAMPLE_RECORDS, Tokenization, parts
 from prefine.errors import DataError
@@ -239,6 +239,7 @@ def _shortcuts(got: Gathered) -> tuple[list[Finding], dict[str, list[str]]]:
         first_word_finding([a for a, _ in words], [b for _, b in words]),
         mark_finding(chosen_marks, rejected_marks),
         probe,
+        turned_finding(got.column("row")[is_pair], (chosen, rejected), (chosen_marks, rejected_marks)),
     ], speaks
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,22 +11,61 @@ SHOWN_ROWS = 20
 Grade = Literal["fix", "look", "fine"]
 
 
+USUAL_ROW = {"prompt": "Which animal is this?", "chosen": "That is a heron.", "rejected": "Some bird or other."}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Rows in which a check finds its fault: what the docs show is what the tests run.
+
+    Attributes:
+        rows: what differs from :data:`USUAL_ROW`.
+        times: how often each row comes, one after the other; ``{i}`` in it counts.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    times: int = 1
+
+    def written(self) -> list[dict[str, Any]]:
+        """The rows in full."""
+        return [
+            {key: value.replace("{i}", str(i)) if isinstance(value, str) else value for key, value in (USUAL_ROW | dict(row)).items()}
+            for row in self.rows
+            for i in range(self.times)
+        ]
+
+    def __str__(self) -> str:
+        shown = "; then ".join(
+            ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in row.items()) for row in self.rows
+        )
+        return shown if self.times == 1 else f"{shown} ({self.times} times each)"
+
+
+def _row(**fields: Any) -> Case:
+    return Case((fields,))
+
+
 @dataclass(frozen=True)
 class Check:
     """One thing that can be wrong.
 
     Attributes:
-        sees: what it looks at. why: what harm it does. example: what it looks like. fix: what to do.
-        look, fix_at: shares of rows above which it is worth a look, and must be fixed.
+        sees: what it looks at. why: what harm it does. case: rows with it, or words where rows alone do not show it.
+        fix: what to do. look, fix_at: shares of rows above which it is worth a look, and must be fixed.
     """
 
     name: str
     sees: str
     why: str
-    example: str
+    case: Case | str
     fix: str
     look: float = 0.0
     fix_at: float = 1.1
+
+    @property
+    def example(self) -> str:
+        """The case as text."""
+        return str(self.case)
 
 
 @dataclass(frozen=True)
@@ -57,73 +98,86 @@ ROW_CHECKS = [
         "equal-normalised",
         "chosen and rejected that differ only in case, white space or punctuation at the ends",
         "the pair teaches nothing but noise",
-        "'Yes.' against 'yes'",
+        _row(chosen="Yes.", rejected="yes"),
         "drop them: prefine data filter --drop equal-normalised",
         fix_at=0.05,
     ),
     Check(
         "templated",
-        "chat marks inside the text: <|im_start|>, [INST], ### Instruction:, <|eot_id|>, Human: ... Assistant:",
+        "marks of chat templates inside the text: <|im_start|> and all of that form, [INST], <start_of_turn>, </s>, ### Instruction:, "
+        "GPT4 Correct User:, USER: ... ASSISTANT:, Human: ... Assistant:",
         "the chat template is applied a second time around them, so that the model learns marks within marks",
-        "prompt: '<|im_start|>user\\nhello<|im_end|>'",
+        _row(prompt="<|im_start|>user\nhello<|im_end|>"),
         "give the text without its marks, or as messages",
         fix_at=0.05,
     ),
     Check(
         "prompt-repeated",
-        "an answer that begins with its whole prompt",
+        "an answer that begins with its whole prompt or the prompt's last message; case, punctuation and a label before it aside",
         "the model learns to repeat the question; log-probs of the repeated part drown the difference",
-        "chosen: 'What is 2+2? It is 4.'",
+        _row(prompt="What is 2+2?", chosen="What is 2+2? It is 4."),
         "cut the prompt off the answers; where both sides repeat it, the columns hold whole conversations",
         fix_at=0.05,
     ),
     Check(
         "control-characters",
-        "control codes, zero-width spaces and text-direction overrides",
+        "control codes, zero-width spaces, marks and overrides of direction in Latin text, soft hyphens, private characters, "
+        "letters under piles of accents, and other characters that are not seen",
         "they cost tokens, break terminals and pages, and are learnt",
-        "'hello\\x00'",
+        _row(chosen="hello\x00"),
         "clean the text, or drop the rows",
         fix_at=0.05,
     ),
     Check(
         "broken-text",
-        "text that was decoded wrongly: U+FFFD, 'Ã©' for é, 'â€™' for an apostrophe",
+        "text that was decoded wrongly, as ftfy tells it: U+FFFD, 'Ã©' for é, 'â€™' for an apostrophe, whatever the wrong encoding",
         "the model learns the garbage",
-        "'donâ€™t'",
+        _row(chosen="donâ€™t"),
         "read the source as UTF-8 again, or mend it with ftfy",
         fix_at=0.05,
     ),
     Check(
         "secrets",
-        "what looks like a key or a token: AWS, GitHub, Slack, OpenAI, Google, private keys, JWTs",
+        "keys and tokens of some forty issuers by the forms they document, private keys, JWTs, passwords in URLs, random values given to "
+        "names like api_key; the finding says where, never what",
         "a trained model can say them",
-        "'AKIA................'",
+        _row(chosen="Use postgres://ana:c0rrect-h0rse@db.mena.net/shop"),
         "revoke them and drop the rows",
         fix_at=0.0,
     ),
     Check(
         "personal-data",
-        "e-mail addresses, telephone numbers, card numbers that pass their check digit, social security numbers",
+        "e-mail addresses (not of example.com), telephone numbers (not free ones), postal addresses of some countries, cards, accounts and "
+        "national numbers that pass their check digits or are called by their name, dates of birth that are called so, addresses of "
+        "the public internet and of network cards; names of people are not looked for",
         "a trained model can say them; the law may forbid it",
-        "'j***@example.com'",
+        _row(prompt="Write to jo.lee@mena.net for me"),
         "mask or drop the rows, unless they are invented",
         look=0.002,
     ),
     Check(
         "looping-answer",
-        "an answer that repeats a line or a phrase over and over",
+        "an answer that says a phrase over and over in a row, anywhere in it, or a line or a sentence for half of its length",
         "a chosen one teaches looping",
-        "'I see. I see. I see. I see. I see.'",
+        _row(chosen="I see. I see. I see. I see. I see."),
         "drop rows whose chosen answer loops",
         fix_at=0.05,
     ),
     Check(
         "chosen-refuses",
-        "a chosen answer that refuses while the rejected one does not",
+        "a chosen answer that refuses in its first sentences while the rejected one does not; English and fifteen other languages",
         "many of them make the model refuse; few are often wrong labels",
-        "chosen: 'I'm sorry, but I can't help with that.'",
+        _row(chosen="I'm sorry, but I can't help with that."),
         "look at some; where the prompt is harmless, drop them",
         look=0.05,
+    ),
+    Check(
+        "reversed-scores",
+        "a chosen answer with a lower score than the rejected one",
+        "the label is turned round, or the score is one where less is better; without scores nothing in single rows tells a turned label",
+        _row(score_chosen=2, score_rejected=7),
+        "exchange chosen and rejected; where all are reversed, ask whether less is better",
+        fix_at=0.05,
     ),
 ]
 SET_CHECKS = [
@@ -131,7 +185,7 @@ SET_CHECKS = [
         "dropped",
         "rows that could not be used at all, by reason",
         "what is dropped is not trained on",
-        "chosen equals rejected; an answer is empty",
+        _row(chosen="That is a heron.", rejected="That is a heron."),
         "look at the reasons; prefine data convert --rejected FILE keeps the rows",
         look=0.01,
         fix_at=0.2,
@@ -140,7 +194,7 @@ SET_CHECKS = [
         "repeated-pair",
         "the same prompt with the same two answers again",
         "it counts twice, and leaks between training and evaluation when split by row",
-        "row 12 is row 3",
+        Case((USUAL_ROW, USUAL_ROW)),
         "prefine data dedup",
         look=0.001,
         fix_at=0.2,
@@ -149,23 +203,28 @@ SET_CHECKS = [
         "conflicting-labels",
         "the same prompt with A over B in one row and B over A in another",
         "the two cancel; many of them mean that labels are noise",
-        "row 12 says the opposite of row 3",
+        Case((USUAL_ROW, USUAL_ROW | {"chosen": USUAL_ROW["rejected"], "rejected": USUAL_ROW["chosen"]})),
         "drop both, or ask more people",
         fix_at=0.02,
     ),
     Check(
         "near-duplicate-prompts",
-        "prompts that share most of their word triples (MinHash, 64 hashes, estimate at least 0.7)",
+        "prompts that share half of their words and pairs of neighbours (MinHash, 64 hashes); of prompts below ten words, runs of five",
         "templates with a slot filled in weigh more than their worth, and leak between training and evaluation",
-        "'Write a poem about cats' and 'Write a poem about dogs' with the same long frame",
-        "prefine data dedup --near 0.7; split by group",
+        Case(
+            tuple(
+                {"prompt": f"Write a cheerful poem of four lines about {animal} in the garden, for a child of six"}
+                for animal in ("cats", "two dogs")
+            )
+        ),
+        "prefine data dedup --near 0.5; split by group",
         look=0.005,
     ),
     Check(
         "eval-overlap",
         "prompts that are in the evaluation data too, exactly or nearly",
         "the verdict then measures memory",
-        "row 12 of training is row 3 of evaluation",
+        _row(prompt="Name three rivers of Europe."),
         "prefine data split keeps a prompt on one side; drop these rows",
         fix_at=0.0,
     ),
@@ -173,29 +232,42 @@ SET_CHECKS = [
         "length-shortcut",
         "how well a judge that sees only length predicts the label",
         "the model learns length instead of quality; a win rate then rewards it",
-        "chosen is longer in 71 % of pairs",
+        Case(({"chosen": "That is a heron of the marshes, number {i}.", "rejected": "A bird {i}."},), 200),
         "add pairs in which the shorter one wins; train with ld_alpha or simpo; judge with length control",
     ),
     Check(
         "first-word-shortcut",
         "how well a judge that sees only the answer's first word predicts the label, learnt on half of the pairs and tried on the other",
         "the model learns the opening",
-        "'Sure' begins 60 % of chosen and 5 % of rejected answers",
+        Case(({"chosen": "Sure, bird {i}.", "rejected": "Some bird {i}."},), 400),
         "look at the words; vary openings, or drop pairs that differ by them alone",
     ),
     Check(
         "mark-shortcut",
         "how well the presence of a list, bold text, a heading, code, an emoji, an exclamation mark or a refusal predicts the label",
         "the model learns the decoration",
-        "the answer with a list wins in 80 % of the pairs where one has it",
+        Case(({"chosen": "- heron {i}\n- stork", "rejected": "A heron {i} or a stork"},), 200),
         "add pairs that break the rule, or strip the mark from both sides",
     ),
     Check(
         "word-probe",
         "how well a linear judge of words (logistic regression on the difference of their counts) predicts the label on held-out pairs",
         "a few words then stand for the preference",
-        "'delve', 'certainly' separate chosen from rejected",
+        Case(({"chosen": "Let us delve into bird {i}.", "rejected": "Let us look at bird {i}."},), 400),
         "look at the words: topic words are fine, tics are not",
+    ),
+    Check(
+        "turned-part",
+        "whether length or a mark (list, bold, code, ...) surely wins in one tenth of the rows and surely loses in another",
+        "chosen and rejected were exchanged in a part, or two sources disagree; rows exchanged here and there show in nothing but scores",
+        Case(
+            (
+                {"chosen": "It is a heron of the marshes, {i}.", "rejected": "A bird {i}."},
+                {"chosen": "Some bird {i}.", "rejected": "It is a bittern of the reeds, {i}."},
+            ),
+            150,
+        ),
+        "read pairs of both parts; exchange the columns of the one that is wrong",
     ),
 ]
 TOKEN_CHECKS = [
@@ -236,7 +308,7 @@ TOKEN_CHECKS = [
         "boundary-merge",
         "prompts whose last token would merge with the answer's first one",
         "prompt and answer are then tokenised otherwise in training than in use",
-        "prompt ends with a space, answer begins with a word",
+        _row(prompt="Which animal is this? ", chosen="balba", rejected="kila"),
         "end prompts without white space, begin answers with it",
         look=0.002,
     ),
@@ -244,7 +316,7 @@ TOKEN_CHECKS = [
         "doubled-begin",
         "prompts that begin with two begin-of-text tokens",
         "the template writes one and the tokenizer adds another",
-        "'<s><s>[INST]'",
+        _row(prompt="<s>Which animal is this?"),
         "take the begin token out of the text or the template",
         fix_at=0.0,
     ),

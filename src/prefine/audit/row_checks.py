@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+import unicodedata
 
+from prefine.audit.broken import is_broken
+from prefine.audit.loops import loops
+from prefine.audit.personal import has_personal_data
+from prefine.audit.refusals import refuses
+from prefine.audit.remains import templated
+from prefine.audit.secrets import kinds_of_secret
 from prefine.preferences.convert import answers_of
 from prefine.preferences.draws import normalised
 from prefine.preferences.records import Labelled, Pair, Record, plain_text
 
-TEMPLATE_MARKS = (
-    *("<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>", "<|endoftext|>", "<|assistant|>", "<|user|>", "<|end|>"),
-    *("<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<<SYS>>", "### Instruction:", "### Response:", "\n\nAssistant:"),
+CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u115f\u1160\u180e\u200b\u2028\u2029\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0"
+    "\ufff0-\uffff\ufdd0-\ufdef\ue000-\uf8ff\U000f0000-\U0010ffff]|\r(?!\n)|[\u0300-\u036f\u0483-\u0489]{3}"
+    # joiners beside Latin letters, marks of direction between them, selectors of a variant in a row or behind a letter
+    "|[\u200c\u200d](?:(?<=[A-Za-z0-9 .,].)|(?=[A-Za-z0-9 ]))|[\u200e\u200f](?:(?<=[A-Za-z .,].)|(?=[A-Za-z ]))"
+    "|[\ufe00-\ufe0e\U000e0100-\U000e01ef](?:(?<=[A-Za-z .,].)|[\ufe00-\ufe0f\U000e0100-\U000e01ef])|\ufe0f(?<=[A-Za-z .,].)"
+    # tags outside of the flags of England, Scotland and Wales
+    "|[\U000e0000-\U000e007f](?<![\U0001f3f4\U000e0020-\U000e007f].)"
 )
-TEMPLATED = re.compile("|".join(map(re.escape, TEMPLATE_MARKS)))
-CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff]")
-BROKEN = re.compile("\ufffd|Ã[\u0080-\u00bf©¨ª«¤¢¡¼¶±³]|â€[™œ\u009d“”¦˜]|Â[\u00a0°·»«]")
-SECRETS = {
-    "AWS key": re.compile(r"\bAKIA[0-9A-Z]{16}\b"),
-    "GitHub token": re.compile(r"\bgh[pousr]_[A-Za-z0-9]{36}\b"),
-    "Slack token": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{20,}"),
-    "OpenAI key": re.compile(r"\bsk-(?:proj-)?[A-Za-z0-9_-]{32,}"),
-    "Google key": re.compile(r"\bAIza[0-9A-Za-z_-]{35}\b"),
-    "private key": re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----"),
-    "JWT": re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
-}
-SECRET_HINTS = ("AKIA", "gh", "xox", "sk-", "AIza", "-----BEGIN", "eyJ")
-EMAIL = re.compile(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}\.[A-Za-z]{2,12}\b")
-DIGITS = re.compile(r"\d{3}")
-PHONE = re.compile(r"(?<![\d.])(?:\+\d{1,3}[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?!\d)")
-SOCIAL = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])")
-CARD = re.compile(r"(?<!\d)(?:\d{4}[ -]?){3}\d{4}(?!\d)")
-SORRY = r"(?:I'm|I am|I’m) (?:very |really |so )?sorry,? (?:but )?(?:I|as an)"
-WONT = r"(?:unfortunately,? )?I (?:can't|cannot|can’t|won't|will not|am unable|am not able) (?:to )?"
-DO = r"(?:help|assist|provide|do|answer|fulfill|comply|engage|support|write|create|give)"
-REFUSAL = re.compile(rf"^\W*(?:{SORRY}|{WONT}{DO}|as an AI(?: language model)?,? I (?:can|do|am|'m not|won))", re.IGNORECASE)
+FIRST_WORDS = 4
+LEAST_LETTERS, SHORT = 8, 12
+"""A prompt of fewer letters is none to repeat; one of fewer words, without a stop or a question's word, is as likely a title."""
+LABEL = re.compile(r"[\W_]*(?:(?:question|q|prompt|user|human|input|query|instruction|you asked|the question)\s*:)?[\W_]*", re.IGNORECASE)
+LONGEST_LABEL = 16
+WORD = re.compile(r"\w+")
+STRAIGHT = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u200b": None, "\u2060": None, "\ufeff": None})
+ASKS = frozenset((
+    "how", "what", "why", "when", "where", "who", "whom", "whose", "which", "is", "are", "do", "does", "can", "could", "should",
+    "would", "will", "name", "list", "write", "explain", "give", "tell", "describe", "make", "find", "fix", "sort", "compare",
+    "summarise", "summarize", "translate", "please",
+))  # fmt: skip
 
 
 def flags(record: Record) -> list[str]:
@@ -43,19 +44,22 @@ def flags(record: Record) -> list[str]:
     answers = [plain_text(a) for a in answers_of(record)]
     texts = [prompt, *answers]
     whole = "\n".join(texts)
+    words = whole.split()
+    untyped = whole if whole.isascii() else without_typed(whole)
     found = []
-    if isinstance(record, Pair) and normalised(answers[0]) == normalised(answers[1]):
+    if isinstance(record, Pair) and _equal(*answers):
         found.append("equal-normalised")
-    if TEMPLATED.search(whole):
+    if isinstance(record, Pair) and record.scores is not None and record.scores[0] < record.scores[1]:
+        found.append("reversed-scores")
+    if any(map(templated, texts)):
         found.append("templated")
-    start = prompt.strip()
-    if len(start) > 20 and any(a.startswith(start) for a in answers):
+    if any(repeats_prompt(record, prompt, answer) for answer in answers):
         found.append("prompt-repeated")
-    if CONTROL.search(whole):
+    if not (untyped.isascii() and untyped.replace("\n", " ").isprintable()) and CONTROL.search(whole):
         found.append("control-characters")
-    if not whole.isascii() and BROKEN.search(whole):
+    if is_broken(untyped if untyped.isascii() else whole):
         found.append("broken-text")
-    if kinds_of_secret(whole):
+    if kinds_of_secret(whole, words):
         found.append("secrets")
     if has_personal_data(whole):
         found.append("personal-data")
@@ -66,49 +70,52 @@ def flags(record: Record) -> list[str]:
     return found
 
 
+def without_typed(text: str) -> str:
+    """A text without well-typed quotes and dashes: in English nothing else but them is beyond ASCII."""
+    for letter in "’“”–—":
+        text = text.replace(letter, "")
+    return text
+
+
 def _wanted(record: Record) -> bool:
     return isinstance(record, Labelled) and record.label
 
 
-def kinds_of_secret(text: str) -> list[str]:
-    """Kinds of keys and tokens that a text seems to hold; never the keys themselves."""
-    if not any(hint in text for hint in SECRET_HINTS):
-        return []
-    return [kind for kind, pattern in SECRETS.items() if pattern.search(text)]
+def _equal(first: str, second: str) -> bool:
+    """Whether two answers are the same but for case, white space, kinds of quotes and punctuation at the ends."""
+    a, b = (_even(" ".join(text.split(maxsplit=FIRST_WORDS)[:FIRST_WORDS])) for text in (first, second))
+    return (a.startswith(b) or b.startswith(a)) and _even(first) == _even(second)
 
 
-def has_personal_data(text: str) -> bool:
-    """Whether a text holds an address, a number or a card of someone."""
-    if "@" in text and any(not m.group().lower().endswith(("example.com", "example.org")) for m in EMAIL.finditer(text)):
-        return True
-    if not DIGITS.search(text):
+def _even(text: str) -> str:
+    return normalised(text if text.isascii() else unicodedata.normalize("NFKC", text.translate(STRAIGHT)))
+
+
+def repeats_prompt(record: Record, prompt: str, answer: str) -> bool:
+    """Whether an answer begins with its whole prompt or the prompt's last message; case, punctuation, quotation and a label aside."""
+    last = prompt if isinstance(record.prompt, str) else plain_text(record.prompt[-1:])
+    opening = _opening(answer)
+    return any(opening == _opening(asked) and _begins(answer, asked) for asked in {prompt, last})
+
+
+def _opening(text: str) -> str:
+    """The first letters of the first word."""
+    head = text[:80]
+    if head[:3].isalnum() and ":" not in head[:LONGEST_LABEL]:
+        return head[:3].casefold()
+    at = LABEL.match(head)
+    return head[at.end() if at else 0 :][:3].casefold()
+
+
+def _begins(answer: str, asked: str) -> bool:
+    """A short prompt must be a question or a sentence: an answer may well open with the few words that it was asked about."""
+    wanted = WORD.findall(asked.casefold())
+    letters = sum(map(len, wanted))
+    if letters < LEAST_LETTERS or (len(wanted) < SHORT and not (re.search(r"[.?!:;。？！]", asked) or wanted[0] in ASKS)):
         return False
-    return bool(PHONE.search(text) or SOCIAL.search(text) or any(_luhn(m.group()) for m in CARD.finditer(text)))
-
-
-def _luhn(text: str) -> bool:
-    digits = [int(c) for c in text if c.isdigit()]
-    total = sum(digits[-1::-2]) + sum(sum(divmod(2 * d, 10)) for d in digits[-2::-2])
-    return total % 10 == 0 and len(set(digits)) > 1
-
-
-def refuses(text: str) -> bool:
-    """Whether an answer begins as a refusal."""
-    return bool(REFUSAL.match(text[:200]))
-
-
-def loops(text: str) -> bool:
-    """Whether a text repeats lines, or ends in a phrase said four times."""
-    lines = [line for line in text.split("\n") if len(line) > 12]
-    if len(lines) >= 4 and Counter(lines).most_common(1)[0][1] >= max(4, len(lines) / 2):
-        return True
-    words = text.split()
-    tail = words[-80:]
-    # Of a repeated phrase every word stands at least four times at the end; most texts stop here.
-    if len(tail) < 8 or tail.count(tail[-1]) < 4:
-        return False
-    for period in range(1, 21):
-        need = max(4 * period, 12)
-        if len(tail) >= need and all(tail[-i] == tail[-i - period] for i in range(1, need - period + 1)):
-            return True
-    return False
+    at = LABEL.match(answer)
+    given = answer[at.end() if at else 0 :][: 2 * len(asked) + 200]
+    words = WORD.findall(given.casefold())
+    if len(wanted) > 1:
+        return words[: len(wanted)] == wanted
+    return given.casefold().startswith(asked.strip().casefold())  # a script without spaces

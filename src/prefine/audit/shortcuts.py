@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefine.audit.check import Finding, Grade
-from prefine.audit.row_checks import refuses
+from prefine.audit.refusals import refuses
 
 MARKS = ("list", "bold", "heading", "code", "emoji", "exclamation", "refusal")
 LIST = re.compile(r"(?m)^ *(?:[-*•] |\d{1,2}[.)] )")
@@ -113,6 +113,36 @@ def mark_finding(chosen: NDArray[np.uint8], rejected: NDArray[np.uint8]) -> Find
             most = max(most, (accuracy.of, round(accuracy.right)))
     detail = "; ".join(parts) or "no list, bold, heading, code, emoji, exclamation mark or refusal tells the label"
     return Finding("mark-shortcut", "look" if any(grades) else "fine", most[1], len(chosen), detail)
+
+
+PARTS = 10
+"""Parts of a set, in the order of its rows, that are compared."""
+TURNED = 0.55
+"""A feature that surely wins more often than this in one part and surely loses as often in another has turned round."""
+
+
+def turned_finding(
+    rows: NDArray[np.int64], lengths: tuple[NDArray[np.int32], NDArray[np.int32]], marked: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+) -> Finding:
+    """Whether length or a mark speaks for chosen in one part of the rows and for rejected in another.
+
+    Args:
+        rows: numbers of the pairs' rows. lengths, marked: of chosen and of rejected answers.
+    """
+    parts = np.array_split(np.arange(len(rows)), max(1, min(PARTS, len(rows) // LEAST_PAIRS)))
+    features = {"the longer answer": lengths}
+    features |= {f"the answer with {name}": ((marked[0] >> bit) & 1, (marked[1] >> bit) & 1) for bit, name in enumerate(MARKS)}
+    told, turned = [], np.empty(0, int)
+    for name, (chosen, rejected) in features.items():
+        wins = [Accuracy(float((chosen[p] > rejected[p]).sum()), int((chosen[p] != rejected[p]).sum())) for p in parts]
+        for_it = [p for p, a in zip(parts, wins, strict=True) if a.interval()[0] > TURNED]
+        against = [p for p, a in zip(parts, wins, strict=True) if a.interval()[1] < 1 - TURNED]
+        if for_it and against:
+            spans = ["; ".join(f"{rows[p[0]]} to {rows[p[-1]]}" for p in some) for some in (for_it, against)]
+            told.append(f"{name} wins in rows {spans[0]} and loses in rows {spans[1]}")
+            turned = np.union1d(turned, np.concatenate(min(for_it, against, key=len)))
+    detail = ". ".join(told) or ("no part differs" if len(parts) > 1 else f"{len(rows)} pairs are too few to compare parts")
+    return Finding("turned-part", "look" if told else "fine", len(turned), len(rows), detail)
 
 
 def probe_finding(chosen: list[str], rejected: list[str], seed: int = 0) -> tuple[Finding, dict[str, list[str]]]:

@@ -110,17 +110,16 @@ def _common_from(limits: Limits) -> int:
 
 
 def prompts_of(source: str) -> list[str]:
-    """The prompts of a benchmark's file: MT-Bench's first turns, AlpacaEval's instructions, or a prompt column."""
+    """The prompts of a benchmark's file: all of MT-Bench's turns, AlpacaEval's instructions, or a prompt column."""
     from prefine.preferences.source import read_rows
 
-    out = []
+    out: list[str] = []
     for number, row in read_rows(source):
-        turns = row.get("turns")
         column = next((c for c in PROMPT_COLUMNS if c in row), "")
-        text = turns[0] if isinstance(turns, list) and turns else row.get(column)
-        if not isinstance(text, str):
+        texts = row.get("turns") or [row.get(column)]
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ConfigError(f"{source}, row {number}: no turns, instruction, prompt or question; columns found: {', '.join(row)}")
-        out.append(text)
+        out += texts
     return out
 
 

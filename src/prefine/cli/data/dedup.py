@@ -19,7 +19,7 @@ class DedupOptions(SelectOptions):
     prompts: bool = field(default=False, metadata={"help": "Keep one record a prompt, not only one of equal records."})
     near: float | None = field(
         default=None,
-        metadata={"help": "Also leave out prompts that share this much of their word triples with an earlier one (0.7)."},
+        metadata={"help": "Also leave out prompts that share this much of their words and pairs of words with an earlier one (0.5)."},
     )
 
 
