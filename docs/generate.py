@@ -1,4 +1,4 @@
-"""Write docs/cli.md, losses.md, recipes.md, formats.md and audit.md from the code; --check fails when they are not current."""
+"""Write cli.md, losses.md, recipes.md, formats.md, audit.md and templates.md here from the code; --check fails when they are stale."""
 
 from __future__ import annotations
 
@@ -144,6 +144,14 @@ def audit() -> str:
     return "\n".join(parts) + ("\n" + table.read_text() if table.exists() else "")
 
 
+def templates() -> str:
+    """What chat templates write."""
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    from template_matrix import matrix
+
+    return matrix()
+
+
 def main() -> int:
     """Write or check."""
     stale = []
@@ -153,6 +161,7 @@ def main() -> int:
         "recipes.md": recipes(),
         "formats.md": formats(),
         "audit.md": audit(),
+        "templates.md": templates(),
     }.items():
         path = HERE / name
         if "--check" in sys.argv:

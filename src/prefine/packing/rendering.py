@@ -153,6 +153,18 @@ def _reasoning_inside(message: Message) -> Message:
     return kept | {"content": f"<think>\n{message['reasoning_content']}\n</think>\n\n{message.get('content') or ''}"}
 
 
+def _system_in_question(messages: list[Message]) -> list[Message]:
+    """The system's message before the last question, where Mistral's templates write it as long as no answer follows."""
+    places = [i for i, m in enumerate(messages) if m.get("role") == "user"]
+    if not places or messages[0].get("role") != "system":
+        return messages
+    out = list(messages[1:])
+    at = places[-1] - 1
+    out[at] = out[at] | {"content": f"{messages[0]['content']}\n\n{out[at]['content']}"}
+    return out
+
+
+IN_QUESTION = "the system's message written into the last question, where the template has it when it asks"
 REWRITES: dict[str, Rewrite] = {
     "a developer's message written as the system's": _developer_as_system,
     "contents written as parts": _parts,
@@ -163,7 +175,12 @@ REWRITES: dict[str, Rewrite] = {
     "ids of calls cut to nine characters": _short_ids,
     "reasoning written inside the content": _reasoning_inside,
 }
-TOLD = ("a developer's message written as the system's", "reasoning written inside the content", "ids of calls cut to nine characters")
+TOLD = (
+    "a developer's message written as the system's",
+    IN_QUESTION,
+    "reasoning written inside the content",
+    "ids of calls cut to nine characters",
+)
 """Rewrites that change what the model sees; the others are only another name for the same."""
 
 
@@ -175,12 +192,15 @@ class Plan:
     reason: str = ""
     thoughts_dropped: bool = False
 
-    def apply(self, messages: Messages) -> list[Message]:
+    def apply(self, prompt: Messages, answer: Messages = ()) -> list[Message]:
         """The messages as the template is given them."""
-        out = list(messages)
+        asked, said = list(prompt), list(answer)
         for name in self.rewrites:
-            out = [REWRITES[name](m) for m in out]
-        return out
+            if name == IN_QUESTION:
+                asked = _system_in_question(asked)
+            else:
+                asked, said = ([REWRITES[name](m) for m in part] for part in (asked, said))
+        return [*asked, *said]
 
 
 # ---- stand-ins
@@ -371,7 +391,8 @@ class Renderer:
         self, plan: Plan, prompt: Messages, answer: Messages, head: str, tools: Tools, kwargs: Mapping[str, Any], notes: set[str]
     ) -> tuple[str, list[int]]:
         """A whole conversation's text, and where the model's turns end and begin again, the last end included."""
-        messages = plan.apply((*prompt, *answer))
+        messages = plan.apply(prompt, answer)
+        asked = len(messages) - len(answer)
         whole = self._text(messages, False, tools, kwargs)
         if len(answer) == 1:
             content = messages[-1].get("content")
@@ -382,14 +403,14 @@ class Renderer:
                 notes.add("answers put in as they stand, since the chat template cuts out what precedes </think>")
             return whole, [len(whole)]
         bounds: list[int] = []
-        for place in range(len(prompt), len(messages)):
+        for place in range(asked, len(messages)):
             if messages[place].get("role") != "assistant":
                 continue
-            start = head if place == len(prompt) else self._text(messages[:place], True, tools, kwargs)
+            start = head if place == asked else self._text(messages[:place], True, tools, kwargs)
             done = whole if place == len(messages) - 1 else self._text(messages[: place + 1], False, tools, kwargs)
             begin = _common(start, whole)
             end = begin + _overlap(done[_common(start, done) :], whole[begin:])
-            if (place > len(prompt) and begin < len(start)) or end == begin:
+            if (bounds and begin < bounds[-1]) or end == begin:
                 raise LeftOut("the chat template writes an answer's earlier turns otherwise once others follow")
             bounds += [begin, end]
         return whole, bounds[1:]
@@ -442,6 +463,8 @@ class Renderer:
         error = ""
         for rewrites in self._candidates((*asked, *said)):
             try:
+                if IN_QUESTION in rewrites and not self._asks_alike(rewrites, asked, offered, kwargs):
+                    continue
                 head, pieces, _ = self._aligned([Plan(rewrites)], asked, [said] if answer else [], offered, kwargs)
             except LeftOut as refused:
                 error = error or refused.reason
@@ -458,11 +481,18 @@ class Renderer:
                 break
         return best[1] if best is not None else Plan((), error)
 
+    def _asks_alike(self, rewrites: tuple[str, ...], asked: Messages, tools: Tools, kwargs: Mapping[str, Any]) -> bool:
+        """Whether the system's message in the question is what the template itself writes when it asks."""
+        others = Plan(tuple(name for name in rewrites if name != IN_QUESTION))
+        return self._text(others.apply(asked), True, tools, kwargs) == self._text(Plan(rewrites).apply(asked), True, tools, kwargs)
+
     def _candidates(self, messages: Sequence[Message]) -> Iterator[tuple[str, ...]]:
         """Sets of rewrites that could matter here, fewest first."""
         changing = [name for name, rewrite in REWRITES.items() if any(rewrite(m) != m for m in messages)]
         if "</think>" not in str(self.template):
             changing = [name for name in changing if name != "reasoning written inside the content"]
+        if any(m.get("role") in ("system", "developer") for m in messages[:1]):
+            changing.append(IN_QUESTION)
         for size in range(min(4, len(changing)) + 1):
             yield from itertools.combinations(changing, size)
 
