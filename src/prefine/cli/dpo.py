@@ -11,7 +11,7 @@ def main(argv: list[str]) -> int:
     from prefine.cli.final_eval import MOST_PROMPTS, FinalOptions, finish
     from prefine.cli.judge_lines import evaluation_lines
     from prefine.cli.pair_data import read_pair_data
-    from prefine.cli.training_run import announce, parameters_line, plan, settings_line, show_progress, train, warnings_of
+    from prefine.cli.training_run import announce, parameters_line, plan, retention_lines, settings_line, show_progress, train, warnings_of
     from prefine.report.run_page import write_report
     from prefine.scoring.limits import check_groups
     from prefine.training.config import DPOConfig
@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
     announce(
         [
             *data.lines(),
+            *retention_lines(trainer),
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
             f"loss {'+'.join(args.loss_type)}, {settings_line(args, started.options)}; run directory: {started.run.path}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from prefine.cli.data.reading import column_map
+from prefine.cli.data.reading import column_map, prompt_lines
 from prefine.cli.judging import stages
 from prefine.cli.options import help_text, options_of, parse
 from prefine.errors import ConfigError, nearest, printable
@@ -107,7 +107,8 @@ def main(argv: list[str]) -> int:
     if given.chat_template_kwargs is not None:
         read_template_kwargs(given.chat_template_kwargs)
     sampling = Sampling(given.max_new_tokens, given.temperature, given.top_p)
-    questions = read_questions(given.prompts, Reading(column_map(given.map), given.format), given.raw)[: given.limit]
+    heard: list[dict[str, Any]] = []
+    questions = read_questions(given.prompts, Reading(column_map(given.map), given.format), given.raw, heard)[: given.limit]
     if given.server is not None and given.chat_template_kwargs is not None:
         kwargs = read_template_kwargs(given.chat_template_kwargs)
         questions = [replace(q, template_kwargs=kwargs | dict(q.template_kwargs or {})) for q in questions]
@@ -129,6 +130,8 @@ def main(argv: list[str]) -> int:
         done, failures = answer_questions(engine, questions, sampling, given.seed, output, name, lambda n: advance("answers", n, total))
     ended = [e for a in done for e in a.ended]
     share = f"; {100 * sum(ended) / len(ended):.0f} % of answers ended by themselves" if ended else ""
+    for line in prompt_lines(heard, dict(engine.encoder.report.notes) if hasattr(engine, "encoder") else {}):
+        print(printable(line))
     print(printable(f"{given.output}: {len(done)} of {len(questions)} prompts answered by {name}{share}"))
     for key, reason in list(failures.items())[:5]:
         print(printable(f"  failed: {key}: {reason}"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from prefine.cli.data.reading import column_map
+from prefine.cli.data.reading import column_map, prompt_lines
 from prefine.cli.generate import ENGINES, GenerateOptions
 from prefine.cli.judging import JudgeChoice, build_judge, check_ready, pick, stages
 from prefine.cli.options import help_text, options_of, parse
@@ -77,7 +77,8 @@ def main(argv: list[str]) -> int:
     from prefine.evaluation.questions import read_questions
     from prefine.generation.engine import Sampling
 
-    questions = read_questions(given.prompts, Reading(column_map(given.map), given.format))[: given.limit]
+    heard: list[dict[str, Any]] = []
+    questions = read_questions(given.prompts, Reading(column_map(given.map), given.format), heard=heard)[: given.limit]
     questions = [replace(q, later_turns=()) for q in questions]
     given.model = model_of(given.model)
     engine: Any = ENGINES[given.engine](pick(GenerateOptions, vars(given)))
@@ -100,6 +101,8 @@ def main(argv: list[str]) -> int:
             unscored += 1
         else:
             by_prompt.setdefault(answered.question.key.rpartition("#")[0], []).append((answered, value))
+    for line in prompt_lines(heard, dict(engine.encoder.report.notes) if hasattr(engine, "encoder") else {}):
+        print(printable(line))
     without = 0
     with writer:
         for row, q in enumerate(questions, 1):

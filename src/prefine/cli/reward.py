@@ -18,7 +18,7 @@ SHOWN = ("loss", "rewards/accuracies", "rewards/margins")
 def main(argv: list[str]) -> int:
     """Train, measure on held-out pairs, print."""
     from prefine.cli.pair_data import read_pair_data
-    from prefine.cli.training_run import announce, parameters_line, plan, settings_line, show_progress, train, warnings_of
+    from prefine.cli.training_run import announce, parameters_line, plan, retention_lines, settings_line, show_progress, train, warnings_of
     from prefine.report.run_page import write_report
     from prefine.scoring.limits import check_groups
     from prefine.scoring.reward_scorer import load_reward_model
@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
     announce(
         [
             *data.lines(),
+            *retention_lines(trainer),
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
             (f"{len(margins)} pairs with margins; " if margins else "")

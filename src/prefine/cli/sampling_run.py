@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefine.cli.data.reading import column_map
+from prefine.cli.data.reading import column_map, prompt_lines
 from prefine.cli.final_eval import FinalOptions, finish
 from prefine.cli.judge_lines import evaluation_lines
 from prefine.cli.judging import JudgeChoice, build_judge, check_ready, load_function
@@ -65,7 +65,7 @@ class RewardOptions(FinalOptions):
 
 def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv: list[str]) -> int:
     """Train on prompts, judge held-out ones by the reward that was trained on, print."""
-    from prefine.cli.training_run import announce, parameters_line, plan, settings_line, show_progress, train, warnings_of
+    from prefine.cli.training_run import announce, parameters_line, plan, retention_lines, settings_line, show_progress, train, warnings_of
     from prefine.evaluation.questions import read_questions
     from prefine.preferences.convert import Reading, canonical
     from prefine.preferences.draws import held_out_count, prompt_text_key, share
@@ -85,7 +85,8 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
     rewards = extra.rewards()
     judge = extra.ready_judge(own.model, planned.output_dir)
     reading = Reading(column_map(own.map), own.format)
-    questions = {q.key: q for source in own.sources for q in read_questions(source, reading)}
+    heard: list[dict[str, Any]] = []
+    questions = {q.key: q for source in own.sources for q in read_questions(source, reading, heard=heard)}
     many = sum(bool(q.later_turns) for q in questions.values())
     if own.eval_data:
         given = {q.key: q for q in read_questions(own.eval_data, reading)}
@@ -121,6 +122,8 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
             f"prompts: {len(trainer.train_dataset)} learnt from, {len(held)} held out; "
             f"dropped: {', '.join(f'{len(p)} {r}' for r, p in dropped.items()) or 'none'}"
             + (f"; of {many} conversations the first turn alone" if many else ""),
+            *prompt_lines(heard, trainer.encoder.report.summary()["notes"]),
+            *retention_lines(trainer),
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
             f"{settings_line(args, own)}; {args.num_samples} samples a prompt; run directory: {started.run.path}",

@@ -15,7 +15,7 @@ ABOUT = (
 
 def main(argv: list[str]) -> int:
     """Train and save."""
-    from prefine.cli.training_run import announce, parameters_line, plan, settings_line, show_progress, train, warnings_of
+    from prefine.cli.training_run import announce, parameters_line, plan, retention_lines, settings_line, show_progress, train, warnings_of
     from prefine.preferences.convert import Reading
     from prefine.preferences.examples import EXAMPLES, ExampleSource
     from prefine.training.config import SFTConfig
@@ -62,6 +62,7 @@ def main(argv: list[str]) -> int:
             f"data: {source.name}, {of_what}, {report.pairs} trained on; dropped: {counted(dict(sorted(counts.items())))}; "
             f"cut: {counted(report.cut)}",
             *reading_lines(read, report.summary()),
+            *retention_lines(trainer),
             trainer.proof.sentence(),
             parameters_line(trainer.model, started.precision),
             f"{settings_line(started.args, own)}; run directory: {started.run.path}",

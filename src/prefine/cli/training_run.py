@@ -282,6 +282,18 @@ def warnings_of(command: str, args: Any, model: Any) -> list[str]:
     return [found] if found else []
 
 
+def retention_lines(trainer: Any) -> list[str]:
+    """What was read of --retain's data, and what was dropped or changed of it."""
+    from prefine.cli.data.reading import counted, reading_lines
+
+    if trainer.retention is None:
+        return []
+    read = trainer.retention.read
+    dropped = {reason: what["count"] for part in (read, read["encoding"]) for reason, what in part["dropped"].items()}
+    head = f"retained: {read['source']}: {len(trainer.retention.groups)} of {read['rows']} rows; dropped: {counted(dropped)}"
+    return [head, *(f"retained: {line}" for line in reading_lines(read, read["encoding"]))]
+
+
 def announce(lines: list[str]) -> None:
     """Say what will be done, before it starts."""
     from rich.console import Console

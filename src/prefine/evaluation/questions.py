@@ -87,7 +87,9 @@ def _instructions(rows: Iterable[tuple[int, Row]], source: str) -> Iterator[Ques
         yield Question("", user_turn(text), category=str(row.get("dataset") or ""))
 
 
-def read_questions(source: str, reading: Reading | None = None, raw: bool = False) -> list[Question]:
+def read_questions(
+    source: str, reading: Reading | None = None, raw: bool = False, heard: list[dict[str, Any]] | None = None
+) -> list[Question]:
     """Questions of a source, each once.
 
     A ``.txt`` file has one prompt a line. Prompts are asked as they are trained on: those of a list become a user's turn,
@@ -96,12 +98,13 @@ def read_questions(source: str, reading: Reading | None = None, raw: bool = Fals
     Args:
         reading: how preference data is to be read; a format given there rules out the other forms.
         raw: ask prompts of a list as they stand, without the chat template.
+        heard: takes what reading did, as :meth:`PairSource.summary` has it.
 
     Raises:
         DataError, ColumnError, MissingFile: not readable, empty, or no prompts in it.
     """
     reading = reading or Reading()
-    found = list(_text(source) if source.endswith(".txt") else _rows(source, reading))
+    found = list(_text(source) if source.endswith(".txt") else _rows(source, reading, heard))
     out: dict[str, Question] = {}
     for question in found:
         if raw and not isinstance(question.prompt, str) and len(question.prompt) == 1 and not question.later_turns:
@@ -127,7 +130,7 @@ def _text(source: str) -> Iterator[Question]:
             yield Question("", user_turn(line.strip()))
 
 
-def _rows(source: str, reading: Reading) -> Iterator[Question]:
+def _rows(source: str, reading: Reading, heard: list[dict[str, Any]] | None) -> Iterator[Question]:
     rows = read_rows(source)
     head = list(itertools.islice(rows, 20))
     if not head:
@@ -139,10 +142,10 @@ def _rows(source: str, reading: Reading) -> Iterator[Question]:
             return _mt_bench(whole, source)
         if "instruction" in first and first.keys() <= ALPACA_COLUMNS:
             return _instructions(whole, source)
-    return _of_examples(source, reading)
+    return _of_examples(source, reading, heard)
 
 
-def _of_examples(source: str, reading: Reading) -> Iterator[Question]:
+def _of_examples(source: str, reading: Reading, heard: list[dict[str, Any]] | None) -> Iterator[Question]:
     """Prompts as they are trained on; an answer that the data has is the reference, unless it is preference data."""
     found = ExampleSource(source, reading)
     usable = False
@@ -159,6 +162,8 @@ def _of_examples(source: str, reading: Reading) -> Iterator[Question]:
         is_reference = item.answer is not None and found.format == EXAMPLES.name
         reference = (plain_text(item.answer),) if is_reference and item.answer is not None else ()
         yield Question("", item.prompt, (), item.category, item.cluster, reference, item.tools, item.template_kwargs)
+    if heard is not None:
+        heard.append(found.summary())
     if not usable:
         reasons = ", ".join(f"{len(rows)} {reason}" for reason, rows in found.dropped.items())
         raise DataError(f"{source}: no prompts in it ({reasons})")

@@ -6,6 +6,8 @@ where the data has answers, KL to the reference where it has prompts alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -22,9 +24,14 @@ from prefine.scoring.token_logps import chunk_tokens, head_logps
 
 
 class Retention:
-    """Groups to retain, drawn by step so that a resumed run draws the same."""
+    """Groups to retain, drawn by step so that a resumed run draws the same.
 
-    def __init__(self, groups: list[PromptGroup], uses_reference: bool, seed: int) -> None:
+    Args:
+        read: what reading and encoding did, as :meth:`PairSource.summary` has it, with ``encoding``.
+    """
+
+    def __init__(self, groups: list[PromptGroup], uses_reference: bool, seed: int, read: dict[str, Any] | None = None) -> None:
+        self.read = read or {}
         self.groups = groups
         self.uses_reference = uses_reference
         self.seed = seed
@@ -32,7 +39,8 @@ class Retention:
     @classmethod
     def load(cls, source: str, encoder: Encoder, seed: int) -> Retention:
         """Read and encode ``source``; all rows have answers, or none has."""
-        examples = list(ExampleSource(source).examples())
+        data = ExampleSource(source)
+        examples = list(data.examples())
         own = encoder.fresh()
         with_answers = [e.answer is not None for e in examples]
         if any(with_answers) and not all(with_answers):
@@ -51,7 +59,7 @@ class Retention:
                 groups += [prompt_only(ids, e.row)] if len(ids) > 1 else []
         if not groups:
             raise DataError(f"{source}: none of its {len(examples)} rows is left after encoding: {own.report.left_out()}")
-        return cls(groups, not with_answers[0], seed)
+        return cls(groups, not with_answers[0], seed, data.summary() | {"encoding": own.report.summary()})
 
     def draw(self, size: int, step: int, micro: int, process: int) -> list[PromptGroup]:
         """``size`` groups without repeats (with, where there are fewer)."""
@@ -63,7 +71,8 @@ class Retention:
         """Loss of each scored token, shape (N,): negative log-likelihood or KL(reference || policy)."""
         hidden = scorer.hidden(pack)
         if ref_hidden is None or reference is None:
-            return -scorer.head_logps(hidden, pack)
+            losses_N = -scorer.head_logps(hidden, pack)
+            return losses_N if pack.weight_N is None else losses_N * pack.weight_N
         ref_head = reference.scorer.head
 
         def one(hidden_CD: torch.Tensor, ref_CD: torch.Tensor) -> torch.Tensor:

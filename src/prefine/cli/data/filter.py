@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from prefine.audit.check import ROW_CHECKS
@@ -23,6 +24,13 @@ class FilterOptions(SelectOptions):
     min_score_gap: float | None = field(default=None, metadata={"help": "Least difference of a pair's scores; pairs without scores go."})
     min_words: int | None = field(default=None, metadata={"help": "Fewest words of an answer."})
     max_words: int | None = field(default=None, metadata={"help": "Most words of an answer."})
+    model: str | None = field(
+        default=None,
+        metadata={"help": "Also drop rows that this model's chat template refuses or writes in part."},
+    )
+    chat_template_kwargs: str | None = field(
+        default=None, metadata={"help": "model: what its chat template is given beside the messages: enable_thinking=false."}
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -33,9 +41,32 @@ def main(argv: list[str]) -> int:
     names = set(given.drop or [])
     for name in names - set(NAMES):
         raise ConfigError(f"--drop {name}: no such check of one row{nearest(name, NAMES)} Checks: {', '.join(NAMES)}")
-    if not names and given.min_score_gap is None and given.min_words is None and given.max_words is None:
-        raise ConfigError("data filter has nothing to do: give --drop, --min-score-gap, --min-words or --max-words")
-    return select(given, "filter", lambda record: _reason(record, given, names))
+    if given.chat_template_kwargs is not None and given.model is None:
+        raise ConfigError("--chat-template-kwargs is for --model's template; give --model too")
+    if not names and given.model is None and given.min_score_gap is None and given.min_words is None and given.max_words is None:
+        raise ConfigError("data filter has nothing to do: give --drop, --model, --min-score-gap, --min-words or --max-words")
+    refused = _template(given)
+    return select(given, "filter", lambda record: refused(record) or _reason(record, given, names))
+
+
+def _template(given: FilterOptions) -> Callable[[Record], str | None]:
+    """Why a model's chat template cannot write a record whole, or None where it can or no model is given."""
+    if given.model is None:
+        return lambda record: None
+    from prefine.packing.encoding import Encoder
+    from prefine.packing.rendering import LeftOut
+    from prefine.scoring.loading import load_tokenizer
+
+    encoder = Encoder(load_tokenizer(given.model, template_kwargs=given.chat_template_kwargs))
+
+    def reason(record: Record) -> str | None:
+        try:
+            encoder.render(record.prompt, answers_of(record), record.tools, record.template_kwargs)
+        except LeftOut as left:
+            return left.reason
+        return None
+
+    return reason
 
 
 def _reason(record: Record, given: FilterOptions, names: set[str]) -> str | None:

@@ -81,6 +81,13 @@ def reading_lines(read: dict[str, Any], encoding: dict[str, Any] | None = None) 
     return [*lines, *([f"columns that are not read: {', '.join(unread)}"] if unread else [])]
 
 
+def prompt_lines(heard: list[dict[str, Any]], notes: dict[str, int]) -> list[str]:
+    """What reading prompts dropped and changed, and what the chat template was given otherwise than it stands, a line each."""
+    dropped = {reason: what["count"] for read in heard for reason, what in read["dropped"].items()}
+    lines = [line for read in heard for line in reading_lines(read)]
+    return [*([f"prompts dropped: {counted(dropped)}"] if dropped else []), *lines, *reading_lines({}, {"notes": notes})]
+
+
 def counted(counts: dict[str, int]) -> str:
     """Names with their counts, or ``none``."""
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
