@@ -35,6 +35,9 @@ CONVERSATIONS = (
 """Columns that may hold messages."""
 OBJECTS = ("input", "history", "tools", "functions", "chat_template_kwargs", "answers", "completions", "scores")
 """Columns that hold objects or lists where they are text that parses as such."""
+READ_COLUMNS = frozenset((*CONVERSATIONS, *OBJECTS))
+OPENING = ("[", "{", " ", "\n", "\t", "\r")
+"""What a cell of messages or objects can begin with."""
 ANSWER_SIDES = (
     *(("chosen", "rejected"), ("preferred_output", "non_preferred_output"), ("chosen_messages", "rejected_messages")),
     *(("conversation_a", "conversation_b"), ("completion",)),
@@ -48,6 +51,11 @@ def read_cells(row: Row, note: Note) -> Row:
     Text is read as messages only where its column may hold them and all of it parses as such; an answer's text only
     where the other answer's does too, and where it begins as an answer would. All else that looks like JSON stays text.
     """
+    for name, value in row.items():
+        if (type(value) is not str or value[:1] in OPENING) and _may_hold(name, value):
+            break
+    else:
+        return row  # most rows
     changed: dict[str, Any] = {}
     for name in CONVERSATIONS:
         value = row.get(name)
@@ -78,6 +86,13 @@ def read_cells(row: Row, note: Note) -> Row:
         if parsed is not value:
             changed[name] = parsed
     return {**row, **changed} if changed else row
+
+
+def _may_hold(name: str, value: Any) -> bool:
+    """Whether a cell is anything but plain text, a number or nothing, in a column that is read as more."""
+    if type(value) is str:
+        return name in READ_COLUMNS and value.lstrip()[:1] in ("[", "{")
+    return type(value) in (list, tuple, dict) and name in READ_COLUMNS
 
 
 def _settle_answers(row: Row, changed: dict[str, Any], sides: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from prefine.errors import ColumnError, ConfigError, DataError
 from prefine.preferences.cells import read_cells
 from prefine.preferences.draws import share
 from prefine.preferences.formats import FORMATS, Format, Skip, detect, format_named
-from prefine.preferences.formats.format import history_of, kwargs_of, system_of, tools_of
+from prefine.preferences.formats.format import SYSTEM_COLUMNS, history_of, kwargs_of, system_of, tools_of
 from prefine.preferences.ranking import check_policy, to_pairs
 from prefine.preferences.records import Dropped, Example, Labelled, Pair, PromptText, Ranked, Record, identity, plain_text, prompt_identity
 from prefine.preferences.source import Numbering, read_rows, said_of, source_fingerprint
@@ -73,6 +73,7 @@ class Converter:
         self.notes: dict[str, list[int]] = defaultdict(list)
         self.seen: dict[str, None] = {}
         self.read: set[str] = set(form.reads)
+        self._watched = self._number = 0
 
     def unread(self) -> list[str]:
         """Columns that hold something and that nothing has read, in their order."""
@@ -110,11 +111,19 @@ class Converter:
 
     def prepared(self, number: int, raw: Row) -> Row:
         """A row under our names, its cells read, that remembers which columns are looked at."""
-        row = read_cells(self.rename(number, raw), lambda note: _note(self.notes, note, number))
-        for name, value in row.items():
-            if name not in self.seen and value not in EMPTY:
-                self.seen[name] = None
-        return _Watched(row, self.read)
+        self._number = number
+        row = read_cells(self.rename(number, raw) if self.columns else raw, self._note)
+        if self.read.issuperset(row):
+            return row  # nothing more to learn of what is read
+        fresh = [name for name, value in row.items() if name not in self.seen and value not in EMPTY]
+        self.seen.update(dict.fromkeys(fresh))
+        self._watched += 1
+        return _Watched(row, self.read) if fresh or self._watched <= WATCHED_ROWS else row
+
+    def _note(self, note: str) -> None:
+        rows = self.notes[note]
+        if not rows or rows[-1] != self._number:
+            rows.append(self._number)
 
     def _key(self, row: Row) -> Any:
         assert self.form.gather is not None
@@ -158,13 +167,9 @@ class Converter:
         return Dropped(number, "answer is not text" if not missing else f"is not of the {self.form.name} form", row)
 
 
+WATCHED_ROWS = 1000
+"""Rows in which it is seen which columns are read; later ones only where a column is new."""
 EMPTY: tuple[Any, ...] = (None, "", [], {}, ())
-
-
-def _note(notes: dict[str, list[int]], note: str, number: int) -> None:
-    rows = notes[note]
-    if not rows or rows[-1] != number:
-        rows.append(number)
 
 
 class _Watched(dict[str, Any]):
@@ -184,12 +189,18 @@ class _Watched(dict[str, Any]):
         return super().get(name, default)
 
 
+BESIDE_PROMPT = frozenset((*SYSTEM_COLUMNS, "history", "tools", "functions", "chat_template_kwargs"))
+"""Columns of their own that say something of the prompt."""
+
+
 def complete(record: Record, row: Row) -> Record:
     """A record with what its row says of the prompt in columns of their own: the system message, earlier turns, tools.
 
     Raises:
         Skip: such a column cannot be read, or says otherwise than the messages do.
     """
+    if BESIDE_PROMPT.isdisjoint(row):
+        return record
     added: dict[str, Any] = {}
     tools, kwargs = record.tools or tools_of(row), kwargs_of(row)
     system, history = system_of(row), history_of(row)
@@ -253,8 +264,10 @@ def check_record(record: Record) -> None:
                 raise Skip(f"the answer is of the role {str(answer[0].get('role'))[:20]!r}, not the assistant's")
             if answer[-1].get("role") != "assistant":
                 raise Skip("the last turn is not the assistant's")
-    if isinstance(record, Pair) and (record.chosen == record.rejected or identity(record.chosen) == identity(record.rejected)):
-        raise Skip("chosen equals rejected")
+    if isinstance(record, Pair):
+        chosen, rejected = record.chosen, record.rejected
+        if chosen == rejected or (not isinstance(chosen, str) and identity(chosen) == identity(rejected)):
+            raise Skip("chosen equals rejected")
 
 
 def answers_of(record: Record) -> tuple[PromptText, ...]:
