@@ -89,7 +89,7 @@ def parse_json(text: str, where: str) -> Any:
         DataError: not valid, nested too deep, or a number too long.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not valid JSON ({error.msg} at column {error.colno}); it begins {text.strip()[:60]!r}") from error
     except RecursionError as error:
@@ -104,6 +104,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"the field {next(n for n in names if names.count(n) > 1)!r} is given twice")
     return out
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 class _UniqueFields(dict[str, Any]):
@@ -246,7 +249,6 @@ def _one_after_another(text: str, name: str) -> list[Row] | None:
     """Objects printed over several lines, one after another; None where a line holds one each."""
     if not _is_open(text.lstrip().partition("\n")[0].encode("utf-8", "replace")):
         return None
-    decoder = json.JSONDecoder(object_pairs_hook=_unique)
     rows: list[Row] = []
     at = 0
     while at < len(text):
@@ -255,7 +257,7 @@ def _one_after_another(text: str, name: str) -> list[Row] | None:
         if at == len(text):
             break
         try:
-            row, at = decoder.raw_decode(text, at)
+            row, at = DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{name}, after row {len(rows)}: not valid JSON ({str(error).splitlines()[0]})") from error
         rows.append(row)
