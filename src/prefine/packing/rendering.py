@@ -347,7 +347,7 @@ class Renderer:
         notes |= {name for plan in plans for name in plan.rewrites if name in TOLD}
         if thoughts_dropped or any(plan.thoughts_dropped for plan in plans):
             notes.add("reasoning of earlier turns left out of the prompt, as the chat template does")
-        self.notes.update(notes)
+        self.notes.update(sorted(notes))
         return Rendered(head, tuple(wholes))
 
     # ---- text
