@@ -33,7 +33,7 @@ def check_findings(findings: list[dict[str, Any]], ignore: bool) -> None:
 
 
 def check_encoding(encoding: dict[str, Any], ignore: bool) -> None:
-    """Stop where the chat template leaves out part of most pairs, or most are equal once cut.
+    """Stop where the chat template leaves out part of most rows, or most pairs are equal once cut.
 
     Raises:
         ConfigError: the reasons with their counts, and how to go on all the same.
@@ -45,7 +45,7 @@ def check_encoding(encoding: dict[str, Any], ignore: bool) -> None:
     if sum(lost.values()) > 0.5 * whole and not ignore:
         reasons = ", ".join(f"{count} because {reason}" for reason, count in lost.items())
         raise ConfigError(
-            f"most pairs cannot be trained on whole ({reasons}, of {whole}); give a model whose template writes them "
+            f"most rows cannot be trained on whole ({reasons}, of {whole}); give a model whose template writes them "
             "(prefine data show --model M --tokens shows what it writes), or go on with the rest by --ignore-audit"
         )
     cut = encoding["dropped"].get("answers are equal once cut or tokenised", {"count": 0})["count"]

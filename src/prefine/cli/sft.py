@@ -15,6 +15,7 @@ ABOUT = (
 
 def main(argv: list[str]) -> int:
     """Train and save."""
+    from prefine.cli.pair_data import check_encoding
     from prefine.cli.training_run import announce, parameters_line, plan, retention_lines, settings_line, show_progress, train, warnings_of
     from prefine.preferences.convert import Reading
     from prefine.preferences.examples import EXAMPLES, ExampleSource
@@ -26,8 +27,6 @@ def main(argv: list[str]) -> int:
     if planned is None:
         return 0
     own = planned.options
-    if own.ignore_audit:
-        raise ConfigError("--ignore-audit is of no use here: sft makes no audit; leave it out")
     if own.eval_fraction != type(own).eval_fraction:
         raise ConfigError("--eval-fraction is for preference training: sft holds nothing out; give --eval-data, or leave it out")
     reading = Reading(column_map(own.map), own.format, own.pairing, own.min_gap, planned.args.seed)
@@ -52,6 +51,7 @@ def main(argv: list[str]) -> int:
         peft_config=started.peft_config,
     )
     report = trainer.encoder.report
+    check_encoding(report.summary(), own.ignore_audit)
     read = source.summary()
     started.run.write_data(read | {"key": key, "encoding": report.summary()})
     counts = Counter({reason: what["count"] for reason, what in read["dropped"].items()})

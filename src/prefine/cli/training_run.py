@@ -47,7 +47,9 @@ class RunOptions:
         default="best-vs-worst", metadata={"help": "Ranked answers to pairs: best-vs-worst, best-vs-random, adjacent or all."}
     )
     min_gap: float = field(default=0.0, metadata={"help": "Least difference of scores in a pair made of ranked answers."})
-    ignore_audit: bool = field(default=False, metadata={"help": "Train even where the audit finds that it would mean nothing."})
+    ignore_audit: bool = field(
+        default=False, metadata={"help": "Train even where the audit finds that it means nothing, or the template cuts most rows."}
+    )
     resume: bool = field(default=False, metadata={"help": "Go on from the run's last whole checkpoint."})
     dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
     load_in_4bit: bool = field(default=False, metadata={"help": "Load the base in 4-bit NF4 (needs CUDA and LoRA)."})
