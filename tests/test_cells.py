@@ -171,9 +171,8 @@ def prompts(source: str) -> list[str]:
 
 
 def test_a_clone_is_read_by_its_splits(tmp_path: Path) -> None:
-    by_name = folder(
-        tmp_path / "a", ["data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl", "data/test-00000-of-00001.jsonl"]
-    )
+    shards = ["data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl", "data/test-00000-of-00001.jsonl"]
+    by_name = folder(tmp_path / "a", shards)
     (tmp_path / "a" / "dataset_infos.json").write_text("{}")
     assert prompts(by_name) == shards[:2]
     assert prompts(f"{by_name}:test") == ["data/test-00000-of-00001.jsonl"]
