@@ -263,7 +263,7 @@ REAL_FINDS = {
 """Read one by one: each is what its check says."""
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="needs the data that is shared in the workplace")
+@pytest.mark.skipif(not REAL.exists(), reason="needs the real data sets")
 @pytest.mark.parametrize("name", list(REAL_FINDS))
 def test_what_is_found_in_real_files_is_known(name: str) -> None:
     found = {f.name: f for f in audit([str(REAL / name)], Reading(), near=False, processes=1).findings}
