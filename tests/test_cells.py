@@ -205,3 +205,29 @@ def test_a_clone_is_read_by_its_card(tmp_path: Path) -> None:
     (tmp_path / "a" / "README.md").write_text(f"---\n{card.replace('  default: true', '')}\n---\n")
     with pytest.raises(DataError, match="configurations en, fr; say which"):
         prompts(place)
+
+
+def test_a_column_called_label_may_be_a_topic(tmp_path: Path) -> None:
+    from prefine.preferences.examples import ExampleSource
+
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps({"messages": [*ASK, *GOOD], "label": label}) + "\n" for label in ("math", "code")))
+    assert [e.answer for e in ExampleSource(str(path)).examples()] == [tuple(GOOD)] * 2
+    path.write_text("".join(json.dumps({"messages": [*ASK, *GOOD], "label": label}) + "\n" for label in (True, False)))
+    assert [e.answer for e in ExampleSource(str(path)).examples()] == [tuple(GOOD), None]
+
+
+def test_arrays_and_null_like_cells(tmp_path: Path) -> None:
+    import numpy as np
+
+    from prefine.preferences.convert import read_pairs
+
+    beside = {"embedding": np.ones(3), "tools": "null", "system": float("nan")}
+    row = {"prompt": np.array(ASK), "chosen": np.array(GOOD), "rejected": "bad"} | beside
+    (pair,) = read_pairs([row], "rows", {})
+    assert (pair.prompt, pair.chosen, pair.tools) == (tuple(ASK), tuple(GOOD), None)
+    flat = {"history": ["u", "a"], "prompt": "q", "chosen": "a", "rejected": "b", "system": "Be kind.\n"}
+    (pair,) = read_pairs([flat], "rows", {})
+    assert [m["content"] for m in pair.prompt] == ["Be kind.\n", "u", "a", "q"]  # type: ignore[index]
+    nulls = [{"role": None, "content": None, "from": "human", "value": "q"}]
+    assert read({"prompt": nulls})[0]["prompt"] == ASK

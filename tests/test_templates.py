@@ -252,6 +252,36 @@ def test_template_kwargs_by_option_row_and_folder(tmp_path: Path) -> None:
             read_template_kwargs(wrong)
 
 
+def test_turns_that_end_otherwise_when_last() -> None:
+    """Phi-3 ends a finished text with another token, gpt-oss its last answer: earlier turns are told apart all the same."""
+    for name, ends in (("phi3", "one<|end|>\n"), ("gptoss", "one")):
+        encoder = Encoder(family(name))
+        group = encoder.encode((user("q"),), [(said("one"), user("two"), said("three"))], 1)
+        assert group is not None
+        learnt = decoded(encoder, group.completion_ids[0][weights_of(group) == 1])
+        assert ends in learnt
+        assert "two" not in learnt
+        assert "three" in learnt
+
+
+def test_answers_that_differ_in_nothing_that_counts() -> None:
+    encoder = Encoder(family("chatml"), max_length=60)
+    sides = [(said("one"), user(f"{word} and much more than fits into sixty tokens of bytes"), said(word)) for word in ("two", "three")]
+    assert encoder.encode((user("q"),), sides, 1) is None
+    assert encoder.report.dropped == {"answers are equal once cut or tokenised": [1]}
+
+
+def test_switches_and_odd_schemas_are_no_loss() -> None:
+    system = {"role": "system", "content": "Be kind. /no_think"}
+    for name in ("smollm3", "nemotron_nano"):
+        assert Encoder(family(name)).encode((system, user()), [(said(),)], 1) is not None
+    function = TOOL["function"] | {"return": {"type": "string", "description": "what comes back"}}  # type: ignore[operator]
+    nested = {"type": "array", "items": {"type": "string", "description": "one of them"}}
+    function = function | {"parameters": {"type": "object", "description": "all", "properties": {"names": nested}}}
+    for name in ("gptoss", "command_a", "qwen3"):
+        assert Encoder(family(name)).encode((user(),), [(said(),)], 1, [TOOL | {"function": function}]) is not None
+
+
 # ---- small files on which it once was wrong
 
 CASES = {

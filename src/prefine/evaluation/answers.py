@@ -261,4 +261,7 @@ def _settings(engine: Engine, questions: Sequence[Question], sampling: Sampling,
     asked = [(q.key, identity(q.prompt), q.later_turns, q.tools, *([q.template_kwargs] if q.template_kwargs else [])) for q in questions]
     whole = json.dumps(asked, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
     prompts = f"{len(questions)} ({hashlib.sha256(whole).hexdigest()[:12]})"
-    return {"model": model, "engine": engine.name, **vars(sampling), "seed": seed, "prompts": prompts}
+    encoder = getattr(engine, "encoder", None)
+    kwargs = {} if encoder is None else encoder.renderer.template_kwargs
+    beside = {"chat_template_kwargs": kwargs} if kwargs else {}
+    return {"model": model, "engine": engine.name, **vars(sampling), "seed": seed, "prompts": prompts} | beside

@@ -43,8 +43,10 @@ class RewardModel:
 
     def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
         """The classifier's logit, batched by length."""
-        groups = [last_turn(self.encoder, a) for a in answered]
-        reasons = [_unusable(self.limits, g) for g in groups]
+        groups, reasons = [], []
+        for one in answered:
+            groups.append(last_turn(self.encoder, one))
+            reasons.append(_unusable(self.encoder, self.limits, groups[-1]))
         yield from ((place, Score(None, failure=reason)) for place, reason in enumerate(reasons) if reason)
         ids = [[] if g is None else whole_ids(g).tolist() for g in groups]
         order = sorted((i for i, reason in enumerate(reasons) if not reason), key=lambda i: len(ids[i]))
@@ -70,9 +72,9 @@ class RewardModel:
         return [float(x) for x in out[:, 0].float().cpu()]
 
 
-def _unusable(limits: Limits, group: PromptGroup | None) -> str:
-    """Why a model of these limits cannot score an answer; empty where it can."""
-    return "prompt or answer has no tokens" if group is None else limits.misfit(whole_ids(group))
+def _unusable(encoder: Encoder, limits: Limits, group: PromptGroup | None) -> str:
+    """Why a model of these limits cannot score the answer that was encoded last; empty where it can."""
+    return encoder.report.last_reason if group is None else limits.misfit(whole_ids(group))
 
 
 AGGREGATES = ("mean", "min", "mean-std")
@@ -170,7 +172,7 @@ class ImplicitReward:
         limits = Limits.of(self.policy.unwrapped)
         for place, one in enumerate(answered):
             group = last_turn(self.encoder, one)
-            reason = _unusable(limits, group)
+            reason = _unusable(self.encoder, limits, group)
             if reason:
                 yield place, Score(None, failure=reason)
             elif group is not None:

@@ -143,15 +143,20 @@ def _mt_bench(row: Row) -> list[Judged]:
     return out
 
 
+def _item_of(row: Row) -> str:
+    item = next((str(row[k]) for k in ("item", "prompt", "row", "cluster") if row.get(k) is not None), None)
+    if item is None:
+        raise ValueError("nothing names its prompt: item, prompt, row or cluster")
+    return item
+
+
 def _own(row: Row) -> list[Judged]:
     win = row["tuned_wins"]
     if win is None:
         return []
     if isinstance(win, bool) or not isinstance(win, int | float) or not 0 <= win <= 1:
         raise ValueError(f"tuned_wins is {win!r}, expected 0 to 1")
-    item = next((str(row[k]) for k in ("item", "prompt", "row", "cluster") if row.get(k) is not None), None)
-    if item is None:
-        raise ValueError("nothing names its prompt: item, prompt, row or cluster")
+    item = _item_of(row)
     lengths = row.get("lengths")
     if lengths is not None and (not isinstance(lengths, list | tuple) or len(lengths) != 2):
         raise ValueError("lengths should be two numbers")
@@ -227,7 +232,7 @@ def verdicts_of(rows: Iterable[tuple[int, Row]], source: str) -> VerdictFile:
         if missing and form in IN_GAMES:
             judged = [replace(j, alone=True) for j in judged]
         elif missing and row.get("order"):
-            halved.add(str(row.get("item")))  # our own rows hold an order each: the other one is on a row of its own
+            halved.add(_item_of(row))  # our own rows hold an order each: the other one is on a row of its own
         out.unread += max(0, len(row.get("games") or ()) - GAMES) if form == "arena-hard" else 0
         if not judged:
             out.failures.append(number)

@@ -82,6 +82,7 @@ class CachedEngine:
     def _key(self, request: Request, sampling: Sampling) -> str:
         # Greedy responses depend on no seed.
         what = [self.identity, asdict(sampling), request.prompt, request.tools, request.seed if sampling.temperature > 0 else 0]
+        what += [dict(request.template_kwargs)] if request.template_kwargs else []
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()
 
 

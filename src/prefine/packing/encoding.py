@@ -46,7 +46,8 @@ class EncodingReport:
 
     ``dropped`` maps a reason to row numbers; ``cut`` counts prompts and completions
     shortened; ``merges`` counts boundaries where a tokenizer would have merged;
-    ``notes`` counts what the chat template was given otherwise than it stands.
+    ``notes`` counts what the chat template was given otherwise than it stands; ``last_reason`` is that of
+    the latest drop.
     """
 
     pairs: int = 0
@@ -55,6 +56,7 @@ class EncodingReport:
     merges: int = 0
     end_tokens_added: int = 0
     notes: Counter[str] = field(default_factory=Counter)
+    last_reason: str = ""
 
     def left_out(self) -> str:
         """Reasons with their counts and first rows, and what would help."""
@@ -297,7 +299,7 @@ class Encoder:
                     return None
                 self.report.cut["answers"] += sum(too_long)
                 members = [(ids[:left], weights and weights[:left]) for ids, weights in members]
-        if len(members) == 2 and members[0][0] == members[1][0]:
+        if len(members) == 2 and _counted(*members[0]) == _counted(*members[1]):
             self._drop("answers are equal once cut or tokenised", row)
             return None
         if any(weights is not None and not any(weights) for _, weights in members):
@@ -312,6 +314,7 @@ class Encoder:
 
     def _drop(self, reason: str, row: int) -> None:
         self.report.dropped.setdefault(reason, []).append(row)
+        self.report.last_reason = reason
 
     def encode_example(self, example: Example, every_turn: bool = False) -> list[PromptGroup]:
         """One example's groups, none where the report says why not.
@@ -362,11 +365,16 @@ class Encoder:
             ENCODING_VERSION,
             vocabulary,
             str(getattr(self.tokenizer, "chat_template", None)),
-            str(self.tokenizer.eos_token_id),
+            f"{self.tokenizer.bos_token} {self.tokenizer.eos_token_id}",
             f"{self.max_length} {self.max_prompt_length} {self.truncation_mode}",
             json.dumps(self.renderer.template_kwargs, sort_keys=True, default=str),
         )
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _counted(ids: list[int], weights: list[float] | None) -> list[int]:
+    """Ids up to the last that counts: what follows decides nothing."""
+    return ids if weights is None else ids[: len(weights) - next((i for i, w in enumerate(reversed(weights)) if w), len(weights))]
 
 
 def prompt_only(ids: Ids, index: int = 0) -> PromptGroup:

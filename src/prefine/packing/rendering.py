@@ -206,6 +206,11 @@ class Plan:
 # ---- stand-ins
 
 
+def article(word: str) -> str:
+    """``a`` or ``an``."""
+    return "an" if word[:1] in "aeiou" else "a"
+
+
 class _Stand:
     """Makes a conversation of a shape, every part a word of its own, and knows what each word stands for."""
 
@@ -228,7 +233,7 @@ class _Stand:
         role = str(message.get("role"))
         out = dict(message)
         if message.get("content"):
-            usual = "a tool's result" if role == "tool" else f"a {role}'s message" if role in TRANSCRIPT_ROLES else ""
+            usual = "a tool's result" if role == "tool" else f"{article(role)} {role}'s message" if role in TRANSCRIPT_ROLES else ""
             out["content"] = self.word(usual or f"messages of the role {role[:20]!r}")
         if message.get("reasoning_content"):
             out["reasoning_content"] = self.word("reasoning")
@@ -258,26 +263,37 @@ class _Stand:
         """A function's schema like this one."""
         if not isinstance(tool, dict) or not isinstance(tool.get("function"), dict):
             return tool
-        return tool | {"function": self.schema(tool["function"], top=True)}
+        return tool | {"function": self.schema(tool["function"])}
 
-    def schema(self, value: Any, top: bool = False) -> Any:
-        """Names, descriptions and choices are words; the words of JSON schema stay."""
-        if isinstance(value, list):
-            return [self.schema(v) for v in value]
-        if not isinstance(value, dict):
-            return value
+    def schema(self, value: dict[str, Any]) -> dict[str, Any]:
+        """The function's name, description and parameters are words; what else there is stays."""
         out: dict[str, Any] = {}
         for key, inner in value.items():
-            if (key == "description" or (top and key == "name")) and isinstance(inner, str) and inner:
+            if key in ("name", "description") and isinstance(inner, str) and inner:
                 out[key] = self.word("the tools")
-            elif key == "properties" and isinstance(inner, dict):
+            elif key == "parameters" and isinstance(inner, dict):
+                out[key] = self.parameters(inner)
+            else:
+                out[key] = inner
+        return out
+
+    def parameters(self, value: dict[str, Any]) -> dict[str, Any]:
+        """A function's parameters: their names and descriptions are words; what is nested in them stays."""
+        out: dict[str, Any] = {}
+        for key, inner in value.items():
+            if key == "properties" and isinstance(inner, dict):
                 names = {name: self.word("the tools") for name in inner}
-                out[key] = {names[name]: self.schema(v) for name, v in inner.items()}
+                out[key] = {names[name]: self.described(v) for name, v in inner.items()}
                 if isinstance(value.get("required"), list):
                     out["required"] = [names.get(name, name) for name in value["required"]]
             elif key != "required" or "required" not in out:
-                out[key] = self.schema(inner) if isinstance(inner, dict | list) and key != "required" else inner
+                out[key] = inner
         return out
+
+    def described(self, value: Any) -> Any:
+        """A parameter's schema, its description a word."""
+        told = isinstance(value, dict) and isinstance(value.get("description"), str) and value["description"]
+        return value | {"description": self.word("the tools")} if told else value
 
 
 def _skeleton(value: Any) -> Any:
@@ -294,13 +310,17 @@ SCHEMA_WORDS = {"type", "function", "name", "description", "parameters", "proper
 
 def _shape(messages: Messages) -> tuple[Any, ...]:
     return tuple(
-        m.get("role") if len(m) == 2 and m["content"] else (m.get("role"), tuple((k, _skeleton_of(k, v)) for k, v in m.items()))
+        m.get("role") if len(m) == 2 and m.get("content") else (m.get("role"), tuple((k, _skeleton_of(k, v)) for k, v in m.items()))
         for m in messages
     )
 
 
 def _skeleton_of(key: str, value: Any) -> Any:
     return _skeleton(value) if key == "tool_calls" else bool(value)
+
+
+MOST_PLANS = 2000
+"""Shapes whose plans are kept: data whose every row has tools of its own would fill the memory."""
 
 
 # ---- rendering
@@ -409,8 +429,12 @@ class Renderer:
             start = head if place == asked else self._text(messages[:place], True, tools, kwargs)
             done = whole if place == len(messages) - 1 else self._text(messages[: place + 1], False, tools, kwargs)
             begin = _common(start, whole)
+            if begin < len(start):
+                begin = self._token_boundary(start, [whole], begin)
             end = begin + _overlap(done[_common(start, done) :], whole[begin:])
-            if (bounds and begin < bounds[-1]) or end == begin:
+            if end == begin:  # a turn that the last one ends otherwise than those before it
+                end = self._token_boundary(whole, [done], _common(whole, done))
+            if (bounds and begin < bounds[-1]) or end <= begin:
                 raise LeftOut("the chat template writes an answer's earlier turns otherwise once others follow")
             bounds += [begin, end]
         return whole, bounds[1:]
@@ -443,6 +467,8 @@ class Renderer:
         key = (_shape(prompt), _shape(answer), _skeleton(tools or ()), repr(sorted(kwargs.items())) if kwargs else "")
         found = self._plans.get(key)
         if found is None:
+            if len(self._plans) >= MOST_PLANS:
+                self._plans.clear()
             found = self._plans[key] = self._make_plan(prompt, answer, tools, kwargs)
         if found.reason:
             raise LeftOut(found.reason)
@@ -553,6 +579,8 @@ def _droppable(prompt: Messages) -> set[str]:
 
 
 LOOSE = re.compile(r"\W+")
+SPLIT = re.compile(r"</?think>|/no_think|/think")
+"""Marks that a template may take out or write itself: thoughts, and switches that turn thinking on and off."""
 
 
 def _check_words(messages: Messages, text: str, in_prompt: bool = False) -> bool:
@@ -567,7 +595,7 @@ def _check_words(messages: Messages, text: str, in_prompt: bool = False) -> bool
             said = message.get(field)
             if not said or said.strip() in text:
                 continue
-            parts = [p.strip() for p in THINK.split(said)]
+            parts = [p.strip() for p in SPLIT.split(said)]
             lost = [p for p in parts if p and p not in text and not _loosely_in(p, text)]
             if not lost:
                 continue
@@ -575,7 +603,7 @@ def _check_words(messages: Messages, text: str, in_prompt: bool = False) -> bool
             if thought and in_prompt and place < last and message.get("role") == "assistant":
                 dropped = True
                 continue
-            what = "reasoning" if thought else f"part of a {message.get('role')}'s message"
+            what = "reasoning" if thought else f"part of {article(str(message.get('role')))} {message.get('role')}'s message"
             raise LeftOut(f"the chat template leaves out {what}")
     return dropped
 
@@ -583,6 +611,7 @@ def _check_words(messages: Messages, text: str, in_prompt: bool = False) -> bool
 def _loosely_in(part: str, text: str) -> bool:
     """Whether a text holds a part, white space, marks and JSON's escapes aside."""
     for written in (part, json.dumps(part, ensure_ascii=False)[1:-1], json.dumps(part)[1:-1]):
-        if written in text or LOOSE.sub("", written) in LOOSE.sub("", text):
+        bare = LOOSE.sub("", written)
+        if written in text or (bare and bare in LOOSE.sub("", text)):
             return True
     return False

@@ -277,7 +277,9 @@ def _table(value: Any) -> list[Any]:
         return inner[0]
     if len(inner) > 1 and all(isinstance(v, dict) for v in inner) and value.keys() & {str(i) for i in range(len(inner))}:
         return inner  # orient="index"
-    if inner and all(isinstance(v, dict) and v.keys() == inner[0].keys() and "0" in v for v in inner):  # orient="columns"
+    if inner and all(
+        isinstance(v, dict) and v.keys() == inner[0].keys() and v and all(map(str.isdigit, v)) for v in inner
+    ):  # orient="columns"
         return [{name: column[key] for name, column in value.items()} for key in inner[0]]
     if len(inner) > 1 and all(isinstance(v, list) and len(v) == len(inner[0]) for v in inner) and not _is_row(value):  # a list a column
         return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
@@ -286,7 +288,7 @@ def _table(value: Any) -> list[Any]:
 
 def _is_row(value: Row) -> bool:
     """Whether an object whose fields are all lists is one row of messages, not a table of columns."""
-    return all(isinstance(m, dict) and ("role" in m or "from" in m) for column in value.values() for m in column)
+    return any(isinstance(m, dict) and ("role" in m or "from" in m) for column in value.values() for m in column)
 
 
 def _json_streamed(path: Path, name: str) -> Iterator[Block]:

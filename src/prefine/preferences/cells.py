@@ -56,6 +56,8 @@ def read_cells(row: Row, note: Note) -> Row:
             break
     else:
         return row  # most rows
+    arrays = {name: plain_lists(row[name]) for name in READ_COLUMNS.intersection(row) if hasattr(row[name], "tolist")}
+    row = {**row, **arrays} if arrays else row
     changed: dict[str, Any] = {}
     for name in CONVERSATIONS:
         value = row.get(name)
@@ -67,7 +69,7 @@ def read_cells(row: Row, note: Note) -> Row:
             read = _conversation(value, note)
             if read is not value:
                 changed[name] = read
-    for sides in ANSWER_SIDES:
+    for sides in ANSWER_SIDES if changed else ():
         _settle_answers(row, changed, sides)
     for name, value in changed.items():
         if isinstance(row[name], str):
@@ -75,7 +77,7 @@ def read_cells(row: Row, note: Note) -> Row:
             changed[name] = _conversation(value, note)
     for name in OBJECTS:
         value = changed.get(name, row.get(name))
-        parsed = _object_in(value, name) if isinstance(value, str) else value
+        parsed = _object_in(value) if isinstance(value, str) else value
         if name in ("tools", "functions"):
             parsed = tools_in(parsed, note)
         elif name == "input" and isinstance(parsed, dict) and "messages" in parsed:
@@ -88,11 +90,19 @@ def read_cells(row: Row, note: Note) -> Row:
     return {**row, **changed} if changed else row
 
 
+def plain_lists(value: Any) -> Any:
+    """Numpy's arrays, at every depth, as lists."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, dict):
+        return {k: plain_lists(v) for k, v in value.items()}
+    return [plain_lists(v) for v in value] if isinstance(value, list | tuple) else value
+
+
 def _may_hold(name: str, value: Any) -> bool:
     """Whether a cell is anything but plain text, a number or nothing, in a column that is read as more."""
     if type(value) is str:
         return name in READ_COLUMNS and value.lstrip()[:1] in ("[", "{")
-    return type(value) in (list, tuple, dict) and name in READ_COLUMNS
+    return (type(value) in (list, tuple, dict) or hasattr(value, "tolist")) and name in READ_COLUMNS
 
 
 def _settle_answers(row: Row, changed: dict[str, Any], sides: tuple[str, ...]) -> None:
@@ -139,7 +149,7 @@ def _messages_in(text: str) -> list[dict[str, Any]] | dict[str, Any] | None:
     return value if known else None
 
 
-def _object_in(text: str, name: str) -> Any:
+def _object_in(text: str) -> Any:
     if text.lstrip()[:1] not in ("[", "{"):
         return text
     value = literal(text)
@@ -201,7 +211,7 @@ def read_message(message: dict[str, Any], note: Note) -> dict[str, Any]:
     role = ROLES.get(named.strip().lower(), named)
     if role != named:
         note(f"role {named[:20]!r} read as {role}")
-    content = message.get("content", message.get("value"))
+    content = message["content"] if message.get("content") is not None else message.get("value")
     out: dict[str, Any] = {"role": role, "content": content}
     if named.strip().lower() in CALL_ROLES:
         calls = literal(content) if isinstance(content, str) else content
@@ -272,6 +282,8 @@ def _call(call: Any, note: Note) -> Any:
         function = without_nulls(rest, note) | {"arguments": parsed}
     else:
         function = without_nulls(function, note)
+    if isinstance(function.get("arguments"), dict):
+        function |= {"arguments": {str(k): v for k, v in function["arguments"].items()}}
     if not function.get("arguments"):
         function |= {"arguments": {}}
     return {"type": "function"} | {k: v for k, v in outer.items() if k in ("id", "type")} | {"function": function}

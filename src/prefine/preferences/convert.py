@@ -22,6 +22,8 @@ from prefine.preferences.source import Numbering, read_rows, said_of, source_fin
 Row = Mapping[str, Any]
 CONVERSION_VERSION = "3"
 """Part of the key of everything cached from a source: raise it when the same rows would give other pairs or findings."""
+NOTED_ROWS = 20
+"""Rows of a note that are listed; the others are counted."""
 PEEK_ROWS = 20
 """Rows from which a source's form is told."""
 MISFITS = (KeyError, TypeError, AttributeError, IndexError, ValueError, StopIteration, RuntimeError)
@@ -54,6 +56,29 @@ class Reading:
         return repr((sorted(self.columns.items()), self.format, self.pairing, self.min_gap, self.seed))
 
 
+@dataclass
+class Noted:
+    """How many rows a note is of, and the numbers of the first: a note may be of every row of millions."""
+
+    count: int = 0
+    rows: list[int] = field(default_factory=list)
+    last: int = 0
+
+    def add(self, number: int) -> None:
+        """One more row; the same again is not counted."""
+        if number == self.last:
+            return
+        self.last = number
+        self.count += 1
+        if len(self.rows) < NOTED_ROWS:
+            self.rows.append(number)
+
+    def join(self, other: Noted) -> None:
+        """Those of another source too."""
+        self.count += other.count
+        self.rows = [*self.rows, *other.rows][:NOTED_ROWS]
+
+
 class Converter:
     """Turns rows of one form into records.
 
@@ -63,14 +88,14 @@ class Converter:
         columns: our name -> the source's column.
 
     Attributes:
-        notes: what was read otherwise than it was written -> row numbers.
+        notes: what was read otherwise than it was written -> how many rows, and the first of them.
     """
 
     def __init__(self, form: Format, source: str, columns: Mapping[str, str] | None = None) -> None:
         self.form = form
         self.source = source
         self.columns = dict(columns or {})
-        self.notes: dict[str, list[int]] = defaultdict(list)
+        self.notes: dict[str, Noted] = defaultdict(Noted)
         self.seen: dict[str, None] = {}
         self.read: set[str] = set(form.reads)
         self._watched = self._number = 0
@@ -115,15 +140,13 @@ class Converter:
         row = read_cells(self.rename(number, raw) if self.columns else raw, self._note)
         if self.read.issuperset(row):
             return row  # nothing more to learn of what is read
-        fresh = [name for name, value in row.items() if name not in self.seen and value not in EMPTY]
+        fresh = [name for name, value in row.items() if name not in self.seen and not _is_nothing(value)]
         self.seen.update(dict.fromkeys(fresh))
         self._watched += 1
         return _Watched(row, self.read) if fresh or self._watched <= WATCHED_ROWS else row
 
     def _note(self, note: str) -> None:
-        rows = self.notes[note]
-        if not rows or rows[-1] != self._number:
-            rows.append(self._number)
+        self.notes[note].add(self._number)
 
     def _key(self, row: Row) -> Any:
         assert self.form.gather is not None
@@ -169,7 +192,10 @@ class Converter:
 
 WATCHED_ROWS = 1000
 """Rows in which it is seen which columns are read; later ones only where a column is new."""
-EMPTY: tuple[Any, ...] = (None, "", [], {}, ())
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str | list | dict | tuple) and not value)
 
 
 class _Watched(dict[str, Any]):
@@ -212,7 +238,7 @@ def complete(record: Record, row: Row) -> Record:
             added["template_kwargs"] = kwargs
         first = prompt[0] if prompt else {}
         if system and first.get("role") in ("system", "developer"):
-            if first.get("content") != system:
+            if str(first.get("content")).strip() != system.strip():
                 raise Skip("a system column says otherwise than the system message")
             system = ""
         rest = prompt
@@ -347,7 +373,7 @@ class PairSource:
     Attributes:
         rows: how many rows were read; num_pairs: how many pairs came of them.
         dropped: reason -> row numbers (from 1, over all sources).
-        notes: what was read otherwise than it was written -> row numbers.
+        notes: what was read otherwise than it was written -> how many rows, and the first of them.
         unread: columns that nothing read.
         format: the forms' names.
     """
@@ -369,7 +395,7 @@ class PairSource:
         self.rows = self.num_pairs = 0
         self.numbering = Numbering()
         self.dropped: dict[str, list[int]] = defaultdict(list)
-        self.notes: dict[str, list[int]] = {}
+        self.notes: dict[str, Noted] = defaultdict(Noted)
         self.unread: list[str] = []
         self.format = ""
 
@@ -410,8 +436,8 @@ class PairSource:
         try:
             yield from converter.convert(itertools.chain(head, numbered))
         finally:
-            for note, rows in converter.notes.items():
-                self.notes[note] = [*self.notes.get(note, []), *rows]
+            for note, noted in converter.notes.items():
+                self.notes[note].join(noted)
             self.unread += [name for name in converter.unread() if name not in self.unread]
 
     def find_converter(self, head: Sequence[Row], source: str) -> Converter:
@@ -443,7 +469,7 @@ class PairSource:
             "rows": self.rows,
             "pairs": self.num_pairs,
             "dropped": {reason: {"count": len(rows), "rows": rows} for reason, rows in self.dropped.items()},
-            "notes": {note: {"count": len(rows), "rows": rows} for note, rows in self.notes.items()},
+            "notes": {note: {"count": noted.count, "rows": noted.rows} for note, noted in self.notes.items()},
             "unread_columns": self.unread,
             "said": [said for said in map(said_of, self.sources) if said],
         }

@@ -9,6 +9,7 @@ from typing import Any
 from prefine.errors import ColumnError, DataError
 from prefine.preferences.convert import Converter, PairSource, Reading, as_pairs
 from prefine.preferences.formats.format import Format, Row, Skip, is_messages, messages_of, one, refuse_images, side, user, with_input
+from prefine.preferences.formats.labelled import LABELLED, may_be_label
 from prefine.preferences.records import Dropped, Example, Labelled, Pair, Ranked, Record
 
 PROMPT_COLUMNS = ("prompt", "question", "instruction")
@@ -63,7 +64,9 @@ class ExampleSource(PairSource):
             ColumnError: neither preference data nor examples.
         """
         try:
-            return super().find_converter(head, source)
+            found = super().find_converter(head, source)
+            if found.form is not LABELLED or self.reading.format or all(map(may_be_label, head)):
+                return found
         except ColumnError:
             prompt = self.reading.columns.get("prompt")
             if self.reading.format is not None or (prompt is not None and not any(prompt in row for row in head)):

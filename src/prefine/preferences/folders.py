@@ -92,7 +92,11 @@ def _by_card(folder: Path, files: Sequence[Path], config: str | None) -> tuple[d
     wanted = wanted or ("default" if "default" in names else names[0] if len(names) == 1 else None)
     if wanted is None:
         raise DataError(f"{folder}: its card has the configurations {', '.join(names)}; say which, as {folder}:{names[0]}:train")
-    data_files = configs[names.index(wanted)].get("data_files")
+    chosen = configs[names.index(wanted)]
+    data_files, place = chosen.get("data_files"), folder / str(chosen.get("data_dir") or ".")
+    if data_files is None and chosen.get("data_dir"):
+        inside = [f for f in files if place in f.parents]
+        return _by_names(place, inside) or {"train": inside}, "by its card"
     if data_files is None:
         return {}, ""
     found: dict[str, list[Path]] = {}
@@ -107,6 +111,8 @@ def _by_card(folder: Path, files: Sequence[Path], config: str | None) -> tuple[d
 
 def _matches(path: Path, pattern: str) -> bool:
     pattern = pattern.removeprefix("./")
+    if "**/" in pattern and _matches(path, pattern.replace("**/", "", 1)):
+        return True  # two stars match no folder too
     return fnmatch.fnmatch(str(path), pattern) or path == Path(pattern) or Path(pattern) in path.parents
 
 

@@ -143,8 +143,9 @@ class TextRole:
     def _encode(self, prompt: PromptText, answer: str) -> PromptGroup | None:
         try:
             group = self.encoder.encode(prompt, [answer])
-            reason = self.limits.misfit(whole_ids(group)) if group is not None else ""
-        except DataError as error:  # its template refuses a role that the policy's takes
+            # Its template may refuse what the policy's takes.
+            reason = self.limits.misfit(whole_ids(group)) if group is not None else self.encoder.report.last_reason
+        except DataError as error:
             group, reason = None, str(error)
         if reason:
             warnings.warn(f"an answer without a reward: {reason}", stacklevel=2)

@@ -25,8 +25,9 @@ from prefine.losses.policy_gradient import combine_rewards
 from prefine.packing.encoding import Encoder, prompt_only
 from prefine.packing.group import Ids, PromptGroup, as_ids
 from prefine.packing.rendering import LeftOut
+from prefine.preferences.convert import BESIDE_PROMPT
 from prefine.preferences.examples import examples_of
-from prefine.preferences.formats.format import SYSTEM_COLUMNS
+from prefine.preferences.formats.format import BESIDE
 from prefine.preferences.records import Example, PromptText, plain_text
 from prefine.scoring.limits import Limits, check_groups
 from prefine.scoring.roles import HeadRole, MessageReward, Reward, TextRole, adapter_role, fits_base, own_role, score_answers
@@ -165,12 +166,13 @@ class SamplingTrainer(PackTrainer):
 
     @staticmethod
     def _examples(item: Any, number: int, name: str, encoder: Encoder) -> Iterable[Example]:
-        """A prompt as it comes: text and messages as they stand, rows read as everywhere; a prompt of text stays text."""
+        """A prompt as it comes: text and messages as they stand, rows read as everywhere; a prompt of text alone stays text."""
         if isinstance(item, Example):
             return [item]
         if isinstance(item, str | tuple):
             return [Example(item)]
-        if isinstance(item.get("prompt"), str) and not any(item.get(c) for c in SYSTEM_COLUMNS):
+        beside = any(item.get(name) for name in (*BESIDE_PROMPT, *BESIDE))
+        if isinstance(item.get("prompt"), str) and not beside and item["prompt"].lstrip()[:1] not in ("[", "{"):
             return [Example(item["prompt"])]
         return examples_of([item], f"{name}, row {number}", encoder.report.dropped)
 

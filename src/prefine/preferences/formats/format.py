@@ -106,7 +106,7 @@ def system_of(row: Row) -> str:
     Raises:
         Skip: it is neither text nor one system message.
     """
-    value = next((row[name] for name in SYSTEM_COLUMNS if row.get(name)), "")
+    value = next((row[name] for name in SYSTEM_COLUMNS if row.get(name) and row[name] == row[name]), "")  # NaN is nothing
     if is_messages(value):
         messages = messages_of(value, "the system column is not text")
         if any(m["role"] != "system" for m in messages):
@@ -130,6 +130,8 @@ def history_of(row: Row) -> tuple[Message, ...]:
     if is_messages(value):
         return messages_of(value, "history is not text")
     out: list[Message] = []
+    if all(isinstance(turn, str) for turn in value) and len(value) % 2 == 0:
+        value = list(zip(value[::2], value[1::2], strict=True))
     for turn in value:
         sides: Any = turn
         if isinstance(turn, dict):
@@ -202,10 +204,16 @@ def scores_of(row: Row) -> tuple[float, float] | None:
     return None
 
 
+NOTHING = ("", "null", "none", "nan", "n/a", "[]", "{}")
+"""What tables write where there is nothing."""
+
+
 def tools_of(row: Row) -> tuple[Any, ...] | None:
     """The functions a prompt offers, from a ``tools`` column (a list, or JSON text of one)."""
     tools = row.get("tools") or row.get("functions")
-    if isinstance(tools, str) and tools.strip():
+    if isinstance(tools, str) and tools.strip().lower() not in NOTHING:
+        if row.get("tools") is None:
+            return None  # a column of that name that holds no functions
         raise Skip("tools are not valid JSON")
     if not isinstance(tools, list | tuple) or not tools:
         return None

@@ -11,6 +11,12 @@ YES = (True, 1, "true", "True", "1", "desirable", "thumbs_up", "good")
 NO = (False, 0, -1, "false", "False", "0", "undesirable", "thumbs_down", "bad")
 
 
+def may_be_label(row: Row) -> bool:
+    """Whether a row's label could be a thumb: other columns of that name hold topics and scores."""
+    value: Any = row.get("label")
+    return not isinstance(value, list | dict) and (value is None or value in YES or value in NO)
+
+
 def _label(row: Row) -> bool:
     value: Any = row["label"]
     if isinstance(value, list | dict):
