@@ -102,7 +102,16 @@ def _may_hold(name: str, value: Any) -> bool:
     """Whether a cell is anything but plain text, a number or nothing, in a column that is read as more."""
     if type(value) is str:
         return name in READ_COLUMNS and value.lstrip()[:1] in ("[", "{")
+    if type(value) is list and value and all(map(_is_plain, value)):
+        return False
     return (type(value) in (list, tuple, dict) or hasattr(value, "tolist")) and name in READ_COLUMNS
+
+
+def _is_plain(message: Any) -> bool:
+    """Whether a message is of our shape already, and no more than a role and a text."""
+    if type(message) is not dict or len(message) != 2 or type(message.get("content")) is not str:
+        return False
+    return type(message.get("role")) is str and message["role"] in PLAIN_ROLES
 
 
 def _settle_answers(row: Row, changed: dict[str, Any], sides: tuple[str, ...]) -> None:
@@ -205,7 +214,7 @@ def read_message(message: dict[str, Any], note: Note) -> dict[str, Any]:
 
     Contents that are no text (images) are left as they are, for the form to refuse.
     """
-    if len(message) == 2 and message.get("role") in PLAIN_ROLES and isinstance(message.get("content"), str):
+    if _is_plain(message):
         return message
     named = str(message["role"] if isinstance(message.get("role"), str) else message["from"])
     role = ROLES.get(named.strip().lower(), named)
