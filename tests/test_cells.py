@@ -33,6 +33,7 @@ SPELLINGS: dict[str, tuple[Any, Any]] = {
     "capital role": ([{"role": "User", "content": "q"}], ASK),
     "parts": ([{"role": "user", "content": [{"type": "text", "text": "q"}, {"type": "text", "text": "r"}]}], [ASK[0] | {"content": "qr"}]),
     "one message": ({"role": "user", "content": "q"}, ASK[0]),
+    "field by field": ({"role": ["user", "assistant"], "content": ["q", "r"]}, [*ASK, {"role": "assistant", "content": "r"}]),
     "null fields": ([{"role": "user", "content": "q", "tool_calls": None, "name": None}], ASK),
 }
 
@@ -49,6 +50,10 @@ CALLS: dict[str, dict[str, Any]] = {
     "bare": {"tool_calls": [{"name": "f", "arguments": {"to": "x"}}]},
     "as text": {"tool_calls": json.dumps([CALL])},
     "function_call": {"function_call": {"name": "f", "arguments": '{"to": "x"}'}},
+    "as LangChain writes": {"tool_calls": [{"name": "f", "args": {"to": "x"}, "type": "tool_call"}]},
+    "as Anthropic writes": {"tool_calls": [{"type": "function", "function": {"name": "f", "input": {"to": "x"}}}]},
+    "parameters as text": {"tool_calls": [{"function": {"name": "f", "parameters": '{"to": "x"}'}}]},
+    "a function's name alone": {"tool_calls": [{"function": "f", "arguments": {"to": "x"}}]},
     "with nulls": {"tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"to": "x", "from": None}}}]},
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -26,7 +27,7 @@ ROLES = {
 CALL_ROLES = ("function_call", "tool_call")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Fields that hold a message's reasoning; the first is ours."""
-READ_FIELDS = {"role", "content", "from", "value", "tool_calls", "function_call", "tool_call_id", "name", "id", *REASONING}
+READ_FIELDS = {"role", "content", "from", "value", "tool_calls", "function_call", "tool_call", "tool_call_id", "name", "id", *REASONING}
 CONVERSATIONS = (
     *("prompt", "chosen", "rejected", "completion", "messages", "conversations", "conversation", "history", "system", "system_prompt"),
     *("chosen_messages", "rejected_messages", "rejected_response", "preferred_output", "non_preferred_output"),
@@ -136,7 +137,7 @@ def _maybe_messages(value: Any) -> Any:
     return (_messages_in(value) or value) if isinstance(value, str) else value
 
 
-SAYS = {"content", "value", "tool_calls", "function_call", *REASONING}
+SAYS = {"content", "value", "tool_calls", "function_call", "tool_call", *REASONING}
 
 
 def _is_message(value: Any) -> bool:
@@ -200,10 +201,18 @@ def _conversation(value: Any, note: Note) -> Any:
     """A message or a list of messages in our shape; anything else as it is."""
     if _is_message(value):
         return read_message(value, note)
+    value = _by_row(value) if isinstance(value, dict) else value
     if not isinstance(value, list | tuple) or not value or not all(map(_is_message, value)):
         return value
     read = [read_message(m, note) for m in value]
     return value if all(a is b for a, b in zip(read, value, strict=True)) else read
+
+
+def _by_row(value: dict[str, Any]) -> Any:
+    """Messages that a table holds field by field (``{"role": [...], "content": [...]}``), one by one."""
+    columns = list(value.values())
+    told = value.keys() & {"role", "from"} and all(isinstance(c, list) and len(c) == len(columns[0]) for c in columns)
+    return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)] if told else value
 
 
 PLAIN_ROLES = {"user", "assistant", "system", "tool", "developer"}
@@ -231,7 +240,7 @@ def read_message(message: dict[str, Any], note: Note) -> dict[str, Any]:
     reasoning = next((message[key] for key in REASONING if message.get(key)), None)
     if reasoning is not None:
         out["reasoning_content"] = reasoning
-    calls = message.get("tool_calls") or ([message["function_call"]] if message.get("function_call") else None)
+    calls = message.get("tool_calls") or next(([message[key]] for key in ("function_call", "tool_call") if message.get(key)), None)
     calls = literal(calls) if isinstance(calls, str) else calls
     if calls:
         out["tool_calls"] = _calls(calls, note)
@@ -267,35 +276,35 @@ def _calls(calls: Any, note: Note) -> list[Any]:
     return [_call(call, note) for call in calls]
 
 
+ARGUMENTS = ("arguments", "args", "parameters", "input", "kwargs")
+"""Names of a call's arguments: OpenAI's, LangChain's, Hermes', Anthropic's."""
+CALL_FIELDS = {"type", "id", "function", "name", "index", *ARGUMENTS}
+
+
 def _call(call: Any, note: Note) -> Any:
     """``{"type": "function", "function": {"name", "arguments"}}``, arguments as an object where they are one."""
     call = literal(call) if isinstance(call, str) else call
     if not isinstance(call, dict):
         return call
-    outer = without_nulls({k: v for k, v in call.items() if k != "function"}, note)
     function = call.get("function")
     function = literal(function) if isinstance(function, str) and function.lstrip()[:1] == "{" else function
-    if not isinstance(function, dict):
-        if not isinstance(outer.get("name"), str):
-            return call
-        function = {k: outer.pop(k) for k in ("name", "arguments", "parameters") if k in outer}
-        if "arguments" not in function and "parameters" in function:
-            function["arguments"] = function.pop("parameters")
-    arguments = function.get("arguments")
+    inner = function if isinstance(function, dict) else call | ({"name": function} if isinstance(function, str) else {})
+    if not isinstance(inner.get("name"), str):
+        return call
+    holder = next((part for part in (inner, call) if any(part.get(key) is not None for key in ARGUMENTS)), inner)
+    arguments: Any = next((holder[key] for key in ARGUMENTS if holder.get(key) is not None), {})
     if isinstance(arguments, str) and arguments.strip()[:1] == "{":
-        try:
-            parsed = json.loads(arguments)
-        except ValueError:
-            parsed = arguments
-        rest = {k: v for k, v in function.items() if k != "arguments"}
-        function = without_nulls(rest, note) | {"arguments": parsed}
+        with suppress(ValueError):
+            arguments = json.loads(arguments)  # a null in it was written on purpose
     else:
-        function = without_nulls(function, note)
-    if isinstance(function.get("arguments"), dict):
-        function |= {"arguments": {str(k): v for k, v in function["arguments"].items()}}
-    if not function.get("arguments"):
-        function |= {"arguments": {}}
-    return {"type": "function"} | {k: v for k, v in outer.items() if k in ("id", "type")} | {"function": function}
+        arguments = without_nulls(arguments, note)
+    if isinstance(arguments, dict):
+        arguments = {str(key): value for key, value in arguments.items()}
+    for key in {**call, **inner}:
+        if key not in CALL_FIELDS and {**call, **inner}[key] not in (None, "", [], {}):
+            note(f"the calls' field {str(key)[:20]!r} is not read")
+    beside = {"id": call["id"]} if call.get("id") is not None else {}
+    return {"type": "function"} | beside | {"function": {"name": inner["name"], "arguments": arguments or {}}}
 
 
 def tools_in(value: Any, note: Note) -> Any:

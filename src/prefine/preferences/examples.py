@@ -12,8 +12,8 @@ from prefine.preferences.formats.format import Format, Row, Skip, is_messages, m
 from prefine.preferences.formats.labelled import LABELLED, may_be_label
 from prefine.preferences.records import Dropped, Example, Labelled, Pair, Ranked, Record
 
-PROMPT_COLUMNS = ("prompt", "question", "instruction")
-ANSWER_COLUMNS = ("completion", "answer", "response", "output", "chosen")
+PROMPT_COLUMNS = ("prompt", "question", "instruction", "query", "problem", "input")
+ANSWER_COLUMNS = ("completion", "answer", "response", "output", "solution", "chosen")
 CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
 
 
