@@ -236,3 +236,36 @@ def test_arrays_and_null_like_cells(tmp_path: Path) -> None:
     assert [m["content"] for m in pair.prompt] == ["Be kind.\n", "u", "a", "q"]  # type: ignore[index]
     nulls = [{"role": None, "content": None, "from": "human", "value": "q"}]
     assert read({"prompt": nulls})[0]["prompt"] == ASK
+
+
+def test_a_saved_set_is_read_by_its_splits(tmp_path: Path) -> None:
+    import datasets
+
+    parts = {name: datasets.Dataset.from_list([PAIR | {"prompt": name}]) for name in ("train", "test")}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "both")
+    parts["test"].save_to_disk(tmp_path / "one")
+    assert prompts(str(tmp_path / "both")) == ["train"]
+    assert prompts(f"{tmp_path / 'both'}:test") == ["test"]
+    assert prompts(str(tmp_path / "one")) == ["test"]
+    source = PairSource(str(tmp_path / "both"))
+    list(source)
+    assert source.summary()["said"] == [f"{tmp_path / 'both'}: the split train is read, not test"]
+    for wrong in (f"{tmp_path / 'both'}:dev", f"{tmp_path / 'one'}:train"):
+        with pytest.raises(DataError, match="no split"):
+            prompts(wrong)
+
+
+def test_what_stands_twice_or_says_otherwise_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.jsonl"
+    rows = [{"prompt": asked, "chosen": [*ASK, *GOOD], "rejected": [*ASK, *BAD]} for asked in ("q", "answer in French")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = PairSource(str(path))
+    assert len(list(source)) == 1
+    assert source.dropped == {"the prompt column says otherwise than the conversations": [2]}
+    twice = {"role": "assistant", "content": "a", "reasoning_content": "x", "thinking": "y"}
+    assert read({"chosen": [twice]})[1] == ["the messages' field 'thinking' is not read beside other reasoning"]
+    typed = [{"type": "reasoning", "text": "why"}, {"type": "text", "text": "a"}]
+    assert read({"chosen": [{"role": "assistant", "content": typed}]})[0]["chosen"][0]["reasoning_content"] == "why"
+    path.write_text(json.dumps(PAIR | {"extra": "E"}) + "\n")
+    assert main(["data", "convert", str(path), str(tmp_path / "out.jsonl")]) == 0
+    assert "columns that are not read: extra" in capsys.readouterr().out

@@ -302,7 +302,7 @@ def announce(lines: list[str]) -> None:
 
     console = Console()
     for line in lines:
-        console.print(f"  {printable(line)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {printable(line)}", highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def parameters_line(model: Any, precision: str) -> str:

@@ -240,8 +240,13 @@ def read_message(message: dict[str, Any], note: Note) -> dict[str, Any]:
     reasoning = next((message[key] for key in REASONING if message.get(key)), None)
     if reasoning is not None:
         out["reasoning_content"] = reasoning
+    for key in REASONING:
+        if message.get(key) and message[key] != reasoning:
+            note(f"the messages' field {key!r} is not read beside other reasoning")
     calls = message.get("tool_calls") or next(([message[key]] for key in ("function_call", "tool_call") if message.get(key)), None)
     calls = literal(calls) if isinstance(calls, str) else calls
+    if message.get("tool_calls") and message.get("function_call"):
+        note("the messages' field 'function_call' is not read beside tool_calls")
     if calls:
         out["tool_calls"] = _calls(calls, note)
     if out["content"] is None and (out.get("tool_calls") or out.get("reasoning_content")):
@@ -255,16 +260,19 @@ def read_message(message: dict[str, Any], note: Note) -> dict[str, Any]:
     return out
 
 
+TEXT_PARTS, THOUGHT_PARTS = (None, "text", "input_text", "output_text"), ("thinking", "reasoning", "reasoning_text")
+
+
 def _parts(parts: list[Any]) -> dict[str, Any]:
     """Text parts joined; reasoning parts apart. Parts that are neither are left, all of them."""
     texts, thoughts = [], []
     for part in parts:
         if isinstance(part, str):
             texts.append(part)
-        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+        elif isinstance(part, dict) and part.get("type") in THOUGHT_PARTS and isinstance(part.get("thinking", part.get("text")), str):
+            thoughts.append(str(part.get("thinking", part.get("text"))))
+        elif isinstance(part, dict) and part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str):
             texts.append(part["text"])
-        elif isinstance(part, dict) and isinstance(part.get("thinking"), str):
-            thoughts.append(part["thinking"])
         else:
             return {"content": parts}
     return {"content": "".join(texts)} | ({"reasoning_content": "".join(thoughts)} if thoughts else {})

@@ -88,8 +88,10 @@ def local_files(source: str) -> list[Path] | None:
     if source == "-":
         return [_standard_input()]
     path, config, split = _folder_parts(source)
-    if path.is_file() or (path / "state.json").exists() or (path / "dataset_dict.json").exists():
+    if path.is_file():
         return [path]
+    if _is_saved(path):
+        return [_saved_split(path, config, split)[0]]
     if path.is_dir():
         found = _data_files(path)
         if not found:
@@ -117,11 +119,33 @@ def _folder_parts(source: str) -> tuple[Path, str | None, str | None]:
     return path, None, None
 
 
+def _is_saved(path: Path) -> bool:
+    return (path / "state.json").exists() or (path / "dataset_dict.json").exists()
+
+
+def _saved_split(path: Path, config: str | None, split: str | None) -> tuple[Path, str]:
+    """The folder of one split of what ``save_to_disk`` wrote, and what to say of the others.
+
+    Raises:
+        DataError: there is no such split, or several and nothing says which.
+    """
+    splits = sorted(p.parent.name for p in path.glob("*/state.json"))
+    if config is not None or (split is not None and split not in splits):
+        raise DataError(f"{path}: no split {split!r}; it holds {', '.join(splits) or 'one table, without splits'}")
+    if not splits or (split is None and "train" not in splits and len(splits) > 1):
+        return path, ""  # one table; or the loader says which splits there are
+    wanted = split or ("train" if "train" in splits else splits[0])
+    left = [name for name in splits if name != wanted]
+    return path / wanted, f"{path}: the split {wanted} is read, not {', '.join(left)}" if left else ""
+
+
 def said_of(source: str) -> str:
     """What there is to say of a folder's files that are not read; nothing for other sources."""
     path, config, split = _folder_parts(source)
-    if not path.is_dir() or (path / "state.json").exists() or (path / "dataset_dict.json").exists():
+    if not path.is_dir():
         return ""
+    if _is_saved(path):
+        return _saved_split(path, config, split)[1]
     return chosen_files(path, _data_files(path), config, split)[1]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from prefine.cli.data.reading import read_options
+from prefine.cli.data.reading import print_reading, read_options
 from prefine.cli.data.select import SelectOptions, settle_output
 from prefine.cli.data.sieve import Sieve
 from prefine.errors import ConfigError, DataError, nearest
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
         if not sieve.kept:
             raise DataError(f"{source.name}: none of its {source.rows} rows is left ({sieve.reasons()})")
     print(f"{source.name} ({source.format}): {source.rows} rows in, {sieve.summary()}")
+    print_reading(source)
     return 0
 
 

@@ -81,6 +81,12 @@ def reading_lines(read: dict[str, Any], encoding: dict[str, Any] | None = None) 
     return [*lines, *([f"columns that are not read: {', '.join(unread)}"] if unread else [])]
 
 
+def print_reading(source: PairSource) -> None:
+    """Print :func:`reading_lines` of a source that was read: what a command wrote has it no more."""
+    for line in reading_lines(source.summary()):
+        print(printable(line))
+
+
 def prompt_lines(heard: list[dict[str, Any]], notes: dict[str, int]) -> list[str]:
     """What reading prompts dropped and changed, and what the chat template was given otherwise than it stands, a line each."""
     dropped = {reason: what["count"] for read in heard for reason, what in read["dropped"].items()}

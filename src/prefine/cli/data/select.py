@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from prefine.cli.data.reading import SourceOptions
+from prefine.cli.data.reading import SourceOptions, print_reading
 from prefine.cli.data.sieve import Sieve
 from prefine.errors import ConfigError, DataError
 from prefine.preferences.convert import as_pairs, canonical
@@ -38,6 +38,7 @@ def select(given: SelectOptions, command: str, reason: Callable[[Pair | Labelled
         if not sieve.kept:
             raise DataError(f"{source.name}: none of its {source.rows} rows is left ({sieve.reasons()})")
     print(f"{source.name} ({source.format}): {source.rows} rows in, {sieve.summary()}")
+    print_reading(source)
     return 0
 
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prefine.cli.data.reading import SourceOptions, read_options
+from prefine.cli.data.reading import SourceOptions, print_reading, read_options
 from prefine.errors import ConfigError, DataError
 from prefine.preferences.convert import canonical
 from prefine.preferences.draws import prompt_text_key, share
@@ -56,4 +56,5 @@ def main(argv: list[str]) -> int:
             raise DataError(f"{source.name}: nothing is left to train on of {source.rows} rows ({counts})")
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "none"
     print(f"{source.name} ({source.format}): {source.rows} rows in, {counts} in {given.output_dir}; left out: {reasons}")
+    print_reading(source)
     return 0

@@ -41,7 +41,16 @@ def split_common(chosen: tuple[Message, ...], rejected: tuple[Message, ...], num
 def _convert(row: Row, number: int) -> Pair:
     refuse_images(row)
     pair = split_common(messages_of(row["chosen"]), messages_of(row["rejected"]), number)
+    asked = row.get("prompt")
+    if isinstance(asked, str) and asked.strip() and not _says(pair, asked):
+        raise Skip("the prompt column says otherwise than the conversations")
     return replace(pair, scores=scores_of(row))
+
+
+def _says(pair: Pair, asked: str) -> bool:
+    """Whether a prompt's text is that of the conversation: all of it, or one of its turns."""
+    texts = [str(m.get("content") or "").strip() for m in pair.prompt if isinstance(m, dict)]
+    return any(text and (text in asked or asked.strip() in text) for text in texts)
 
 
 def _is_implicit(row: Row) -> bool:
