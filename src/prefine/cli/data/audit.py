@@ -27,6 +27,9 @@ class AuditOptions(SourceOptions):
     max_length: int | None = field(default=1024, metadata={"help": "Most tokens of prompt + completion that training would allow."})
     max_prompt_length: int | None = field(default=None, metadata={"help": "Most tokens of the prompt."})
     truncation_mode: str = field(default="keep_start", metadata={"help": "keep_start, keep_end or drop, as in training."})
+    chat_template_kwargs: str | None = field(
+        default=None, metadata={"help": "What the chat template is given beside the messages: enable_thinking=false."}
+    )
     eval_data: list[str] | None = field(default=None, metadata={"help": "Evaluation data whose prompts must not be among these."})
     against: list[str] | None = field(default=None, metadata={"help": "Prompt files of benchmarks (MT-Bench, AlpacaEval) to look for."})
     near: bool = field(default=True, metadata={"help": "Look for near duplicates; --no-near is faster."})
@@ -80,7 +83,7 @@ def run(given: AuditOptions) -> Audit:
         from prefine.audit.workers import Tokenization
         from prefine.scoring.loading import load_tokenizer
 
-        tokenization = Tokenization.of(load_tokenizer(given.model), _common_from(limits))
+        tokenization = Tokenization.of(load_tokenizer(given.model, template_kwargs=given.chat_template_kwargs), _common_from(limits))
     against = [(name, prompts_of(name)) for name in given.against or []]
     for source in given.eval_data or []:
         against.append((source, [plain_text(p.prompt) for p in PairSource(source, given.reading())]))
