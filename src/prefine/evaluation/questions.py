@@ -165,8 +165,7 @@ def _of_examples(source: str, reading: Reading, heard: list[dict[str, Any]] | No
     if heard is not None:
         heard.append(found.summary())
     if not usable:
-        reasons = ", ".join(f"{len(rows)} {reason}" for reason, rows in found.dropped.items())
-        raise DataError(f"{source}: no prompts in it ({reasons})")
+        raise DataError(f"{source}: no prompts in it ({found.reasons()})")
 
 
 def with_references(questions: Sequence[Question], source: str) -> list[Question]:

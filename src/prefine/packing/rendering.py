@@ -138,12 +138,9 @@ def _short_ids(message: Message) -> Message:
     return message | {"tool_call_id": short(message.get("tool_call_id", 0))} if message.get("role") == "tool" else message
 
 
-def _thinking(message: Message) -> Message:
-    return message | {"thinking": message["reasoning_content"]} if message.get("reasoning_content") else message
-
-
-def _reasoning(message: Message) -> Message:
-    return message | {"reasoning": message["reasoning_content"]} if message.get("reasoning_content") else message
+def _reasoning_as(field: str) -> Rewrite:
+    """Reasoning under another field's name too."""
+    return lambda message: message | {field: message["reasoning_content"]} if message.get("reasoning_content") else message
 
 
 def _reasoning_inside(message: Message) -> Message:
@@ -168,8 +165,8 @@ IN_QUESTION = "the system's message written into the last question, where the te
 REWRITES: dict[str, Rewrite] = {
     "a developer's message written as the system's": _developer_as_system,
     "contents written as parts": _parts,
-    "reasoning given as 'thinking'": _thinking,
-    "reasoning given as 'reasoning'": _reasoning,
+    "reasoning given as 'thinking'": _reasoning_as("thinking"),
+    "reasoning given as 'reasoning'": _reasoning_as("reasoning"),
     "arguments of calls written as text": _arguments_as_text,
     "calls without a content": _no_content,
     "ids of calls cut to nine characters": _short_ids,

@@ -308,8 +308,8 @@ def _call(call: Any, note: Note) -> Any:
         arguments = without_nulls(arguments, note)
     if isinstance(arguments, dict):
         arguments = {str(key): value for key, value in arguments.items()}
-    for key in {**call, **inner}:
-        if key not in CALL_FIELDS and {**call, **inner}[key] not in (None, "", [], {}):
+    for key, value in {**call, **inner}.items():
+        if key not in CALL_FIELDS and value not in (None, "", [], {}):
             note(f"the calls' field {str(key)[:20]!r} is not read")
     beside = {"id": call["id"]} if call.get("id") is not None else {}
     return {"type": "function"} | beside | {"function": {"name": inner["name"], "arguments": arguments or {}}}

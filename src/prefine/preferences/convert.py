@@ -412,8 +412,11 @@ class PairSource:
                 self.num_pairs += 1
                 yield pair
         if not self.num_pairs:
-            reasons = ", ".join(f"{len(rows)} {reason}" for reason, rows in self.dropped.items())
-            raise DataError(f"{self.name}: none of its {self.rows} rows gives a usable pair ({reasons})")
+            raise DataError(f"{self.name}: none of its {self.rows} rows gives a usable pair ({self.reasons()})")
+
+    def reasons(self) -> str:
+        """Why rows were dropped, with their counts."""
+        return ", ".join(f"{len(rows)} {reason}" for reason, rows in self.dropped.items())
 
     def records(self) -> Iterator[Record | Dropped]:
         """All sources' records and drops, in order."""

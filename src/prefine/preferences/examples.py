@@ -89,8 +89,7 @@ class ExampleSource(PairSource):
                     self.num_pairs += 1
                     yield item
         if not self.num_pairs:
-            reasons = ", ".join(f"{len(rows)} {reason}" for reason, rows in self.dropped.items())
-            raise DataError(f"{self.name}: none of its {self.rows} rows is usable ({reasons})")
+            raise DataError(f"{self.name}: none of its {self.rows} rows is usable ({self.reasons()})")
 
 
 def example_converter(head: Sequence[Row], source: str, columns: Mapping[str, str] | None = None) -> Converter:

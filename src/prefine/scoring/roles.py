@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from prefine.errors import ConfigError, DataError, ModelError
+from prefine.errors import ConfigError, ModelError
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
@@ -141,12 +141,9 @@ class TextRole:
         return out
 
     def _encode(self, prompt: PromptText, answer: str) -> PromptGroup | None:
-        try:
-            group = self.encoder.encode(prompt, [answer])
-            # Its template may refuse what the policy's takes.
-            reason = self.limits.misfit(whole_ids(group)) if group is not None else self.encoder.report.last_reason
-        except DataError as error:
-            group, reason = None, str(error)
+        group = self.encoder.encode(prompt, [answer])
+        # Its template may refuse what the policy's takes.
+        reason = self.encoder.report.last_reason if group is None else self.limits.misfit(whole_ids(group))
         if reason:
             warnings.warn(f"an answer without a reward: {reason}", stacklevel=2)
         return None if reason else group
