@@ -26,6 +26,11 @@ from prefine.losses.policy_gradient import combine_rewards
 from prefine.training.online_dpo import best_against_worst
 from prefine.training.sampler import Sampled
 
+
+def ppo(model: Any, reward: Any, args: PPOConfig, prompts: Any, tokenizer: Any = None, **more: Any) -> PPOTrainer:
+    return PPOTrainer(args, tokenizer, model, None, reward, prompts, **more)
+
+
 PROMPT = ({"role": "user", "content": "what is 1 plus 2"},)
 
 
@@ -70,7 +75,7 @@ def test_each_estimator_finds_the_best_arm(estimator: str, samples: int, arms: i
         learning_rate=2e-3,
         logging_steps=1000,
     )
-    PPOTrainer(model, lambda prompts, answers: [pay.get(a, 0.0) for a in answers], args, [PROMPT], tokenizer).train()
+    ppo(model, lambda prompts, answers: [pay.get(a, 0.0) for a in answers], args, [PROMPT], tokenizer).train()
     p = next_token(model, tokenizer, ARMS[arms])
     assert p.argmax() == arms - 1
     assert p[-1] > 0.5
@@ -117,7 +122,7 @@ def test_ppo_reaches_the_kl_regularised_optimum(in_loss: bool, tmp_path: Path) -
         sampling_batch_size=1024,
         logging_steps=1000,
     )
-    PPOTrainer(model, lambda prompts, answers: [pay.get(a, 0.0) for a in answers], args, [PROMPT], tokenizer).train()
+    ppo(model, lambda prompts, answers: [pay.get(a, 0.0) for a in answers], args, [PROMPT], tokenizer).train()
     assert start > 0.4
     assert distance(model, optimum, tokenizer) < 0.05
 
@@ -133,7 +138,7 @@ def test_online_dpo_reaches_the_same_optimum(tmp_path: Path) -> None:
     model, tokenizer, pay, optimum, start = task(1.0, 4.0)
     settings = {"max_steps": 150, "num_samples": 2, "per_device_train_batch_size": 512, "beta": 1.0, "sampling_batch_size": 1024}
     args = config(tmp_path, OnlineDPOConfig, learning_rate=2e-3, lr_scheduler_type="linear", logging_steps=1000, **settings)
-    OnlineDPOTrainer(model, bradley_terry(pay, 0), args, [PROMPT], tokenizer).train()
+    OnlineDPOTrainer(model, None, bradley_terry(pay, 0), args, train_dataset=[PROMPT], processing_class=tokenizer).train()
     assert start > 0.4
     assert distance(model, optimum, tokenizer) < 0.1
 
@@ -176,7 +181,7 @@ def small_reward(folder: Path, base: Path, lora: bool) -> Path:
     args = RewardConfig(
         output_dir=str(folder / "rm"), max_steps=2, per_device_train_batch_size=8, learning_rate=1e-2, save_strategy="no", disable_tqdm=True
     )
-    trainer = RewardTrainer(str(base), args, lab_pairs(16), peft_config=peft)
+    trainer = RewardTrainer(str(base), args, train_dataset=lab_pairs(16), peft_config=peft)
     trainer.train()
     trainer.save_model(str(folder / "reward"))
     return folder / "reward"
@@ -198,7 +203,7 @@ def test_with_lora_all_roles_share_one_base(lab_model: Path, tmp_path: Path) -> 
         tmp_path, value_role="reward", response_length=6, per_device_train_batch_size=4, total_episodes=8, missing_eos_penalty=1.0
     )
     peft = LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
-    trainer = PPOTrainer(str(tmp_path / "big"), str(big_reward), args, [PROMPT] * 8, peft_config=peft)
+    trainer = ppo(str(tmp_path / "big"), str(big_reward), args, [PROMPT] * 8, peft_config=peft)
     [role] = trainer.rewards
     assert role.adapter == "reward0"  # type: ignore[union-attr]
     assert trainer.value is not None
@@ -226,7 +231,7 @@ def test_with_lora_all_roles_share_one_base(lab_model: Path, tmp_path: Path) -> 
 def test_the_sampler_agrees_with_the_trainer_and_is_watched(lab_model: Path, tmp_path: Path) -> None:
     def trainer(temperature: float) -> PPOTrainer:
         args = config(tmp_path, response_length=8, total_episodes=16, temperature=temperature)
-        return PPOTrainer(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4)
+        return ppo(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4)
 
     for temperature in (1.0, 0.7):
         made = trainer(temperature)
@@ -249,7 +254,7 @@ def test_whitened_rewards(lab_model: Path, tmp_path: Path) -> None:
         return scores
 
     args = config(tmp_path, response_length=1, total_episodes=16, whiten_rewards=True, lam=1.0)
-    trainer = PPOTrainer(str(lab_model), reward, args, [PROMPT] * 4)
+    trainer = ppo(str(lab_model), reward, args, [PROMPT] * 4)
     returns = np.concatenate([e.returns for e in trainer.rollout(0)])
     z = np.array(scores)
     assert z.std() > 5
@@ -262,7 +267,7 @@ def test_what_is_retained_is_scored_at_temperature_1(lab_model: Path, tmp_path: 
 
     def retained(temperature: float) -> float:
         args = config(tmp_path, response_length=8, total_episodes=16, temperature=temperature, retain=str(facts))
-        trainer = PPOTrainer(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4)
+        trainer = ppo(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4)
         tempered = trainer.scorer.scaling
         trainer.train()
         assert trainer.scorer.scaling == tempered
@@ -275,7 +280,7 @@ def test_bad_rewards_are_counted_or_clear_errors(lab_model: Path, tmp_path: Path
     from test_runs import reward_model
 
     def trainer(reward: Any, **settings: Any) -> PPOTrainer:
-        return PPOTrainer(str(lab_model), reward, config(tmp_path, response_length=4, total_episodes=16, **settings), [PROMPT] * 4)
+        return ppo(str(lab_model), reward, config(tmp_path, response_length=4, total_episodes=16, **settings), [PROMPT] * 4)
 
     def raises_on_some(prompts: Sequence[str], answers: Sequence[str]) -> list[float | None]:
         if any(len(a) % 2 for a in answers):
@@ -300,7 +305,7 @@ def test_bad_rewards_are_counted_or_clear_errors(lab_model: Path, tmp_path: Path
     with pytest.raises(ModelError, match="nothing to learn"):
         trainer(lambda p, a: [0.0] * len(a), min_reward=1.0).train()
     with pytest.raises(DataError, match="no prompt is left"):
-        PPOTrainer(str(lab_model), lambda p, a: [0.0], config(tmp_path, max_length=16), [({"role": "user", "content": "mouse " * 50},)])
+        ppo(str(lab_model), lambda p, a: [0.0], config(tmp_path, max_length=16), [({"role": "user", "content": "mouse " * 50},)])
     for settings, told in (
         ({"advantage_estimator": "rloo"}, "at least 2"),
         ({"advantage_estimator": "gea"}, "did you mean 'gae'"),
@@ -327,7 +332,7 @@ def test_several_rewards_become_one(lab_model: Path, tmp_path: Path) -> None:
     def totals(**settings: Any) -> list[float]:
         args = config(tmp_path, response_length=6, total_episodes=16, **settings)
         rewards = [lambda p, a: [float(len(t)) for t in a], lambda p, a: [10.0 * len(t) + 7 for t in a]]
-        made = PPOTrainer(str(lab_model), rewards, args, [PROMPT] * 4)
+        made = ppo(str(lab_model), rewards, args, [PROMPT] * 4)
         sampled = made.score(made.sample(made.drawn_prompts(0, 16), 0))
         lengths = np.array([len(x.answers[0].text) for x in sampled], float)
         expected = lengths + 10 * lengths + 7 if not settings else (lengths - lengths.mean()) / lengths.std()
@@ -341,7 +346,7 @@ def test_several_rewards_become_one(lab_model: Path, tmp_path: Path) -> None:
     scores_RM = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
     assert combine_rewards(scores_RM, [1.0, 1.0], "mean-std", [], 3.0).tolist() == [2.0 - 3 * 1.0, 5.0]
     args = config(tmp_path, response_length=6, total_episodes=16, reward_aggregate="min")
-    same = PPOTrainer(str(lab_model), [lambda p, a: [float(len(t)) for t in a]] * 2, args, [PROMPT] * 4, reward_weights=[1.0, 3.0])
+    same = ppo(str(lab_model), [lambda p, a: [float(len(t)) for t in a]] * 2, args, [PROMPT] * 4, reward_weights=[1.0, 3.0])
     sampled = same.score(same.sample(same.drawn_prompts(0, 16), 0))
     z = np.array([len(x.answers[0].text) for x in sampled], float)
     z = (z - z.mean()) / z.std()
@@ -353,7 +358,7 @@ def test_several_rewards_become_one(lab_model: Path, tmp_path: Path) -> None:
 def test_filters_leave_samples_out(lab_model: Path, tmp_path: Path) -> None:
     def kept(scores: tuple[float, ...], **settings: Any) -> list[bool]:
         args = config(tmp_path, num_samples=len(scores), **settings)
-        made = PPOTrainer(str(lab_model), lambda p, a: [0.0] * len(a), args, [PROMPT])
+        made = ppo(str(lab_model), lambda p, a: [0.0] * len(a), args, [PROMPT])
         return made._keep(Sampled(made.train_dataset[0], (), scores))
 
     nan = math.nan
@@ -399,7 +404,7 @@ if __name__ == "__main__":
     run.path.mkdir(exist_ok=True)
     args = config(run.checkpoints, response_length=5, total_episodes=16 * 8, save_strategy="steps", save_steps=3, num_mini_batches=2,
                   per_device_train_batch_size=8, num_samples=1, target_kl=0.5, kl_coef=0.1)
-    trainer = PPOTrainer(tiny(), reward, args, [PROMPT] * 5, build_tokenizer(), callbacks=[RecordRun(run)])
+    trainer = ppo(tiny(), reward, args, [PROMPT] * 5, build_tokenizer(), callbacks=[RecordRun(run)])
     trainer.train(resume_from_checkpoint=str(run.last_checkpoint()) if run.last_checkpoint() else None)
 """
 
@@ -496,14 +501,14 @@ def test_reward_model_with_a_tokenizer_of_its_own(lab_model: Path, tmp_path: Pat
     torch.manual_seed(0)
     AutoModelForSequenceClassification.from_pretrained(lab_model, num_labels=1).save_pretrained(folder)
     other.save_pretrained(folder)
-    made = PPOTrainer(str(lab_model), str(folder), config(tmp_path, response_length=6, total_episodes=8, value_role="policy"), [PROMPT] * 4)
+    made = ppo(str(lab_model), str(folder), config(tmp_path, response_length=6, total_episodes=8, value_role="policy"), [PROMPT] * 4)
     sampled = made.score(made.sample(made.drawn_prompts(0, 8), 0))
     asked = [Answered(Question("q", PROMPT), (x.answers[0].text,), (True,)) for x in sampled]
     expected = {place: score.value for place, score in RewardModel(str(folder)).score(asked)}
     assert [x.scores[0] for x in sampled] == pytest.approx([expected[i] for i in range(len(sampled))], abs=1e-5)
     assert len({round(x.scores[0], 4) for x in sampled}) > 1
     with pytest.raises(ModelError, match="another tokenizer"):
-        PPOTrainer(str(lab_model), str(folder), config(tmp_path, total_episodes=8, value_role="reward"), [PROMPT] * 4)
+        ppo(str(lab_model), str(folder), config(tmp_path, total_episodes=8, value_role="reward"), [PROMPT] * 4)
 
 
 def test_what_a_template_writes_after_the_end_token_is_read_too(lab_model: Path, tmp_path: Path) -> None:
@@ -521,7 +526,7 @@ def test_what_a_template_writes_after_the_end_token_is_read_too(lab_model: Path,
     AutoModelForSequenceClassification.from_pretrained(lab_model, num_labels=1).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     args = config(tmp_path, response_length=20, total_episodes=64, value_role="policy", missing_eos_penalty=0.5)
-    made = PPOTrainer(str(lab_model), str(folder), args, [PROMPT] * 4, tokenizer)
+    made = ppo(str(lab_model), str(folder), args, [PROMPT] * 4, tokenizer)
     sampled = made.score(made.sample(made.drawn_prompts(0, 64), 0))
     answers = [x.answers[0] for x in sampled]
     assert {a.ended for a in answers} == {True, False}
@@ -547,7 +552,7 @@ def test_a_template_of_its_own_is_used(lab_model: Path, tmp_path: Path) -> None:
     other.chat_template = other.chat_template.replace("<user>", "<user> sorry")
     AutoModelForSequenceClassification.from_pretrained(lab_model, num_labels=1).save_pretrained(tmp_path / "rm")
     other.save_pretrained(tmp_path / "rm")
-    made = PPOTrainer(str(lab_model), str(tmp_path / "rm"), config(tmp_path, total_episodes=8, value_role="policy"), [PROMPT] * 4)
+    made = ppo(str(lab_model), str(tmp_path / "rm"), config(tmp_path, total_episodes=8, value_role="policy"), [PROMPT] * 4)
     assert isinstance(made.rewards[0], TextRole)
 
 
@@ -562,7 +567,7 @@ def test_a_checkpoint_where_passes_were_stopped_knows_it(lab_model: Path, tmp_pa
         save_steps=1,
         learning_rate=1e-2,
     )
-    made = PPOTrainer(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4)
+    made = ppo(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4)
     made.train()
     rollouts = {p.parent.name: torch.load(p, weights_only=True)["rollouts"] for p in tmp_path.glob("checkpoint-*/sampling.pt")}
     assert rollouts == {"checkpoint-2": 1, "checkpoint-4": 2}  # at the second pass the policy has moved: two passes of four each
@@ -640,7 +645,7 @@ def test_rollouts_by_vllm_take_each_adapter_over(stale: bool, lab_model: Path, t
         args = config(
             tmp_path, rollout_engine="vllm", response_length=6, total_episodes=24, per_device_train_batch_size=8, learning_rate=5e-2
         )
-        return PPOTrainer(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4, peft_config=peft)
+        return ppo(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4, peft_config=peft)
 
     adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
     with pytest.raises(ConfigError, match="pip install vllm"):

@@ -23,7 +23,7 @@ from prefine.scoring.reward_scorer import load_reward_model
 def trainer(model: Any, folder: Path, rows: list[dict[str, Any]], **settings: Any) -> RewardTrainer:
     defaults = {"max_steps": 4, "per_device_train_batch_size": 8, "learning_rate": 3e-3, "logging_steps": 1, "save_strategy": "no"}
     args = RewardConfig(output_dir=str(folder), disable_tqdm=True, gradient_checkpointing=False, **{**defaults, **settings})
-    return RewardTrainer(str(model), args, rows)
+    return RewardTrainer(str(model), args, train_dataset=rows)
 
 
 def plain(model: Any, group: Any) -> list[float]:
@@ -40,7 +40,7 @@ def test_saved_it_scores_as_before(lora: bool, lab_model: Path, tmp_path: Path) 
         output_dir=str(tmp_path), max_steps=4, per_device_train_batch_size=8, learning_rate=1e-2, save_strategy="no", disable_tqdm=True
     )
     config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM") if lora else None
-    made = RewardTrainer(str(lab_model), args, lab_pairs(32), peft_config=config)
+    made = RewardTrainer(str(lab_model), args, train_dataset=lab_pairs(32), peft_config=config)
     assert made.proof.layout == "shared"
     made.train()
     made.save_model(str(tmp_path / "saved"))
@@ -122,7 +122,7 @@ def test_mixed_precision_reaches_the_trunk_and_spares_the_head(lab_model: Path, 
     assert mixed != pytest.approx(whole, abs=1e-6)
     half = load_reward_model(str(lab_model), torch.bfloat16, new_head=True)
     args = RewardConfig(output_dir=str(tmp_path), max_steps=1, disable_tqdm=True, bf16=True, use_cpu=True, save_strategy="no")
-    adapted = RewardTrainer(half, args, lab_pairs(16), peft_config=LoraConfig(r=4, target_modules="all-linear"))
+    adapted = RewardTrainer(half, args, train_dataset=lab_pairs(16), peft_config=LoraConfig(r=4, target_modules="all-linear"))
     trained = {p.dtype for p in adapted.model.parameters() if p.requires_grad}
     assert trained == {torch.float32}
     adapted.train()

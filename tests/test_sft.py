@@ -27,7 +27,7 @@ QWEN_LIKE = (
 
 def trainer(tmp_path: Path, rows: Any, tokenizer: Any = None, **more: Any) -> SFTTrainer:
     args = SFTConfig(output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=4, gradient_checkpointing=False, **more)
-    return SFTTrainer(build_model(0), args, rows, processing_class=tokenizer or build_tokenizer())
+    return SFTTrainer(build_model(0), args, train_dataset=rows, processing_class=tokenizer or build_tokenizer())
 
 
 def words(t: SFTTrainer, group: PromptGroup) -> tuple[str, str]:
@@ -212,7 +212,7 @@ def test_accumulated_batches_weigh_their_tokens(tmp_path: Path) -> None:
             disable_tqdm=True,
             save_strategy="no",
         )
-        made = SFTTrainer(build_model(0), args, rows, processing_class=build_tokenizer())
+        made = SFTTrainer(build_model(0), args, train_dataset=rows, processing_class=build_tokenizer())
         made.train()
         return [e[key] for e in made.state.log_history for key in ("loss", "grad_norm") if key in e]
 

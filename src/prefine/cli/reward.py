@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     args = planned.args
     data = read_pair_data(planned)
     watched = data.watched(args)
-    margins = _margins(planned, data) if args.use_margins else {}
+    margins = _margins(planned, data)
     if args.ensemble > 1:
         return _ensemble(planned, data, margins, watched)
     started = planned.start(data.encoded.key)
@@ -40,8 +40,8 @@ def main(argv: list[str]) -> int:
     trainer = RewardTrainer(
         started.model,
         args,
-        data.train,
-        watched,
+        train_dataset=data.train,
+        eval_dataset=watched,
         processing_class=started.tokenizer,
         callbacks=[RecordRun(started.run)],
         peft_config=started.peft_config,
@@ -70,12 +70,13 @@ def main(argv: list[str]) -> int:
 
 
 def _margins(planned: Any, data: Any) -> dict[tuple[int, int], float]:
-    """How much better each pair's chosen answer is, where the data has scores."""
+    """By how much each pair's chosen response is to be preferred, where the data says so."""
     from collections import Counter
 
-    from prefine.training.reward import pair_key
+    from prefine.training.reward import margin_of, pair_key
 
-    gaps = [(p, p.scores[0] - p.scores[1]) for p in data.pairs if p.scores is not None]
+    known = ((p, margin_of(p, planned.args.use_margins)) for p in data.pairs)
+    gaps = [(p, gap) for p, gap in known if gap is not None]
     pairs_of = Counter(p.row for p, _ in gaps)
     by_row = {p.row: gap for p, gap in gaps if pairs_of[p.row] == 1}
     out = {pair_key(g): by_row[g.index] for g in data.encoded.groups if g.index in by_row}

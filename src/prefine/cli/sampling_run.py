@@ -102,12 +102,13 @@ def run_sampling(command: str, about: str, config: Any, trainer_type: Any, argv:
     started = planned.start(key)
     rows = [canonical(Example(q.prompt, None, 0, q.tools, q.template_kwargs)) for q in held.values()]
     write_jsonl(started.run.path / HELD_OUT_PROMPTS, rows)
+    reward_name = "reward_model" if command == "ppo" else "reward_funcs"
     trainer = trainer_type(
-        started.model,
-        rewards,
-        args,
-        [Example(q.prompt, None, 0, q.tools, q.template_kwargs) for q in learnt],
-        started.tokenizer,
+        model=started.model,
+        args=args,
+        train_dataset=[Example(q.prompt, None, 0, q.tools, q.template_kwargs) for q in learnt],
+        processing_class=started.tokenizer,
+        **{reward_name: rewards},
         reward_weights=extra.reward_weights,
         callbacks=[RecordRun(started.run)],
         peft_config=started.peft_config,

@@ -41,12 +41,14 @@ def main(argv: list[str]) -> int:
     key = source.fingerprint
     eval_rows = list(ExampleSource(own.eval_data, reading).examples()) if own.eval_data else None
     started = planned.start(key)
+    if own.preset == "recipe" and any(row.whole for row in rows) and not {"assistant_only_loss", "completion_only_loss"} & planned.given:
+        started.args.assistant_only_loss = True
     trainer = SFTTrainer(
         started.model,
         started.args,
-        rows,
-        eval_rows,
-        started.tokenizer,
+        train_dataset=rows,
+        eval_dataset=eval_rows,
+        processing_class=started.tokenizer,
         callbacks=[RecordRun(started.run)],
         peft_config=started.peft_config,
     )

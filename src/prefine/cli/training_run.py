@@ -78,6 +78,8 @@ class Planned:
     dtype: Any
     load: Callable[..., Any]
     extra: Any = None
+    given: frozenset[str] = frozenset()
+    """Names of the options that were given."""
 
     def load_model(self) -> Any:
         """The model as the options say."""
@@ -228,6 +230,7 @@ def plan(
         load_dtype,
         load or load_model,
         extra(**{k: v for k, v in given.items() if k in more}) if extra else None,
+        frozenset(given),
     )
 
 
@@ -274,7 +277,9 @@ def settings_line(args: Any, own: RunOptions) -> str:
     warmup = f"{100 * args.warmup_steps:g} % warm-up" if 0 < args.warmup_steps < 1 else f"{args.warmup_steps:g} warm-up steps"
     length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epoch{'s' * (args.num_train_epochs != 1)}"
     schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
-    beta = f"beta {args.beta:g}, " if hasattr(args, "beta") else ""
+    betas = getattr(args, "beta", [])
+    beta = f"beta {', '.join(f'{b:g}' for b in betas)}, " if isinstance(betas, list) and betas else ""
+    beta = f"beta {betas:g}, " if isinstance(betas, int | float) else beta
     return f"{beta}learning rate {args.learning_rate:g} ({schedule}, {warmup}), {length}; preset {own.preset}"
 
 

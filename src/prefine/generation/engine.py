@@ -17,11 +17,17 @@ class Sampling:
     Attributes:
         temperature: 0 for greedy.
         top_p: nucleus (arXiv 1904.09751); 1 for all of the distribution.
+        top_k: so many of the likeliest tokens; 0 for all.
+        min_p: tokens of at least this share of the likeliest one's probability (arXiv 2407.01082); 0 for all.
+        repetition_penalty: logits of tokens that were there before are divided by it, or multiplied where below 0 (arXiv 1909.05858).
     """
 
     max_new_tokens: int = 512
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -30,6 +36,11 @@ class Sampling:
             raise ConfigError(f"temperature is {self.temperature}; expected 0 for greedy, or above")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p is {self.top_p}; expected above 0, at most 1")
+        if self.top_k < 0 or not 0 <= self.min_p <= 1 or self.repetition_penalty <= 0:
+            raise ConfigError(
+                f"top_k is {self.top_k}, min_p {self.min_p}, repetition_penalty {self.repetition_penalty}; "
+                "expected 0 or above, 0 to 1, above 0"
+            )
 
 
 @dataclass(frozen=True)

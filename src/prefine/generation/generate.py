@@ -15,7 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+)
 
 from prefine.errors import DataError, ModelError
 from prefine.generation.engine import Answer, Failure, Request, Sampling
@@ -42,12 +50,24 @@ class SeededSampling(LogitsProcessor):
         self.sampling = sampling
         self.start = start
         self.logps_RS: list[torch.Tensor] = []
+        """Of the drawn tokens by the model at this temperature, whatever they were drawn from."""
+        # Penalties come before the temperature, cuts after it, as transformers orders them.
+        self.warps: list[Any] = [RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)] if sampling.repetition_penalty != 1 else []
+        if sampling.top_k:
+            self.warps.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.min_p:
+            self.warps += [TemperatureLogitsWarper(sampling.temperature), MinPLogitsWarper(sampling.min_p)]
+            self.warps.append(TemperatureLogitsWarper(1 / sampling.temperature))
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores of shape (rows, vocabulary) to zero for the drawn token, minus infinity elsewhere."""
-        probs = torch.softmax(scores.double() / self.sampling.temperature, -1)
+        probs = own = torch.softmax(scores.double() / self.sampling.temperature, -1)
         if bool(probs.isnan().any()):
             raise ModelError("the model's next-token probabilities are not numbers: it diverged, or its dtype overflows")
+        for warp in self.warps:
+            scores = warp(input_ids, scores.double())
+        if self.warps:
+            probs = torch.softmax(scores / self.sampling.temperature, -1)
         if self.sampling.top_p < 1:
             ordered, places = probs.sort(-1, descending=True)
             # A token stays while those before it hold less than top_p: the first always does.
@@ -57,7 +77,7 @@ class SeededSampling(LogitsProcessor):
         step = input_ids.shape[1] - self.start
         mark = self.uniform_RS[:, step, None].to(scores.device) * reached[:, -1:]
         drawn = torch.searchsorted(reached, mark, right=True)
-        self.logps_RS.append((probs.gather(-1, drawn).squeeze(-1) / reached[:, -1]).log())
+        self.logps_RS.append(own.gather(-1, drawn).squeeze(-1).log())
         return torch.full_like(scores, -torch.inf).scatter(-1, drawn, 0.0)
 
 

@@ -158,7 +158,9 @@ def train_base(settings: Settings, folder: Path, progress: Progress) -> Any:
         **trainer_settings(settings, folder.parent),
     )
     model = build_model(settings.seed)
-    trainer = SFTTrainer(model, args, groups, processing_class=tokenizer, callbacks=[progress_callback(progress, "base model")])
+    trainer = SFTTrainer(
+        model, args, train_dataset=groups, processing_class=tokenizer, callbacks=[progress_callback(progress, "base model")]
+    )
     quiet(trainer)
     trainer.train()
     model.save_pretrained(folder)

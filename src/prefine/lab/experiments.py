@@ -153,7 +153,7 @@ def _sft(ground: Ground, run: RunDirectory, data: Path, rate: float, steps: int 
         **trainer_settings(s, run.checkpoints),
     )
     rows = [row for _, row in read_rows(str(data))]
-    trainer = SFTTrainer(str(ground.base), args, rows, callbacks=[progress_callback(ground.progress, "SFT")])
+    trainer = SFTTrainer(str(ground.base), args, train_dataset=rows, callbacks=[progress_callback(ground.progress, "SFT")])
     quiet(trainer)
     trainer.train()
     return trainer.scorer.unwrapped

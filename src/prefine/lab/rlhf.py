@@ -95,7 +95,7 @@ def train_reward(
     from prefine.training.reward import RewardTrainer
 
     args = _reward_args(settings, own, run)
-    trainer = RewardTrainer(str(base), args, list(PairSource(str(pairs))), callbacks=[progress_callback(progress, "reward")])
+    trainer = RewardTrainer(str(base), args, train_dataset=list(PairSource(str(pairs))), callbacks=[progress_callback(progress, "reward")])
     quiet(trainer)
     trainer.train()
     folder = run.path / "reward"
@@ -173,10 +173,11 @@ def train_ppo(
         chosen |= {"value_learning_rate": own.value_learning_rate, "vf_coef": own.vf_coef}
     args = PPOConfig(
         total_episodes=own.episodes,
-        per_device_train_batch_size=own.rollout_prompts // own.mini_batches // chosen["num_samples"],
+        per_device_train_batch_size=own.rollout_prompts // chosen["num_samples"],
         num_mini_batches=own.mini_batches,
         num_ppo_epochs=own.passes,
         response_length=MAX_REPLY_TOKENS,
+        temperature=1.0,
         learning_rate=own.learning_rate,
         warmup_steps=0.05,
         lr_scheduler_type="linear",
@@ -187,7 +188,9 @@ def train_ppo(
     )
     prompts = [user(p) for p in training_prompts(settings, own.episodes // chosen["num_samples"])]
     callbacks = [progress_callback(progress, "PPO"), RecordRun(run)]
-    trainer = PPOTrainer(str(base), reward, args, prompts, reward_weights=reward_weights, callbacks=callbacks)
+    trainer = PPOTrainer(
+        args, None, str(base), reward_model=reward, train_dataset=prompts, reward_weights=reward_weights, callbacks=callbacks
+    )
     trainer.on_event = on_event or run.append_event
     quiet(trainer)
     trainer.train()
@@ -208,17 +211,18 @@ def train_online_dpo(
         per_device_train_batch_size=own.online_prompts,
         num_samples=own.online_samples,
         response_length=MAX_REPLY_TOKENS,
+        temperature=1.0,
         learning_rate=own.online_learning_rate,
         warmup_steps=0.05,
         lr_scheduler_type="linear",
-        beta=settings.dpo_beta,
+        beta=[settings.dpo_beta],
         missing_eos_penalty=own.no_end_penalty,
         **retention_settings(settings, retain),
         **trainer_settings(settings, run.checkpoints),
     )
     prompts = [user(p) for p in training_prompts(settings, own.online_steps * own.online_prompts)]
     callbacks = [progress_callback(progress, "online DPO"), RecordRun(run)]
-    trainer = OnlineDPOTrainer(str(base), reward, args, prompts, callbacks=callbacks)
+    trainer = OnlineDPOTrainer(str(base), reward_funcs=reward, args=args, train_dataset=prompts, callbacks=callbacks)
     trainer.on_event = run.append_event
     quiet(trainer)
     trainer.train()

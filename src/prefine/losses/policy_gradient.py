@@ -75,12 +75,13 @@ def reward_to_go(rewards_T: torch.Tensor, gamma: float = 1.0) -> torch.Tensor:
 
 
 REWARD_AGGREGATES: Mapping[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
-    "sum": lambda scores_RM, c: scores_RM.sum(0),
+    "sum": lambda scores_RM, c: torch.where(scores_RM.isnan().all(0), torch.nan, scores_RM.nansum(0)),
     "mean": lambda scores_RM, c: scores_RM.mean(0),
     "min": lambda scores_RM, c: scores_RM.min(0).values,
     "mean-std": lambda scores_RM, c: scores_RM.mean(0) - c * scores_RM.std(0, unbiased=False),
 }
-"""How R rewards of M answers become one, shape (R, M) to (M,): min and mean-std (the mean less c standard deviations) are
+"""How R rewards of M answers become one, shape (R, M) to (M,): a sum leaves out those that have none (NaN), as TRL's;
+min and mean-std (the mean less c standard deviations) are
 lower bounds, which an ensemble's disagreement pulls down where the policy leaves what the rewards were trained on
 (arXiv 2310.02743)."""
 

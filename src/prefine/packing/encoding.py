@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,7 @@ ENCODING_VERSION = "3"
 KWARGS_NAME = "chat_template_kwargs"
 """Where a tokenizer's settings keep what its chat template is given beside the messages."""
 TRUNCATION_MODES = ("keep_start", "keep_end", "drop")
+Trained: TypeAlias = Literal["answer", "turns", "all"]
 Member: TypeAlias = tuple[list[int], list[float] | None]
 """An answer's ids, and a weight for each where not all of them count."""
 
@@ -180,14 +181,20 @@ class Encoder:
             return None
         return self._truncate(prompt_ids, members, row)
 
-    def encode_text(self, text: str, row: int = 0) -> list[PromptGroup]:
-        """Plain text with an end token, every token but the first trained on once; in windows where it exceeds ``max_length``.
+    def encode_text(self, text: str, row: int = 0, split: bool = True, special: bool = True) -> list[PromptGroup]:
+        """Plain text with an end token, every token but the first trained on once.
 
-        A window begins with the last token of the one before it.
+        Args:
+            split: where it exceeds ``max_length``, make windows, of which each begins with the last token of the one before it;
+                else it is truncated.
+            special: whether the tokenizer adds its own begin token, which a template writes by itself.
         """
-        ids = self._tokenize(text, special=True) if text else []
+        ids = self._tokenize(text, special) if text else []
         if ids and not self._ends(ids):
             ids = [*ids, self.tokenizer.eos_token_id]
+        if not split and self.max_length is not None and len(ids) > self.max_length:
+            self.report.cut["texts"] += 1
+            ids = ids[-self.max_length :] if self.truncation_mode == "keep_end" else ids[: self.max_length]
         width = max(2, self.max_length or len(ids))
         windows = [ids[i : i + width] for i in range(0, len(ids) - 1, width - 1)]
         if not windows:
@@ -197,6 +204,23 @@ class Encoder:
             self.report.cut["texts split into windows"] += 1
         self.report.pairs += 1
         return [prompt_only(as_ids(w), row) for w in windows]
+
+    def encode_whole(
+        self,
+        prompt: PromptText,
+        answer: PromptText,
+        row: int = 0,
+        tools: Tools = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[PromptGroup]:
+        """A conversation, or a prompt with its answer, of which every token but the first is trained on; truncated at ``max_length``."""
+        try:
+            rendered = self.render(prompt, [answer], tools, template_kwargs)
+        except LeftOut as left:
+            self._drop(left.reason, row)
+            return []
+        text = rendered.prompt + "".join(piece.text for piece in rendered.answers[0])
+        return self.encode_text(text, row, split=False, special=self._special(prompt))
 
     def encode_turns(
         self, messages: Sequence[Message], row: int = 0, tools: Tools = None, template_kwargs: Mapping[str, Any] | None = None
@@ -274,6 +298,16 @@ class Encoder:
                 return False
         return False
 
+    def encode_ids(self, prompt_ids: list[int], answers: list[list[int]], row: int = 0) -> PromptGroup | None:
+        """A group of token ids as they are, truncated or dropped as texts are; None where the report says why not."""
+        if not prompt_ids:
+            self._drop("prompt has no tokens", row)
+            return None
+        if not all(answers):
+            self._drop("answer is empty", row)
+            return None
+        return self._truncate(prompt_ids, [(ids, None) for ids in answers], row)
+
     def _truncate(self, prompt_ids: list[int], members: list[Member], row: int) -> PromptGroup | None:
         limit = self.max_length
         # Without a prompt limit of its own, a prompt must leave room for one completion token.
@@ -316,19 +350,22 @@ class Encoder:
         self.report.dropped.setdefault(reason, []).append(row)
         self.report.last_reason = reason
 
-    def encode_example(self, example: Example, every_turn: bool = False) -> list[PromptGroup]:
+    def encode_example(self, example: Example, trained: Trained = "answer", split_texts: bool = True) -> list[PromptGroup]:
         """One example's groups, none where the report says why not.
 
         Args:
-            every_turn: train on all of the conversation's assistant turns, not on the last alone.
+            trained: what is trained on of a prompt with an answer: the answer, all of the conversation's assistant turns, or every token.
+            split_texts: plain text in windows where it exceeds ``max_length``; else it is truncated.
         """
         prompt, answer, beside = example.prompt, example.answer, (example.tools, example.template_kwargs)
         if answer is None:
             self._drop("no answer", example.row)
             return []
         if prompt == "" and isinstance(answer, str):
-            return self.encode_text(answer, example.row)
-        if every_turn and not isinstance(prompt, str) and not isinstance(answer, str):
+            return self.encode_text(answer, example.row, split_texts)
+        if trained == "all":
+            return self.encode_whole(prompt, answer, example.row, *beside)
+        if trained == "turns" and not isinstance(prompt, str) and not isinstance(answer, str):
             return self.encode_turns((*prompt, *answer), example.row, *beside)
         group = self.encode(prompt, [answer], example.row, *beside)
         return [] if group is None else [group]

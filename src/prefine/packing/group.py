@@ -30,6 +30,23 @@ class PromptGroup:
     index: int = 0
     ref_logps: NDArray[np.float32] | None = None
 
+    def columns(self) -> dict[str, list[int]]:
+        """The ids under the names of TRL's prepared columns: a pair's ``prompt_ids``, ``chosen_ids``, ``rejected_ids``; a single
+        sequence's ``input_ids`` and ``labels`` (-100 where a token does not count).
+        """
+        prompt = self.prompt_ids.tolist()
+        if len(self.completion_ids) == 2:
+            return {"prompt_ids": prompt, "chosen_ids": self.completion_ids[0].tolist(), "rejected_ids": self.completion_ids[1].tolist()}
+        ids = [i for completion in self.completion_ids for i in completion.tolist()]
+        labels = [i if w else -100 for i, w in zip(ids, weights_of(self).tolist(), strict=True)]
+        return {"input_ids": prompt + ids, "labels": [-100] * len(prompt) + labels}
+
+    def __getitem__(self, name: str) -> list[int]:
+        return self.columns()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns()
+
     @property
     def num_completion_tokens(self) -> int:
         """Tokens of all completions."""

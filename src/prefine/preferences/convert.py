@@ -14,13 +14,13 @@ from prefine.errors import ColumnError, ConfigError, DataError
 from prefine.preferences.cells import read_cells
 from prefine.preferences.draws import share
 from prefine.preferences.formats import FORMATS, Format, Skip, detect, format_named
-from prefine.preferences.formats.format import SYSTEM_COLUMNS, history_of, kwargs_of, system_of, tools_of
+from prefine.preferences.formats.format import SYSTEM_COLUMNS, history_of, kwargs_of, number_of, system_of, tools_of
 from prefine.preferences.ranking import check_policy, to_pairs
 from prefine.preferences.records import Dropped, Example, Labelled, Pair, PromptText, Ranked, Record, identity, plain_text, prompt_identity
 from prefine.preferences.source import Numbering, read_rows, said_of, source_fingerprint
 
 Row = Mapping[str, Any]
-CONVERSION_VERSION = "3"
+CONVERSION_VERSION = "4"
 """Part of the key of everything cached from a source: raise it when the same rows would give other pairs or findings."""
 NOTED_ROWS = 20
 """Rows of a note that are listed; the others are counted."""
@@ -225,6 +225,11 @@ def complete(record: Record, row: Row) -> Record:
     Raises:
         Skip: such a column cannot be read, or says otherwise than the messages do.
     """
+    if isinstance(record, Pair) and row.get("margin") is not None:
+        margin = number_of(row["margin"])
+        if margin is None:
+            raise Skip("margin is not a number")
+        record = replace(record, margin=margin)
     if BESIDE_PROMPT.isdisjoint(row):
         return record
     added: dict[str, Any] = {}
@@ -516,10 +521,13 @@ def canonical(record: Record) -> dict[str, Any]:
         beside["chat_template_kwargs"] = dict(record.template_kwargs)
     if isinstance(record, Pair):
         scores = {} if record.scores is None else {"score_chosen": record.scores[0], "score_rejected": record.scores[1]}
+        scores |= {} if record.margin is None else {"margin": record.margin}
         return {"prompt": _plain(record.prompt), "chosen": _plain(record.chosen), "rejected": _plain(record.rejected)} | scores | beside
     if isinstance(record, Labelled):
         return {"prompt": _plain(record.prompt), "completion": _plain(record.answer), "label": record.label} | beside
     if isinstance(record, Example):
+        if record.whole and not isinstance(record.prompt, str) and not isinstance(record.answer, str):
+            return {"messages": _plain((*record.prompt, *(record.answer or ())))} | beside
         return {"prompt": _plain(record.prompt)} | ({} if record.answer is None else {"completion": _plain(record.answer)}) | beside
     return {"prompt": _plain(record.prompt), "answers": [_short(a) for a in record.answers], "scores": list(record.scores)} | beside
 

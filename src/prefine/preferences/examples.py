@@ -24,7 +24,7 @@ def _convert(row: Row, number: int) -> Example:
     if whole is not None:
         messages = messages_of(whole)
         asked, answer = (messages[:-1], messages[-1:]) if messages[-1]["role"] == "assistant" else (messages, None)
-        return Example(asked, answer, number, None, None, *beside)
+        return Example(asked, answer, number, None, None, *beside, whole=True)
     name = next((name for name in PROMPT_COLUMNS if row.get(name)), None)
     answered = next((column for column in ANSWER_COLUMNS if row.get(column)), None)
     if name is None:

@@ -21,7 +21,8 @@ class Pair:
     ``prompt`` and both answers are of one kind: all text, or all messages.
     ``row`` counts from 1 in the source it came from. ``scores`` are those of chosen and
     rejected where the data has them; ``tools`` are the functions the prompt offers;
-    ``template_kwargs`` are what the row's chat template is given beside the messages (``enable_thinking``).
+    ``template_kwargs`` are what the row's chat template is given beside the messages (``enable_thinking``);
+    ``margin`` is by how much a reward model shall prefer the chosen.
     """
 
     prompt: PromptText
@@ -31,6 +32,7 @@ class Pair:
     scores: tuple[float, float] | None = None
     tools: tuple[Any, ...] | None = None
     template_kwargs: Mapping[str, Any] | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,10 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prompt with one answer, or with none: the data of SFT, retention, sampling and generation."""
+    """A prompt with one answer, or with none: the data of SFT, retention, sampling and generation.
+
+    ``whole`` where the row was one conversation, of which the last turn is the answer only by convention.
+    """
 
     prompt: PromptText
     answer: PromptText | None = None
@@ -68,6 +73,7 @@ class Example:
     template_kwargs: Mapping[str, Any] | None = None
     category: str = ""
     cluster: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True)

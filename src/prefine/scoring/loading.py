@@ -33,7 +33,7 @@ def pick_dtype(setting: str = "auto") -> tuple[torch.dtype, str]:
     return torch.float32, "float32: no GPU"
 
 
-def load_tokenizer(model: str, trust_remote_code: bool = False, template_kwargs: Any = None) -> Any:
+def load_tokenizer(model: str, trust_remote_code: bool = False, template_kwargs: Any = None, revision: str | None = None) -> Any:
     """Load a tokenizer; pad token falls back to the end token.
 
     Args:
@@ -47,7 +47,7 @@ def load_tokenizer(model: str, trust_remote_code: bool = False, template_kwargs:
 
     check_exists(model, ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json"))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code, revision=revision or "main")
     except Exception as error:  # tokenizers' own code raises what it likes, an ImportError too
         todo = "install what it names" if isinstance(error, ImportError) else "save one there with tokenizer.save_pretrained"
         raise ModelError(f"{model}: no tokenizer could be loaded ({first_line(error)}); {todo}") from error

@@ -49,7 +49,7 @@ def load_reward_model(
         raise cannot_load(model, base, "a reward model", error) from error
     for key, saved, ours in info["mismatched_keys"]:
         if key.endswith("score.weight"):
-            raise ModelError(f"{model}: a classifier of {saved[0]} labels; a reward model has one (num_labels=1)")
+            raise ModelError(f"{model}: a classifier of {saved[0]} labels; reward models require `num_labels=1`")
         raise ModelError(f"{model}: {key} is saved as {tuple(saved)}, and the config asks for {tuple(ours)}; mend the config")
     if not new_head and any("score" in key for key in info["missing_keys"]):
         raise ModelError(f"{model}: no reward model but a {', '.join(config.architectures or ['model without a head named score'])}")
@@ -76,7 +76,7 @@ class RewardScorer(Scorer):
             raise ModelError(f"{type(classifier).__name__}: no head named 'score', as transformers' decoder classifiers have")
         self.head: nn.Module = classifier.score
         if classifier.config.num_labels != 1:
-            raise ModelError(f"a classifier of {classifier.config.num_labels} labels; a reward model has one (num_labels=1)")
+            raise ModelError(f"a classifier of {classifier.config.num_labels} labels; reward models require `num_labels=1`")
         self.wants_aux_loss = False
         self.autocast = nullcontext
 

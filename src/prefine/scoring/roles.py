@@ -5,11 +5,14 @@ Legend: N completion tokens, M completions.
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import inspect
 import json
 import math
+import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,31 +33,72 @@ from prefine.scoring.reward_scorer import RewardScorer, with_last
 from prefine.scoring.scorer import Scorer
 from prefine.scoring.token_logps import as_head_input
 
-RewardFunction = Callable[[Sequence[str], Sequence[str]], Sequence[float | None]]
-"""Takes prompts and answers as texts, gives a score each; None or a number that is none is a counted failure."""
+RewardFunction = Callable[..., Any]
+"""Takes prompts and answers as texts and gives a score each, None where it has none; or is TRL's kind, which takes ``prompts``,
+``completions`` (messages where the prompt is), ``completion_ids``, ``trainer_state`` and the data's other columns by name. Either
+may be asynchronous."""
+FAILED = math.inf
+"""The score of an answer on which a function raised: no number that it could have given."""
 
 
-def score_texts(function: RewardFunction, prompts: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
-    """Scores, shape (M,), float64; NaN where the function raises on a text, or gives none.
+def is_trl_function(function: Any) -> bool:
+    """Whether a function takes ``completions`` by name."""
+    try:
+        return "completions" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def score_texts(
+    function: RewardFunction, prompts: Sequence[Any], answers: Sequence[Any], columns: Mapping[str, Any] | None = None
+) -> torch.Tensor:
+    """Scores, shape (M,), float64; NaN where the function gives none, :data:`FAILED` where it raises, which is a warning.
+
+    Args:
+        columns: lists with a value for each answer, and whatever else a function of TRL's kind is given.
 
     Raises:
         ConfigError: it does not give one score an answer.
     """
+    columns = columns or {}
     try:
-        scores = list(function(prompts, answers))
-    except Exception:  # the user's code: then each text alone, so that one that raises costs itself only
-        scores = [_one(function, p, a) for p, a in zip(prompts, answers, strict=True)]
+        scores = _called(function, prompts, answers, columns)
+    except Exception as error:  # the user's code: then each text alone, so that one that raises costs itself only
+        name = getattr(function, "__name__", type(function).__name__)
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        warnings.warn(
+            f"reward function {name} raised {type(error).__name__}: {error} ({where.filename}, line {where.lineno}); "
+            "each answer is now scored alone, and those on which it raises have no score",
+            stacklevel=2,
+        )
+        scores = [_one(function, p, a, _part(columns, i, len(answers))) for i, (p, a) in enumerate(zip(prompts, answers, strict=True))]
     if len(scores) != len(answers):
         raise ConfigError(f"the reward function gave {len(scores)} scores for {len(answers)} answers; expected one each")
     return torch.tensor([math.nan if s is None else float(s) for s in scores], dtype=torch.float64)
 
 
-def _one(function: RewardFunction, prompt: str, answer: str) -> float | None:
+def _called(function: RewardFunction, prompts: Sequence[Any], answers: Sequence[Any], columns: Mapping[str, Any]) -> list[Any]:
+    found = function(prompts=prompts, completions=answers, **columns) if is_trl_function(function) else function(prompts, answers)
+    if inspect.isawaitable(found):
+        found = asyncio.run(_awaited(found))
+    return list(found)
+
+
+async def _awaited(found: Any) -> Any:
+    return await found
+
+
+def _part(columns: Mapping[str, Any], place: int, number: int) -> dict[str, Any]:
+    """The columns of one answer."""
+    return {name: [v[place]] if isinstance(v, list) and len(v) == number else v for name, v in columns.items()}
+
+
+def _one(function: RewardFunction, prompt: Any, answer: Any, columns: Mapping[str, Any]) -> float | None:
     try:
-        [score] = function([prompt], [answer])
+        [score] = _called(function, [prompt], [answer], columns)
     except Exception:  # a failure of this text, counted by who asked
-        return None
-    return score
+        return FAILED
+    return None if score is None else float(score)
 
 
 @dataclass
@@ -163,12 +207,18 @@ Reward = HeadRole | TextRole | MessageReward | RewardFunction
 
 
 def score_answers(
-    reward: Reward, groups: Sequence[PromptGroup], prompts: Sequence[PromptText], answers: Sequence[str], budget: TokenBudget
+    reward: Reward,
+    groups: Sequence[PromptGroup],
+    prompts: Sequence[PromptText],
+    answers: Sequence[str],
+    budget: TokenBudget,
+    columns: Mapping[str, Any] | None = None,
 ) -> torch.Tensor:
-    """Scores of M answers, shape (M,), float64 on the CPU, NaN where there is none.
+    """Scores of M answers, shape (M,), float64 on the CPU, NaN where there is none, :data:`FAILED` where a function raised.
 
     Args:
         groups: the same answers as ids, for models of the policy's tokenizer.
+        columns: what a function of TRL's kind is given beside prompts and completions.
     """
     if isinstance(reward, HeadRole):
         return reward.rewards(groups, budget).double().cpu()
@@ -177,7 +227,12 @@ def score_answers(
     if isinstance(reward, MessageReward):
         scores = reward.message_rewards(prompts, answers)
         return torch.tensor([math.nan if s is None else s for s in scores], dtype=torch.float64)
-    return score_texts(reward, [plain_text(p) for p in prompts], answers)
+    if not is_trl_function(reward):
+        return score_texts(reward, [plain_text(p) for p in prompts], answers)
+    asked = [p if isinstance(p, str) else list(p) for p in prompts]
+    said: list[Any] = [a if isinstance(p, str) else [{"role": "assistant", "content": a}] for p, a in zip(prompts, answers, strict=True)]
+    ids = [c.tolist() for g in groups for c in g.completion_ids]
+    return score_texts(reward, asked, said, {"completion_ids": ids} | dict(columns or {}))
 
 
 def own_role(model: Any, max_length: int | None = None) -> HeadRole:

@@ -71,7 +71,10 @@ class Scorer:
         with self.autocast(), capture_head_input(self.head) as captured:
             out = self.model(**inputs, use_cache=False)
         assert captured.hidden is not None
-        return captured.hidden.flatten(0, 1).index_select(0, place_N), out.aux_loss if self.wants_aux_loss else None
+        hidden = captured.hidden
+        if self.layout == "padded":
+            hidden = hidden[:, -inputs["input_ids"].shape[1] :]  # a learnt prompt (prompt tuning) stands before the tokens
+        return hidden.flatten(0, 1).index_select(0, place_N), out.aux_loss if self.wants_aux_loss else None
 
     def _packed(self, pack: Pack) -> tuple[dict[str, Any], torch.Tensor]:
         return {"input_ids": pack.input_ids_T[None], "position_ids": pack.position_ids_T[None]}, pack.predictor_N
@@ -119,6 +122,7 @@ def plain_token_logps(model: nn.Module, group: PromptGroup) -> torch.Tensor:
     for completion in group.completion_ids:
         ids = torch.from_numpy(np.concatenate((group.prompt_ids, completion)).astype(np.int64)).to(device)
         logits = model(input_ids=ids[None], use_cache=False).logits[0].float()
+        logits = logits[-len(ids) :]  # without a learnt prompt's positions
         logps = logits[:-1].log_softmax(-1).gather(1, ids[1:, None]).squeeze(1)
         out.append(logps[-len(completion) :])
     return torch.cat(out)

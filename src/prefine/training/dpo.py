@@ -5,8 +5,8 @@ Legend: P pairs of a batch, M = 2P completions (chosen, rejected, chosen, ...), 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from prefine.errors import ConfigError, DataError, ModelError
+from prefine.errors import ConfigError, ModelError
 from prefine.losses import LOSSES, PairLogps, implicit_rewards, preference_loss
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.scoring.reference import precompute
 from prefine.scoring.token_logps import head_log_sum_sq, head_token_stats
+from prefine.training.arguments import config_of, refuse_hooks
 from prefine.training.config import DPOConfig
-from prefine.training.pack_trainer import PackTrainer
+from prefine.training.pack_trainer import Evaluated, PackTrainer, route
 from prefine.training.pair_groups import pair_groups
+from prefine.training.prepared import StreamedGroups
 from prefine.training.sync_reference import SyncReference
 
 
@@ -41,6 +43,8 @@ class DPOTrainer(PackTrainer):
     """
 
     args: DPOConfig
+    tags = ("prefine", "dpo")
+    _precomputed = False
 
     def __init__(
         self,
@@ -54,13 +58,12 @@ class DPOTrainer(PackTrainer):
         compute_metrics: Any = None,
         callbacks: list[Any] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
+        quantization_config: Any = None,
         peft_config: Any = None,
+        **more: Any,
     ) -> None:
-        if data_collator is not None or compute_metrics is not None:
-            raise ConfigError("data_collator and compute_metrics would be ignored: batches are packed prompt groups; leave them out")
-        if train_dataset is None:
-            raise DataError("train_dataset is missing; give rows with 'prompt', 'chosen' and 'rejected'")
-        args = args if args is not None else DPOConfig(output_dir="trainer_output")
+        refuse_hooks(self, data_collator)
+        args = config_of(args, DPOConfig)
         entries = [LOSSES[name] for name in args.loss_type]
         self.coupled = any(e.coupled for e in entries)
         self.wants_reference = any(e.reference for e in entries)
@@ -77,29 +80,19 @@ class DPOTrainer(PackTrainer):
             peft_config,
             needs_reference=self.wants_reference,
             ref_model=ref_model,
+            compute_metrics=compute_metrics,
+            quantization_config=quantization_config,
+            **more,
         )
-        self.router_aux_loss_coef = self._route(args.router_aux_loss_coef)
+        self.router_aux_loss_coef = route(self.scorer, args.router_aux_loss_coef)
         if args.sync_ref_model:
             self._sync_reference()
         if args.precompute_ref_log_probs and self.wants_reference:
             self._precompute()
 
-    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
-        """Encode rows or pairs one by one, or pass groups through."""
-        return pair_groups(dataset, name, encoder)
-
-    def _route(self, coefficient: float | None) -> float:
-        """The weight of a mixture of experts' load-balancing loss; 0 where there is none. Unset: the model's own."""
-        config = self.scorer.unwrapped.config.get_text_config()
-        has_routers = hasattr(config, "output_router_logits")
-        if coefficient and not has_routers:
-            raise ConfigError(
-                f"router_aux_loss_coef is {coefficient}, but {type(self.scorer.unwrapped).__name__} is no mixture of experts "
-                "that returns its router logits; leave it out"
-            )
-        weight = float(getattr(config, "router_aux_loss_coef", 0.0) if coefficient is None else coefficient) if has_routers else 0.0
-        self.scorer.wants_aux_loss = weight != 0.0
-        return weight
+    def encode_rows(self, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[PromptGroup]:
+        """Pairs, rows of them in any form, or rows of token ids."""
+        return pair_groups(rows, name, encoder)
 
     def _sync_reference(self) -> None:
         if self.reference is None or self.reference.is_policy:
@@ -121,11 +114,42 @@ class DPOTrainer(PackTrainer):
                 return {name: scored(part) for name, part in groups.items()}
             return None if groups is None else precompute(reference, groups, self.budget, cache)
 
+        for name, dataset in (("train", self.train_dataset), ("eval", self.eval_dataset)):
+            self._refuse_streams(dataset, name)
         with self.compute_loss_context_manager():
             self.train_dataset: Any = scored(self.train_dataset)
             self.eval_dataset: Any = scored(self.eval_dataset)
-        if not self.reference.is_policy and not (self.retention and self.retention.uses_reference):
-            self.reference.scorer.unwrapped.to("meta")  # its weights are no longer needed
+        self._precomputed = True
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; a reference whose log-probs are known is given up first."""
+        reference = self.reference
+        needed = self.retention is not None and self.retention.uses_reference
+        if self._precomputed and reference is not None and not reference.is_policy and not needed:
+            reference.scorer.unwrapped.to("meta")
+        return super().train(*args, **kwargs)
+
+    def _refuse_streams(self, dataset: Any, name: str) -> None:
+        parts = dataset.values() if isinstance(dataset, dict) else [dataset]
+        if any(isinstance(part, StreamedGroups) for part in parts):
+            raise ConfigError(
+                f"precompute_ref_log_probs=True is not supported with IterableDataset ({name} dataset): the rows are not known before; "
+                "leave it out, or give a dataset that has a length"
+            )
+
+    def _prepare_eval(self, dataset: Any, args: Any, name: str = "eval_dataset") -> Any:
+        groups = super()._prepare_eval(dataset, args, name)
+        if not self._precomputed or groups is None or isinstance(groups, str | dict):
+            return groups
+        self._refuse_streams(groups, "eval")
+        if groups[0].ref_logps is not None:
+            return groups
+        if self.reference is None or self.reference.scorer.unwrapped.device.type == "meta":
+            raise ConfigError(
+                "Cannot compute reference log-probs for a dataset passed to evaluate(): with precompute_ref_log_probs the reference was "
+                "given up once the log-probs of the datasets known at the start were computed; give this one as eval_dataset"
+            )
+        return groups  # the reference is there, and scores as it goes
 
     # ---- log-probs
 
@@ -167,7 +191,8 @@ class DPOTrainer(PackTrainer):
 
     def _loss(self, logps: PairLogps, weights: torch.Tensor | None) -> torch.Tensor:
         assert self.args.loss_weights is not None
-        return preference_loss(logps, self.args.loss_type, self.args.loss_weights, self.args.loss_options(), weights)
+        options = replace(self.args.loss_options(), beta=self.beta)
+        return preference_loss(logps, self.args.loss_type, self.args.loss_weights, options, weights)
 
     # ---- batches
 
@@ -214,19 +239,28 @@ class DPOTrainer(PackTrainer):
         sizes = [len(p.logps.chosen) for p in parts]
         return loss.detach(), list(zip(chosen.split(sizes), rejected.split(sizes), strict=True)), references
 
-    def batch_loss(self, groups: list[PromptGroup]) -> torch.Tensor:
-        """Mean loss over pairs without gradient."""
+    def batch_loss(self, groups: list[PromptGroup], predict: bool = False) -> Evaluated:
+        """Mean loss over pairs without gradient; predictions are the implicit rewards (P, 2) of chosen and rejected, labels (P,) zeros,
+        the place of the chosen.
+        """
         parts = []
         for pack in self.packs(groups):
             ref_N = self._reference_tokens(pack)
             with self.scorer.attending(pack):
                 parts.append(self._score(pack, ref_N))
             self._note_pairs("eval", pack, parts[-1])
-        return self._loss(_join([p.logps for p in parts]), _join_weights(parts)).mean()
+        logps = _join([p.logps for p in parts])
+        rewards = torch.stack(implicit_rewards(logps, self.beta), 1).float()
+        return Evaluated(self._loss(logps, _join_weights(parts)).mean(), rewards, torch.zeros(len(rewards), dtype=torch.long))
+
+    @property
+    def beta(self) -> float:
+        """Strength of the pull to the reference, now."""
+        return self.args.beta
 
     def _note_pairs(self, mode: str, pack: Pack, scored: Scored) -> None:
         logps = scored.logps
-        chosen, rejected = implicit_rewards(logps, self.args.beta)
+        chosen, rejected = implicit_rewards(logps, self.beta)
         pairs = float(len(chosen))
         values = {
             "rewards/chosen": chosen,

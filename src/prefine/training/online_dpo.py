@@ -6,66 +6,129 @@ arXiv 2402.04792, with rewards in the annotator's place.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import GenerationConfig
 
-from prefine.errors import ConfigError, DataError
+from prefine.errors import ConfigError, MissingFile
+from prefine.generation.engine import Sampling
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
+from prefine.scoring.loading import own_tokenizer
+from prefine.scoring.token_logps import HeadScaling
+from prefine.training.arguments import config_of
 from prefine.training.config import OnlineDPOConfig
 from prefine.training.dpo import DPOTrainer
 from prefine.training.sampler import RolloutLoader, Sampled, SamplingTrainer, only
 
 
 class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
-    """DPO on pairs that the policy makes as it learns.
+    """DPO on pairs that the policy makes as it learns; the signature is TRL's.
 
     Args:
-        reward_model: a folder, a loaded one-label classifier, a function of prompts and answers, or several.
-        train_dataset: prompts: texts, messages, or rows that have them.
-        reward_weights: one a reward.
+        reward_funcs: a folder, a loaded one-label classifier, a function (of prompts and answers, or of TRL's kind, also asynchronous),
+            or several.
+        train_dataset: prompts: texts, messages, or rows that have them; a function of TRL's kind is given the other columns.
+        eval_dataset: prompts, or several sets by name, that are sampled and scored when it is asked for.
+        reward_processing_classes: tokenizers of loaded classifiers; unset: that of the folder they were loaded from.
+        reward_weights: one a reward, as in the config.
     """
 
     args: OnlineDPOConfig
+    tags = ("prefine", "online-dpo")
 
     def __init__(
         self,
         model: str | nn.Module,
-        reward_model: Any = None,
-        args: OnlineDPOConfig | None = None,
-        train_dataset: Any = None,
-        processing_class: Any = None,
         ref_model: str | nn.Module | None = None,
-        reward_weights: Sequence[float] | None = None,
+        reward_funcs: Any = None,
+        args: OnlineDPOConfig | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        reward_processing_classes: Any = None,
+        peft_config: Any = None,
+        compute_metrics: Any = None,
         callbacks: list[Any] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
-        peft_config: Any = None,
+        preprocess_logits_for_metrics: Any = None,
+        quantization_config: Any = None,
+        reward_weights: Sequence[float] | None = None,
     ) -> None:
-        if train_dataset is None:
-            raise DataError("train_dataset is missing; give prompts, or rows that have them")
-        args = args if args is not None else OnlineDPOConfig(output_dir="trainer_output")
-        self.args = args
+        if compute_metrics is not None or preprocess_logits_for_metrics is not None:
+            raise ConfigError("compute_metrics would be ignored: an evaluation samples and scores, and has no predictions; leave it out")
+        self.args = args = config_of(args, OnlineDPOConfig)
+        if args.use_vllm and args.vllm_mode != "colocate":
+            raise ConfigError(f"vllm_mode {args.vllm_mode}: weights cannot be sent to a server yet; expected colocate")
+        if args.is_greedy:
+            warnings.warn("generation_kwargs: without sampling all responses to a prompt are the same, and none is preferred", stacklevel=2)
         DPOTrainer.__init__(
             self,
             model,
             ref_model,
             args,
+            data_collator=data_collator,
             train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
             processing_class=processing_class,
             callbacks=callbacks,
             optimizers=optimizers,
+            quantization_config=quantization_config,
             peft_config=peft_config,
         )
         if self.accelerator.num_processes > 1:
             raise ConfigError("online DPO runs in one process here; start it without torchrun or accelerate launch")
-        self.set_rewards(reward_model, reward_weights)
-        self.temper()
-        prompts = args.per_device_train_batch_size
+        self.reward_funcs = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
+        if reward_processing_classes is None:
+            reward_processing_classes = [self._own_tokenizer(reward) for reward in self.reward_funcs]
+        weights = args.reward_weights if reward_weights is None else reward_weights
+        self.set_rewards(reward_funcs, weights, reward_processing_classes)
+        prompts = args.per_device_train_batch_size * args.gradient_accumulation_steps
         if args.max_steps <= 0:
             args.max_steps = max(1, math.ceil(args.num_train_epochs * len(self.train_dataset) / prompts))
+
+    def _own_tokenizer(self, reward: Any) -> Any:
+        """The tokenizer that lies where a loaded classifier came from; None where none does."""
+        place = str(getattr(getattr(reward, "config", None), "_name_or_path", "") or "")
+        try:
+            return own_tokenizer(place, self.args.trusts_code) if place and isinstance(reward, nn.Module) else None
+        except MissingFile:
+            return None
+
+    @property
+    def beta(self) -> float:
+        """Strength of the pull to the reference, in this epoch."""
+        return self.args.beta_at(self.state.epoch or 0)
+
+    @property
+    def use_vllm(self) -> bool:
+        """Whether vLLM samples."""
+        return self.args.use_vllm
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """The sampling options as transformers calls them."""
+        args = self.args
+        return GenerationConfig(
+            max_new_tokens=args.max_new_tokens,
+            do_sample=not args.is_greedy,
+            temperature=args.temperature,
+            top_p=args.top_p,
+            top_k=args.top_k,
+            min_p=args.min_p,
+            repetition_penalty=args.repetition_penalty,
+        )
+
+    def sampling(self) -> Sampling:
+        """How tokens are drawn."""
+        args = self.args
+        temperature = 0.0 if args.is_greedy else args.temperature
+        return Sampling(args.response_length, temperature, args.top_p, args.top_k, args.min_p or 0.0, args.repetition_penalty)
 
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> list[PromptGroup]:
         """Prompts, not pairs."""
@@ -73,7 +136,7 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
 
     def get_train_dataloader(self) -> Any:
         """Pairs, made as they are asked for."""
-        return RolloutLoader(self._pairs, self.rollouts_done, None, self.args.max_steps)
+        return RolloutLoader(self._pairs, self.rollouts_done, None, self.args.max_steps * self.args.gradient_accumulation_steps)
 
     def _pairs(self, rollout: int) -> Iterator[list[PromptGroup]]:
         sampled = self.score(self.sample(self.drawn_prompts(rollout, self.args.per_device_train_batch_size), rollout))
@@ -88,12 +151,22 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
 
     @torch.no_grad()
     def _check_first(self, sampled: list[Sampled], rollout: int) -> None:
-        """Hold the sampler against the trainer, on the first prompt alone: nothing else here needs its log-probs."""
+        """Hold the sampler against the trainer, on the first prompt alone: nothing else here needs its log-probs.
+
+        The loss takes log-probs of the model as it is; here they are the sampler's, at its temperature.
+        """
+        if self.args.is_greedy:
+            return
         was_training = self.scorer.unwrapped.training
         self.scorer.unwrapped.eval()
-        pack = self.scorer.pack([sampled[0].group])
+        pack, scaling = self.scorer.pack([sampled[0].group]), self.scorer.scaling
+        if scaling.cap is None:
+            self.scorer.scaling = HeadScaling(scaling.factor / self.args.temperature, None)
+        elif self.args.temperature != 1:
+            return  # soft-capped logits are not tempered by one factor
         with self.scorer.attending(pack), self.compute_loss_context_manager():
             logps = self.scorer.token_logps(pack)
+        self.scorer.scaling = scaling
         self.scorer.unwrapped.train(was_training)
         self.check_sampler(sampled[:1], [logps.float().cpu().numpy()], rollout)
 

@@ -6,20 +6,22 @@ file owns the split, the retry, retention, metrics and checkpoints.
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import Trainer
+from transformers import Trainer, set_seed
 
-from prefine.errors import ModelError, PrefineError
+from prefine.errors import ConfigError, DataError, ModelError, PrefineError
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import KWARGS_NAME, Encoder
 from prefine.packing.group import PromptGroup
@@ -31,9 +33,11 @@ from prefine.scoring.loading import add_adapter, check_same_tokenizer, load_mode
 from prefine.scoring.proof import Proof, prove_layout
 from prefine.scoring.reference import Reference
 from prefine.scoring.scorer import Scorer
+from prefine.training.arguments import fit_settings, refuse_hooks
 from prefine.training.config import PackConfig
 from prefine.training.offload import OffloadActivations
 from prefine.training.peak_memory import peak_memory_bytes
+from prefine.training.prepared import LazyGroups, StreamedGroups, are_groups, flat, is_stream, prepare_rows, with_first
 from prefine.training.refusals import refusals
 from prefine.training.retention import Retention
 
@@ -41,9 +45,19 @@ MOVED_REFERENCE = "reference.pt"
 """In a checkpoint: the reference's weights, where they moved."""
 
 
-def collate(groups: list[PromptGroup]) -> dict[str, list[PromptGroup]]:
-    """A batch is its groups; packs are made later, under the budget of the moment."""
-    return {"groups": groups}
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation batch: its mean loss, and predictions with labels, the batch first, where they were wanted."""
+
+    loss: torch.Tensor
+    predictions: torch.Tensor | None = None
+    labels: torch.Tensor | None = None
+
+
+def collate(items: list[Any]) -> dict[str, Any]:
+    """A batch is its groups; packs are made later, under the budget of the moment. An item may be a block of several."""
+    # transformers finds a batch's size by its first tensor.
+    return {"items": torch.arange(len(items)), "groups": flat(items)}
 
 
 class PackTrainer(Trainer):
@@ -56,6 +70,8 @@ class PackTrainer(Trainer):
     args: PackConfig
     scorer_kind: type[Scorer] = Scorer
     """What runs the model on packs."""
+    tags: tuple[str, ...] = ("prefine",)
+    """Of the model, for the Hub."""
 
     def __init__(
         self,
@@ -69,16 +85,23 @@ class PackTrainer(Trainer):
         peft_config: Any = None,
         needs_reference: bool = False,
         ref_model: str | nn.Module | None = None,
+        **more: Any,
     ) -> None:
+        if train_dataset is None:
+            raise DataError(f"`train_dataset` is required: {self.wanted_rows}")
+        quantization_config = more.pop("quantization_config", None)
+        self._refuse_unread(model, args, quantization_config)
         if processing_class is None:
             name = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", ""))
-            processing_class = load_tokenizer(name, args.trust_remote_code)
+            processing_class = load_tokenizer(name, args.trusts_code, revision=args.init_kwargs().get("revision"))
         if args.chat_template_kwargs is not None:
             processing_class.init_kwargs[KWARGS_NAME] = read_template_kwargs(args.chat_template_kwargs)  # saved with the model
-        policy = self.load(model, args)
+        set_seed(args.seed)  # of new heads and adapters
+        policy = self.load(model, args, quantization_config)
+        processing_class = fit_settings(policy, processing_class, args)
         self.limits = fit_tokenizer(policy, processing_class)
         if isinstance(ref_model, str):
-            check_same_tokenizer(processing_class, ref_model, args.trust_remote_code)
+            check_same_tokenizer(processing_class, ref_model, args.trusts_code)
         if peft_config is not None:
             if hasattr(policy, "peft_config"):
                 raise ModelError("the model already has an adapter and peft_config asks for another; give one of the two")
@@ -88,25 +111,35 @@ class PackTrainer(Trainer):
         self.proof: Proof = prove_layout(policy, args.max_length, self.scorer_kind)
         self.scorer = self.scorer_kind(policy, self.proof.layout)
         self.encoder = args.encoder(processing_class)
-        train_groups = self.prepare(train_dataset, "train_dataset", self.encoder)
-        check_groups(self.limits, train_groups, "train_dataset", self.tokens_to_come(args))
+        self._encoders: dict[str, Encoder] = {"train_dataset": self.encoder}
+        train_groups = self._prepare_train(train_dataset, args)
         eval_groups = self._prepare_eval(eval_dataset, args)
         self.retention = None
         if args.retain is not None:
             self.retention = Retention.load(args.retain, self.encoder, args.seed)
             check_groups(self.limits, self.retention.groups, args.retain)
             needs_reference = needs_reference or self.retention.uses_reference
-        self.reference = Reference(self.scorer, None if ref_model is None else _loaded(ref_model, args)) if needs_reference else None
+        self.reference = None
+        if needs_reference:
+            self.reference = Reference(self.scorer, None if ref_model is None else _loaded(ref_model, args))
+            if ref_model is None and peft_config is not None and self.reference.adapter is not None:
+                warnings.warn(
+                    f"a new {peft_config.peft_type} adapter changes the model before it is trained: the reference is the model with the "
+                    "adapter as it starts, not the base",
+                    stacklevel=3,
+                )
         self.external_reference = ref_model is not None
         text = self.scorer.unwrapped.config.get_text_config()
         width = getattr(text, "num_hidden_layers", 0) * getattr(text, "hidden_size", 0)
         self.budget = TokenBudget.of(args.token_budget, args.device.type, width)
         args._n_gpu = min(args.n_gpu, 1)  # without a launcher transformers would spread a single row over all GPUs (DataParallel)
+        args.accelerator_config.dispatch_batches = False  # a batch is groups, which another process cannot be sent
         self._since_update: list[list[PromptGroup]] = []
         self._sums: dict[str, dict[str, list[float]]] = {"train": defaultdict(lambda: [0.0, 0.0]), "eval": defaultdict(lambda: [0.0, 0.0])}
         self._pending_tokens = 0
         self._clock = time.perf_counter()
         self._checked_start = False
+        self._evaluating = False
         self.on_event: Any = lambda kind, **what: None
         with refusals():
             super().__init__(
@@ -118,16 +151,45 @@ class PackTrainer(Trainer):
                 processing_class=processing_class,
                 callbacks=callbacks,
                 optimizers=optimizers,
+                **more,
             )
         self.model_accepts_loss_kwargs = False
         for scorer in (self.scorer, *([self.reference.scorer] if self.reference is not None else [])):
             scorer.autocast = self.accelerator.autocast
         if self.reference is not None and not self.reference.is_policy:
             self.reference.scorer.unwrapped.to(self.args.device)
+        if hasattr(self.scorer.unwrapped, "add_model_tags"):
+            self.scorer.unwrapped.add_model_tags(list(self.tags))
 
-    def load(self, model: str | nn.Module, args: PackConfig) -> nn.Module:
+    wanted_rows = "rows with 'prompt', 'chosen' and 'rejected'"
+    """What ``train_dataset`` is made of, in words."""
+
+    def _refuse_unread(self, model: Any, args: PackConfig, quantization_config: Any) -> None:
+        refuse_hooks(self)
+        if isinstance(model, str):
+            if quantization_config is not None and "quantization_config" in args.init_kwargs():
+                raise ConfigError("quantization_config stands in model_init_kwargs too; give it once")
+            return
+        for name, value in (("quantization_config", quantization_config), ("model_init_kwargs", args.model_init_kwargs)):
+            if value:
+                raise ConfigError(f"{name} would be ignored: the model is loaded already; leave it out, or give the model by its name")
+
+    def load(self, model: str | nn.Module, args: PackConfig, quantization_config: Any = None) -> nn.Module:
         """A model given by its name, or itself."""
-        return _loaded(model, args)
+        return _loaded(model, args, quantization_config)
+
+    @property
+    def ref_model(self) -> nn.Module | None:
+        """The reference where it has weights of its own; None where it is the policy without its adapter, or is not needed."""
+        if self.reference is None or self.reference.is_policy or self.reference.scorer.unwrapped.device.type == "meta":
+            return None
+        reference: nn.Module = self.reference.scorer.unwrapped
+        return reference
+
+    @property
+    def aux_loss_enabled(self) -> bool:
+        """Whether a mixture of experts' load-balancing loss is part of the loss."""
+        return self.scorer.wants_aux_loss
 
     # ---- data
 
@@ -135,18 +197,44 @@ class PackTrainer(Trainer):
         """How many tokens are sampled after each training sequence."""
         return 0
 
-    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
-        """Turn a dataset into prompt groups."""
+    def encode_rows(self, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[PromptGroup]:
+        """Turn rows, of which there is one at least, into prompt groups; what is left out stands in the encoder's report."""
         raise NotImplementedError
 
-    def _prepare_eval(self, dataset: Any, args: PackConfig) -> Any:
-        if dataset is None:
-            return None
-        if isinstance(dataset, dict):
-            return {k: self._prepare_eval(v, args) for k, v in dataset.items()}
-        groups = self.prepare(dataset, "eval_dataset", args.encoder(self.encoder.tokenizer))
-        check_groups(self.limits, groups, "eval_dataset")
+    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Any:
+        """A dataset as groups: as it is where it holds them, encoded as it comes where it is a stream, else encoded at once."""
+        if are_groups(dataset):
+            return dataset
+        if is_stream(dataset):
+            with_first(dataset, name)
+            check = functools.partial(self._check_group, name)
+            return StreamedGroups(dataset, name, encoder, self.encode_rows, check)
+        return prepare_rows(dataset, name, encoder, self.encode_rows)
+
+    def _check_group(self, name: str, item: Any) -> None:
+        check_groups(self.limits, flat([item]), name)
+
+    def _prepare_train(self, dataset: Any, args: PackConfig) -> Any:
+        groups = self.prepare(dataset, "train_dataset", self.encoder)
+        if hasattr(groups, "__len__") and are_groups(groups) and not isinstance(groups, LazyGroups):
+            check_groups(self.limits, flat(groups), "train_dataset", self.tokens_to_come(args))
         return groups
+
+    def _prepare_eval(self, dataset: Any, args: PackConfig, name: str = "eval_dataset") -> Any:
+        if dataset is None or isinstance(dataset, str):
+            return dataset
+        if isinstance(dataset, dict):
+            return {key: self._prepare_eval(part, args, f"{name} {key}") for key, part in dataset.items()}
+        encoder = self._encoders[name] = args.encoder(self.encoder.tokenizer)
+        groups = self.prepare(dataset, name, encoder)
+        if isinstance(groups, list):
+            check_groups(self.limits, flat(groups), name)
+        return groups
+
+    @property
+    def data_report(self) -> dict[str, Any]:
+        """Of each dataset: how many rows were encoded, and which were dropped (from 1) or truncated, by reason."""
+        return {name: encoder.report.summary() for name, encoder in self._encoders.items()}
 
     # ---- gradients
 
@@ -154,8 +242,12 @@ class PackTrainer(Trainer):
         """Accumulate ``scale`` x the batch's mean loss's gradient; return the unscaled loss, detached."""
         raise NotImplementedError
 
-    def batch_loss(self, groups: list[PromptGroup]) -> torch.Tensor:
-        """The batch's mean loss without gradient, metrics noted under ``eval``."""
+    def batch_loss(self, groups: list[PromptGroup], predict: bool = False) -> Evaluated:
+        """The batch's mean loss without gradient, metrics noted under ``eval``.
+
+        Args:
+            predict: whether predictions are wanted, for ``compute_metrics`` and ``predict``.
+        """
         raise NotImplementedError
 
     def packs(self, groups: Sequence[PromptGroup]) -> list[Pack]:
@@ -182,6 +274,9 @@ class PackTrainer(Trainer):
                     raise
                 del error
                 loss = self._redo_smaller(model)
+        every = self.args.torch_empty_cache_steps
+        if every and self.state.global_step % every == 0 and torch.cuda.is_available():
+            torch.cuda.empty_cache()
         if self.accelerator.sync_gradients:
             self._since_update.clear()
             self._average_gradients(model)
@@ -266,12 +361,43 @@ class PackTrainer(Trainer):
 
     # ---- evaluation and logs
 
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """As transformers', on raw data too: what is not prepared is encoded as the trainer's own data was."""
+        was, self._evaluating = self._evaluating, True
+        try:
+            if eval_dataset is not None and not isinstance(eval_dataset, str):
+                eval_dataset = self._prepare_eval(eval_dataset, self.args, "evaluated dataset")
+            metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+            return metrics
+        finally:
+            self._evaluating = was
+
+    def predict(self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test") -> Any:
+        """As transformers', on raw data too; :meth:`batch_loss` says what predictions and labels are."""
+        return super().predict(self._prepare_eval(test_dataset, self.args, "predicted dataset"), ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> Any:
+        """transformers', with our metrics under the dataset's own name."""
+        self._sums["eval"].clear()
+        out = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        for name, (mean, _) in self._means("eval").items():
+            out.metrics[f"{metric_key_prefix}_{name}"] = mean
+        return out
+
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
-    ) -> tuple[torch.Tensor | None, None, None]:
-        """Loss and metrics of an evaluation batch."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Loss and metrics of an evaluation batch, and predictions with labels where they are wanted."""
         with torch.no_grad(), self.compute_loss_context_manager():
-            return self.batch_loss(inputs["groups"]), None, None
+            out = self.batch_loss(inputs["groups"], not prediction_loss_only)
+        return out.loss, out.predictions, out.labels
 
     def note(self, mode: str, name: str, total: float, count: float = 1.0) -> None:
         """Add to a metric's sum and count; logged as their ratio."""
@@ -281,7 +407,9 @@ class PackTrainer(Trainer):
 
     @property
     def will_log(self) -> bool:
-        """Whether the step in progress is one that is logged: what is dear to measure is measured on these alone."""
+        """Whether the step in progress is one that is logged, or the last: what is dear to measure is measured on these alone."""
+        if self.state.global_step + 1 >= self.state.max_steps > 0:
+            return True
         if self.args.logging_strategy != "steps" or (self.args.logging_first_step and self.state.global_step == 0):
             return True
         return (self.state.global_step + 1) % max(1, self.state.logging_steps) == 0
@@ -300,26 +428,29 @@ class PackTrainer(Trainer):
         self.note("train", "tokens", 1.0, pack.num_tokens)
         self.note("train", "tokens_unshared", 1.0, pack.num_tokens_unshared)
 
+    def _means(self, mode: str) -> dict[str, tuple[float, float]]:
+        """Metrics' means and counts over all processes; they begin anew."""
+        names = sorted(self._sums[mode])
+        if not names:
+            return {}
+        table = torch.tensor([self._sums[mode][n] for n in names], dtype=torch.float64, device="cpu")
+        if self.accelerator.num_processes > 1:
+            table = self.accelerator.reduce(table.float().to(self.args.device)).double().cpu()
+        self._sums[mode].clear()
+        return {n: (s / c if c else 0.0, c) for n, (s, c) in zip(names, table.tolist(), strict=True)}
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics gathered since the last log."""
-        mode = "eval" if any(k.startswith("eval_") for k in logs) else "train"
-        names = sorted(self._sums[mode])
-        if names:
-            table = torch.tensor([self._sums[mode][n] for n in names], dtype=torch.float64, device="cpu")
-            if self.accelerator.num_processes > 1:
-                table = self.accelerator.reduce(table.float().to(self.args.device)).double().cpu()
-            means = {n: (s / c if c else 0.0, c) for n, (s, c) in zip(names, table.tolist(), strict=True)}
-            self._sums[mode].clear()
-            tokens, unshared = means.pop("tokens", (0.0, 0.0))[1], means.pop("tokens_unshared", (0.0, 0.0))[1]
-            prefix = "eval_" if mode == "eval" else ""
-            logs |= {prefix + name: mean for name, (mean, _) in means.items()}
-            if tokens:
-                now = time.perf_counter()
-                logs["tokens_per_second"] = round(tokens / max(now - self._clock, 1e-9), 1)
-                logs["tokens_saved_by_sharing"] = round(1 - tokens / unshared, 4)
-                logs["peak_memory_bytes"] = float(peak_memory_bytes())
-                logs["num_tokens"] = float(self._count_tokens())
-                self._clock = now
+        means = {} if self._evaluating else self._means("train")
+        tokens, unshared = means.pop("tokens", (0.0, 0.0))[1], means.pop("tokens_unshared", (0.0, 0.0))[1]
+        logs |= {name: mean for name, (mean, _) in means.items()}
+        if tokens:
+            now = time.perf_counter()
+            logs["tokens_per_second"] = round(tokens / max(now - self._clock, 1e-9), 1)
+            logs["tokens_saved_by_sharing"] = round(1 - tokens / unshared, 4)
+            logs["peak_memory_bytes"] = float(peak_memory_bytes())
+            logs["num_tokens"] = float(self._count_tokens())
+            self._clock = now
         super().log(logs, start_time)
 
     # ---- checkpoints
@@ -354,6 +485,24 @@ class PackTrainer(Trainer):
         super()._save(output_dir, state_dict)
 
 
+def route(scorer: Scorer, coefficient: float | None) -> float:
+    """The weight of a mixture of experts' load-balancing loss; 0 where there is none. Unset: the model's own.
+
+    Raises:
+        ConfigError: a weight for a model that has no such loss.
+    """
+    config = scorer.unwrapped.config.get_text_config()
+    has_routers = hasattr(config, "output_router_logits")
+    if coefficient and not has_routers:
+        raise ConfigError(
+            f"router_aux_loss_coef is {coefficient}, but {type(scorer.unwrapped).__name__} is no mixture of experts "
+            "that returns its router logits; leave it out"
+        )
+    weight = float(getattr(config, "router_aux_loss_coef", 0.0) if coefficient is None else coefficient) if has_routers else 0.0
+    scorer.wants_aux_loss = weight != 0.0
+    return weight
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """CUDA's and the CPU allocator's words for it."""
     if isinstance(error, PrefineError):
@@ -372,8 +521,9 @@ def disable_dropout(model: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def _loaded(model: str | nn.Module, args: PackConfig) -> nn.Module:
+def _loaded(model: str | nn.Module, args: PackConfig, quantization_config: Any = None) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
-    loaded: nn.Module = load_model(model, trust_remote_code=args.trust_remote_code, **args.init_kwargs())
+    quantized = {} if quantization_config is None else {"quantization_config": quantization_config}
+    loaded: nn.Module = load_model(model, trust_remote_code=args.trusts_code, **args.init_kwargs() | quantized)
     return loaded

@@ -1,41 +1,38 @@
-"""A dataset of pairs to prompt groups: what trainers on pairs take."""
+"""Rows of pairs to prompt groups: what trainers on pairs take."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from prefine.errors import DataError
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.preferences.convert import read_pairs
 from prefine.preferences.records import Pair
+from prefine.training.prepared import is_pretokenized, pretokenized_pair, with_first
+
+See = Callable[[Any, PromptGroup], None]
 
 
-def pair_groups(
-    dataset: Any, name: str, encoder: Encoder, see: Callable[[Pair, PromptGroup], None] = lambda pair, group: None
-) -> Sequence[PromptGroup]:
-    """Encode rows or pairs one by one, or pass groups through.
+def pair_groups(rows: Iterator[Any], name: str, encoder: Encoder, see: See = lambda pair, group: None) -> Iterator[PromptGroup]:
+    """Encode pairs, rows of them in any form, or rows of token ids, one by one.
 
     Args:
-        see: called with each pair that is kept, and its group.
+        see: called with each pair (or row of token ids) that is kept, and its group.
 
     Raises:
         DataError: nothing in it, or a row that does not fit.
     """
-    rows = iter(dataset)
-    first = next(rows, None)
-    if first is None:
-        raise DataError(f"{name} is empty")
-    if isinstance(first, PromptGroup):
-        return dataset if isinstance(dataset, Sequence) else [first, *rows]
-    rows = chain([first], rows)
-    pairs = rows if isinstance(first, Pair) else read_pairs(rows, name, encoder.report.dropped)
-    out = []
-    for pair in pairs:
+    first, rows = with_first(rows, name)
+    if is_pretokenized(first):
+        for number, row in enumerate(rows, 1):
+            group = pretokenized_pair(row, number, encoder)
+            if group is not None:
+                see(row, group)
+                yield group
+        return
+    for pair in rows if isinstance(first, Pair) else read_pairs(rows, name, encoder.report.dropped):
         group = encoder.encode_pair(pair)
         if group is not None:
             see(pair, group)
-            out.append(group)
-    return out
+            yield group

@@ -8,6 +8,7 @@ Legend: K samples of one prompt, T tokens of one answer, N tokens of a pack's an
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import TrainerCallback
 
-from prefine.errors import ConfigError, DataError, ModelError
+from prefine.errors import ConfigError, ModelError
 from prefine.losses.policy_gradient import (
     ESTIMATORS,
     KL_ESTIMATORS,
@@ -37,8 +38,9 @@ from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.scoring.roles import HeadRole, make_trainable, own_role, value_role
 from prefine.scoring.token_logps import as_head_input, head_entropy
+from prefine.training.arguments import config_of, refuse_hooks
 from prefine.training.config import PPOConfig
-from prefine.training.pack_trainer import disable_dropout
+from prefine.training.pack_trainer import Evaluated, disable_dropout
 from prefine.training.sampler import RolloutLoader, Sampled, SamplingTrainer
 
 CHECKED_PROMPTS, SAME_LOGPS = 4, 1e-4
@@ -65,14 +67,16 @@ class Experience(PromptGroup):
 
 
 class PPOTrainer(SamplingTrainer):
-    """Reinforcement learning from a reward, with a penalty for leaving the reference.
+    """Reinforcement learning from a reward, with a penalty for leaving the reference; the signature is that of TRL's last PPOTrainer.
 
     Args:
+        processing_class: the policy's tokenizer; None for the one that lies beside it.
         model: a name, a folder, or a loaded causal language model (plain or peft).
         reward_model: a folder, a loaded one-label classifier, a function of prompts and answers, or several.
         train_dataset: prompts: texts, messages, or rows that have them.
         ref_model: None for the policy's own start.
         value_model: a loaded classifier to start the value model from; None: as ``value_role`` says.
+        eval_dataset: prompts that are sampled and scored when it is asked for.
         reward_weights: one a reward.
 
     Raises:
@@ -80,26 +84,44 @@ class PPOTrainer(SamplingTrainer):
     """
 
     args: PPOConfig
+    tags = ("prefine", "ppo")
 
     def __init__(
         self,
+        args: PPOConfig | None,
+        processing_class: Any,
         model: str | nn.Module,
-        reward_model: Any = None,
-        args: PPOConfig | None = None,
-        train_dataset: Any = None,
-        processing_class: Any = None,
         ref_model: str | nn.Module | None = None,
+        reward_model: Any = None,
+        train_dataset: Any = None,
         value_model: nn.Module | None = None,
-        reward_weights: Sequence[float] | None = None,
-        callbacks: list[Any] | None = None,
+        data_collator: Any = None,
+        eval_dataset: Any = None,
         optimizers: tuple[Any, Any] = (None, None),
+        callbacks: list[Any] | None = None,
         peft_config: Any = None,
+        reward_weights: Sequence[float] | None = None,
+        quantization_config: Any = None,
     ) -> None:
-        if train_dataset is None:
-            raise DataError("train_dataset is missing; give prompts, or rows that have them")
-        args = args if args is not None else PPOConfig(output_dir="trainer_output")
-        self.args = args
-        super().__init__(model, args, train_dataset, None, processing_class, callbacks, optimizers, peft_config, True, ref_model)
+        refuse_hooks(self, data_collator)
+        args = config_of(args, PPOConfig)
+        # Prompts of a rollout; of its updates no gradients are accumulated, packs are.
+        self.prompts_per_rollout = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        self.args = args = copy.copy(args)
+        args.gradient_accumulation_steps = 1
+        super().__init__(
+            model,
+            args,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            callbacks,
+            optimizers,
+            peft_config,
+            True,
+            ref_model,
+            quantization_config=quantization_config,
+        )
         if self.accelerator.num_processes > 1:
             raise ConfigError("PPO runs in one process here; start it without torchrun or accelerate launch")
         self.set_rewards(reward_model, reward_weights)
@@ -126,7 +148,6 @@ class PPOTrainer(SamplingTrainer):
         self.kl = AdaptiveKL(args.kl_coef, args.target_kl, args.kl_horizon)
         self.pending = self._rollout = 0
         self._stop_passes = False
-        self.prompts_per_rollout = args.per_device_train_batch_size * args.num_mini_batches
         episodes = args.total_episodes or math.ceil(args.num_train_epochs * len(self.train_dataset) * args.num_samples)
         self.num_rollouts = max(1, round(episodes / (self.prompts_per_rollout * args.num_samples)))
         self.updates_per_rollout = args.num_ppo_epochs * args.num_mini_batches
@@ -134,6 +155,10 @@ class PPOTrainer(SamplingTrainer):
         if args.max_steps <= 0:
             args.max_steps = self.num_rollouts * self.updates_per_rollout
         self.add_callback(_SaveBetweenRollouts(self))
+        # TRL wraps policy and value model in one module, and scripts know them as its parts; they are no submodules here.
+        self.scorer.unwrapped.__dict__["policy"] = self.scorer.unwrapped
+        if self.value is not None:
+            self.scorer.unwrapped.__dict__["value_model"] = self.value.scorer.unwrapped
 
     # ---- the loop
 
@@ -392,7 +417,7 @@ class PPOTrainer(SamplingTrainer):
                 total += loss.detach()
         return total
 
-    def batch_loss(self, groups: list[PromptGroup]) -> torch.Tensor:
+    def batch_loss(self, groups: list[PromptGroup], predict: bool = False) -> Evaluated:
         """There is no evaluation set of experience."""
         raise NotImplementedError
 

@@ -37,6 +37,13 @@ WARMUP = (0.1, f"{HANDBOOK}, zephyr-7b-beta/dpo and smollm2/dpo: a tenth of the 
 ONE_EPOCH = (1.0, f"{HANDBOOK}, zephyr-7b-beta/dpo/config_full.yaml and config_qlora.yaml")
 BETA = (0.1, "Rafailov et al., arXiv 2305.18290, appendix B; LLaMA-Factory, examples/train_lora/llama3_lora_dpo.yaml")
 
+SPLIT = (True, "every token of a long text is trained on once")
+SAMPLED: Mapping[str, tuple[Any, str]] = {
+    "response_length": (128, "TRL's 53 and 64 cut most chat responses off"),
+    "temperature": (1.0, "what is sampled from is the model that is asked later, not a sharper one"),
+}
+ONLINE: Mapping[str, tuple[Any, str]] = {"beta": BETA, "max_length": (1024, "as in DPO"), **SAMPLED}
+
 
 def _recipe(rate: float, source: str, usual: tuple[float, float], **more: tuple[Any, str]) -> Recipe:
     return Recipe({"learning_rate": (rate, source), "lr_scheduler_type": COSINE, "warmup_steps": WARMUP, **more}, usual)
@@ -57,8 +64,8 @@ RECIPES: Mapping[tuple[str, bool], Recipe] = {
         num_train_epochs=ONE_EPOCH,
         beta=BETA,
     ),
-    ("sft", False): _recipe(2e-5, "TRL 1.16, trl/scripts/sft.py and SFTConfig", (1e-6, 1e-3)),
-    ("sft", True): _recipe(2e-4, "TRL 1.16, trl/scripts/sft.py", (1e-5, 1e-3)),
+    ("sft", False): _recipe(2e-5, "TRL 1.16, trl/scripts/sft.py and SFTConfig", (1e-6, 1e-3), split_texts=SPLIT),
+    ("sft", True): _recipe(2e-4, "TRL 1.16, trl/scripts/sft.py", (1e-5, 1e-3), split_texts=SPLIT),
     ("reward", False): _recipe(1e-5, "9e-6 in InstructGPT, arXiv 2203.02155, appendix C.2", (1e-6, 1e-4), num_train_epochs=ONE_EPOCH),
     ("reward", True): _recipe(
         1e-4,
@@ -66,10 +73,10 @@ RECIPES: Mapping[tuple[str, bool], Recipe] = {
         (1e-5, 5e-4),
         num_train_epochs=ONE_EPOCH,
     ),
-    ("ppo", False): Recipe({"learning_rate": (3e-6, "TRL 1.12's PPOConfig")}, (1e-7, 2e-5)),
-    ("ppo", True): Recipe({"learning_rate": (3e-5, TEN_TIMES)}, (1e-6, 3e-4)),
-    ("online-dpo", False): Recipe({"learning_rate": (5e-7, "TRL 1.16's OnlineDPOConfig"), "beta": BETA}, (1e-7, 1e-5)),
-    ("online-dpo", True): Recipe({"learning_rate": (5e-6, TEN_TIMES), "beta": BETA}, (1e-6, 1.5e-4)),
+    ("ppo", False): Recipe({"learning_rate": (3e-6, "TRL 1.12's PPOConfig"), **SAMPLED}, (1e-7, 2e-5)),
+    ("ppo", True): Recipe({"learning_rate": (3e-5, TEN_TIMES), **SAMPLED}, (1e-6, 3e-4)),
+    ("online-dpo", False): Recipe({"learning_rate": (5e-7, "TRL 1.16's OnlineDPOConfig"), **ONLINE}, (1e-7, 1e-5)),
+    ("online-dpo", True): Recipe({"learning_rate": (5e-6, TEN_TIMES), **ONLINE}, (1e-6, 1.5e-4)),
 }
 
 

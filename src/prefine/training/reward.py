@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +13,44 @@ import numpy as np
 import torch
 from torch import nn
 
-from prefine.errors import ConfigError, DataError
+from prefine.errors import ConfigError
 from prefine.losses.reward import bradley_terry_loss
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.preferences.records import Pair
-from prefine.scoring.loading import load_tokenizer, pad_apart
+from prefine.scoring.loading import pad_apart
 from prefine.scoring.reward_scorer import RewardScorer, load_reward_model, without_last
+from prefine.training.arguments import config_of, refuse_hooks
 from prefine.training.config import PackConfig, RewardConfig
-from prefine.training.pack_trainer import PackTrainer
+from prefine.training.pack_trainer import Evaluated, PackTrainer
 from prefine.training.pair_groups import pair_groups
+from prefine.training.prepared import StreamedGroups
 
 PairKey = tuple[int, int]
+
+
+def margin_of(pair: Pair, from_scores: bool) -> float | None:
+    """By how much the chosen is to be preferred: the pair's own margin, or the difference of its scores; None where nothing says."""
+    if pair.margin is not None:
+        return pair.margin
+    return pair.scores[0] - pair.scores[1] if from_scores and pair.scores is not None else None
 
 
 def pair_key(group: PromptGroup) -> PairKey:
     """What a pair is known by: its row, and its answers, for a row of ranked answers gives several pairs."""
     return group.index, hash(tuple(c.tobytes() for c in group.completion_ids))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WholePair(PromptGroup):
+    """A pair whose columns are whole sequences, as TRL's reward trainer prepares them."""
+
+    def columns(self) -> dict[str, list[int]]:
+        """``chosen_ids`` and ``rejected_ids``, each with the prompt."""
+        prompt = self.prompt_ids.tolist()
+        chosen, rejected = (ids.tolist() for ids in self.completion_ids)
+        return {"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected}
 
 
 class RewardTrainer(PackTrainer):
@@ -37,7 +59,7 @@ class RewardTrainer(PackTrainer):
     Args:
         model: a name or folder (a causal language model's gets a new head), or a loaded classifier.
         train_dataset: rows in any form ``prefine.preferences`` reads, or pairs, or groups.
-        margins: a group's :func:`pair_key` -> how much better the chosen is; read from the pairs' scores where they are given.
+        margins: a group's :func:`pair_key` -> by how much its chosen is to be preferred; read from a column ``margin`` too.
 
     Raises:
         PrefineError: options or data that do not fit, before training.
@@ -46,68 +68,102 @@ class RewardTrainer(PackTrainer):
     args: RewardConfig
     scorer: RewardScorer
     scorer_kind = RewardScorer
+    tags = ("prefine", "reward-trainer")
 
     def __init__(
         self,
         model: str | nn.Module,
         args: RewardConfig | None = None,
+        data_collator: Any = None,
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
+        compute_metrics: Any = None,
         callbacks: list[Any] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[Any, Any] | None = None,
+        preprocess_logits_for_metrics: Any = None,
+        quantization_config: Any = None,
         peft_config: Any = None,
         margins: dict[PairKey, float] | None = None,
     ) -> None:
-        if train_dataset is None:
-            raise DataError("train_dataset is missing; give rows with 'prompt', 'chosen' and 'rejected'")
-        args = args if args is not None else RewardConfig(output_dir="trainer_output")
+        refuse_hooks(self, data_collator)
+        args = config_of(args, RewardConfig)
         if args.ensemble != 1:
             raise ConfigError("ensemble: a trainer trains one reward model; prefine.training.reward.train_ensemble trains several")
         if args.retain is not None:
             raise ConfigError("retain keeps what a language model says, and would be ignored by a reward model; leave it out")
-        if processing_class is None and isinstance(model, str):
-            processing_class = load_tokenizer(model, args.trust_remote_code)
-        if peft_config is not None and peft_config.task_type != "SEQ_CLS":
+        if peft_config is not None and peft_config.task_type is None and "score" not in (peft_config.modules_to_save or ()):
+            warnings.warn(
+                "peft_config has no task_type, so the reward head stays as it is and the adapter alone is trained, as in TRL; "
+                "task_type='SEQ_CLS' trains the head too",
+                stacklevel=2,
+            )
+        elif peft_config is not None and peft_config.task_type not in (None, "SEQ_CLS"):
             peft_config = copy.copy(peft_config)
             peft_config.task_type = "SEQ_CLS"  # the head is trained and saved beside the adapter
         self.margins = dict(margins or {})
-        super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, optimizers, peft_config)
+        self.use_margins = args.use_margins
+        super().__init__(
+            model,
+            args,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            callbacks,
+            optimizers,
+            peft_config,
+            quantization_config=quantization_config,
+            compute_metrics=compute_metrics,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )
+        if args.use_margins and not self.margins and not isinstance(self.train_dataset, StreamedGroups):
+            raise ConfigError(
+                "use_margins would be ignored: no pair of train_dataset has scores (score_chosen, score_rejected); leave it out"
+            )
         pad_apart(self.processing_class, self.limits.ids)
         config = self.scorer.unwrapped.config
         config.get_text_config().pad_token_id = self.processing_class.pad_token_id  # what other loaders find the last token by
 
-    def load(self, model: str | nn.Module, args: PackConfig) -> nn.Module:
+    def load(self, model: str | nn.Module, args: PackConfig, quantization_config: Any = None) -> nn.Module:
         """A classifier by its name, with a new head on a causal language model."""
         if isinstance(model, nn.Module):
             return model
         with torch.random.fork_rng():
             torch.manual_seed(args.seed)  # of the new head
-            loaded: nn.Module = load_reward_model(model, trust_remote_code=args.trust_remote_code, new_head=True, **args.init_kwargs())
+            quantized = {} if quantization_config is None else {"quantization_config": quantization_config}
+            kwargs = args.init_kwargs() | quantized
+            loaded: nn.Module = load_reward_model(model, trust_remote_code=args.trusts_code, new_head=True, **kwargs)
         return loaded
 
-    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Sequence[PromptGroup]:
-        """Encode rows or pairs one by one, noting their margins, or pass groups through."""
+    def encode_rows(self, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[PromptGroup]:
+        """Pairs, rows of them in any form, or rows of token ids; their margins are noted."""
 
-        def note(pair: Pair, group: PromptGroup) -> None:
-            if pair.scores is not None and name == "train_dataset":
-                self.margins[pair_key(group)] = pair.scores[0] - pair.scores[1]
+        def note(pair: Any, group: PromptGroup) -> None:
+            margin = margin_of(pair, self.use_margins) if isinstance(pair, Pair) else pair.get("margin")
+            if margin is not None:
+                self.margins[pair_key(group)] = float(margin)
 
-        out = pair_groups(dataset, name, encoder, note)
-        if not len(out):
-            raise DataError(f"{name}: no pair is left after encoding; dropped {encoder.report.dropped}")
-        return out
+        for group in pair_groups(rows, name, encoder, note):
+            yield WholePair(group.prompt_ids, group.completion_ids, group.index)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        model = self.scorer.unwrapped
+        if hasattr(model, "peft_config") and not model.peft_config[model.active_adapter].modules_to_save:
+            _save_head(model, Path(output_dir or self.args.output_dir))
 
     def _margins(self, pack: Pack) -> torch.Tensor | None:
-        if not self.args.use_margins or not self.margins:
+        if not self.margins:
             return None
         return torch.tensor([self.margins.get(pair_key(without_last(g)), 0.0) for g in pack.groups], device=pack.target_N.device)
 
-    def _losses(self, pack: Pack, mode: str) -> torch.Tensor:
-        """Each pair's loss, shape (P,); call inside ``attending``."""
+    def _losses(self, pack: Pack, mode: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each pair's loss, shape (P,), and rewards, shape (P, 2); call inside ``attending``."""
         rewards = self.scorer.rewards(pack).view(-1, 2)
         chosen, rejected = rewards[:, 0], rewards[:, 1]
-        margins = self._margins(pack) if mode == "train" else None
+        margins = self._margins(pack)
         losses_P = bradley_terry_loss(chosen, rejected, margins, self.args.label_smoothing, self.args.center_rewards_coefficient or 0.0)
         pairs = float(len(chosen))
         for name, values in (
@@ -115,29 +171,59 @@ class RewardTrainer(PackTrainer):
             ("rewards/rejected", rejected),
             ("rewards/accuracies", (chosen > rejected).float()),
             ("rewards/margins", chosen - rejected),
+            ("mean_reward", rewards),
         ):
             self.note(mode, name, float(values.detach().mean()), pairs)
-        return losses_P
+        return losses_P, rewards.detach()
+
+    def _note_batch(self, mode: str, rewards: list[torch.Tensor]) -> torch.Tensor:
+        """TRL's names for what is measured; the extremes are of the batch, whatever packs it took. Returns rewards, shape (P, 2)."""
+        rewards_P2 = torch.cat(rewards)
+        margins_P = rewards_P2[:, 0] - rewards_P2[:, 1]
+        self.note(mode, "accuracy", float((margins_P > 0).float().mean()), len(margins_P))
+        self.note(mode, "margin", float(margins_P.mean()), len(margins_P))
+        self.note(mode, "min_reward", float(rewards_P2.min()))
+        self.note(mode, "max_reward", float(rewards_P2.max()))
+        return rewards_P2
 
     def batch_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
         """Mean loss over pairs, pack by pack."""
-        total = torch.zeros((), device=self.args.device)
+        total, rewards = torch.zeros((), device=self.args.device), []
         for pack in self.packs(groups):
             with self.scorer.attending(pack):
                 with self.compute_loss_context_manager():
-                    loss = self._losses(pack, "train").sum() / len(groups)
+                    losses_P, rewards_P2 = self._losses(pack, "train")
+                    loss = losses_P.sum() / len(groups)
                 self.backward(loss * scale)
             self.note_pack(pack)
+            rewards.append(rewards_P2)
             total += loss.detach()
+        self._note_batch("train", rewards)
         return total
 
-    def batch_loss(self, groups: list[PromptGroup]) -> torch.Tensor:
-        """Mean loss over pairs without gradient."""
-        total = torch.zeros((), device=self.args.device)
+    def batch_loss(self, groups: list[PromptGroup], predict: bool = False) -> Evaluated:
+        """Mean loss over pairs without gradient; predictions are the rewards (P, 2) of chosen and rejected, labels (P,) zeros, the
+        place of the chosen.
+        """
+        total, rewards = torch.zeros((), device=self.args.device), []
         for pack in self.packs(groups):
             with self.scorer.attending(pack):
-                total += self._losses(pack, "eval").sum() / len(groups)
-        return total
+                losses_P, rewards_P2 = self._losses(pack, "eval")
+            rewards.append(rewards_P2)
+            total += losses_P.sum() / len(groups)
+        return Evaluated(total, self._note_batch("eval", rewards), torch.zeros(len(groups), dtype=torch.long))
+
+
+def _save_head(model: Any, folder: Path) -> None:
+    """Put a head that was not trained into a saved adapter: where it was new, nothing else has it."""
+    from safetensors.torch import load_file, save_file
+
+    config = copy.deepcopy(model.peft_config[model.active_adapter])
+    config.task_type, config.modules_to_save, config.inference_mode = "SEQ_CLS", ["score"], True
+    config.save_pretrained(folder)
+    file = folder / "adapter_model.safetensors"
+    head = model.get_base_model().score.weight.detach().cpu().contiguous()
+    save_file(load_file(file) | {"base_model.model.score.weight": head}, file, {"format": "pt"})
 
 
 def bootstrap(groups: Sequence[PromptGroup], seed: int) -> list[int]:
@@ -183,7 +269,7 @@ def train_ensemble(
         torch.manual_seed(own.seed)  # of a new adapter's weights
         places = bootstrap(groups, own.seed) if args.ensemble_bootstrap else list(range(len(groups)))
         drawn = groups.select(np.array(places)) if hasattr(groups, "select") else [groups[i] for i in places]
-        trainer = RewardTrainer(model, own, drawn, peft_config=copy.deepcopy(peft_config), **kwargs)
+        trainer = RewardTrainer(model, own, train_dataset=drawn, peft_config=copy.deepcopy(peft_config), **kwargs)
         prepare(trainer)
         trainer.train()
         trainer.save_model(str(folder / f"member-{member}"))

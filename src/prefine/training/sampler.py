@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,13 @@ from prefine.scoring.scorer import Scorer
 from prefine.scoring.token_logps import HeadScaling
 from prefine.training.config import PackConfig, SamplingConfig
 from prefine.training.pack_trainer import PackTrainer
+from prefine.training.prepared import are_groups, is_stream, refuse_images, say_losses
 
 STATE = "sampling.pt"
 """In a checkpoint: how many rollouts were made, and what else a resumed run must know."""
 MOST_BARREN = 10
+EVALUATION = -1
+"""The rollout's number that decides the draws of an evaluation."""
 NOISE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.2, torch.float16: 0.05}
 """Largest mean difference of a token's log-prob between sampler and trainer that the dtype explains, nats."""
 
@@ -67,9 +71,18 @@ class SamplingTrainer(PackTrainer):
     rollouts_done: int = 0
     _barren: int = 0
     _vllm: VllmPolicy | None = None
+    wanted_rows = "prompts, or rows that have them"
+    tempered = False
+    """Whether log-probs are those of the distribution that is sampled from."""
+    _evaluated: tuple[Any, list[PromptGroup]] | None = None
+    noting: str = "train"
+    """Where metrics of samples are noted: those of an evaluation are apart."""
 
-    def set_rewards(self, rewards: Any, weights: Sequence[float] | None) -> None:
+    def set_rewards(self, rewards: Any, weights: Sequence[float] | None, tokenizers: Any = None) -> None:
         """Take what scores answers: models (folders or loaded classifiers), functions, or several with weights.
+
+        Args:
+            tokenizers: of loaded classifiers, one each (None for functions); unset: they read the policy's token ids.
 
         Raises:
             ConfigError, ModelError: none, weights that do not match, or a model that does not fit.
@@ -77,24 +90,29 @@ class SamplingTrainer(PackTrainer):
         listed = list(rewards) if isinstance(rewards, list | tuple) else [rewards]
         if not listed or any(r is None for r in listed):
             raise ConfigError("no reward: give a reward model (a folder), a function of prompts and answers, or several")
-        self.reward_weights = list(weights) if weights is not None else [1.0] * len(listed)
+        self.reward_weights = torch.tensor(list(weights) if weights is not None else [1.0] * len(listed))
         if len(self.reward_weights) != len(listed):
             raise ConfigError(f"{len(self.reward_weights)} reward weights for {len(listed)} rewards; expected one each")
         self.reward_scales: list[tuple[float, float]] = []
-        self.rewards: list[Reward] = [self._reward(r, i) for i, r in enumerate(listed)]
+        theirs = list(tokenizers) if isinstance(tokenizers, list | tuple) else [tokenizers] * len(listed)
+        if len(theirs) != len(listed):
+            raise ConfigError(f"{len(theirs)} reward_processing_classes for {len(listed)} rewards; expected one each, None for functions")
+        self.rewards: list[Reward] = [self._reward(r, i, t) for i, (r, t) in enumerate(zip(listed, theirs, strict=True))]
 
-    def _reward(self, reward: Any, place: int) -> Reward:
+    def _reward(self, reward: Any, place: int, tokenizer: Any = None) -> Reward:
         from prefine.scoring.loading import own_tokenizer
         from prefine.scoring.reward_scorer import load_reward_model
 
         if isinstance(reward, str):
-            theirs = own_tokenizer(reward, self.args.trust_remote_code)
+            theirs = tokenizer or own_tokenizer(reward, self.args.trusts_code)
             if theirs is not None and _reads_otherwise(self.processing_class, theirs):
-                model = load_reward_model(reward, trust_remote_code=self.args.trust_remote_code)
+                model = load_reward_model(reward, trust_remote_code=self.args.trusts_code)
                 return TextRole(own_role(model.requires_grad_(False).eval().to(self.args.device)), Encoder(theirs))
             if fits_base(self.scorer.unwrapped, reward):
                 return adapter_role(self.scorer, reward, f"reward{place}")
-            reward = load_reward_model(reward, trust_remote_code=self.args.trust_remote_code)
+            reward = load_reward_model(reward, trust_remote_code=self.args.trusts_code)
+        if isinstance(reward, nn.Module) and tokenizer is not None and _reads_otherwise(self.processing_class, tokenizer):
+            return TextRole(own_role(reward.requires_grad_(False).eval().to(self.args.device)), Encoder(tokenizer))
         if isinstance(reward, nn.Module):
             check_groups(Limits.of(reward), self.train_dataset, "prompts for the reward model", self.args.response_length)
             reward.requires_grad_(False).eval().to(self.args.device)
@@ -112,6 +130,7 @@ class SamplingTrainer(PackTrainer):
         """Score as the sampler draws: at the sampling temperature."""
         if self.scorer.scaling.cap is not None and self.args.temperature != 1:
             raise ConfigError("temperature must be 1 for a model with soft-capped logits")
+        self.tempered = True
         for scorer in self._scorers():
             scorer.scaling = HeadScaling(scorer.scaling.factor / self.args.temperature, scorer.scaling.cap)
 
@@ -120,6 +139,8 @@ class SamplingTrainer(PackTrainer):
 
     def retain_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
         """Data to retain is the model's as it is, not as it is sampled from: temperature 1."""
+        if not self.tempered:
+            return super().retain_backward(groups, scale)
         tempered = [(s, s.scaling) for s in self._scorers()]
         for scorer, scaling in tempered:
             scorer.scaling = HeadScaling(scaling.factor * self.args.temperature, scaling.cap)
@@ -136,16 +157,29 @@ class SamplingTrainer(PackTrainer):
         return args.response_length if isinstance(args, SamplingConfig) else 0
 
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> list[PromptGroup]:
-        """Prompts as groups: texts, messages, rows with a prompt (answers are not looked at), or groups."""
+        """Prompts as groups: texts, messages, rows with a prompt (answers are not looked at) or its token ids, or groups.
+
+        Those of evaluation are known by numbers below 0.
+        """
+        if is_stream(dataset):
+            raise DataError(f"{name} is a stream, and prompts are drawn in an order that the seed decides; give a dataset with a length")
         out: list[PromptGroup] = []
         self.prompts: dict[int, PromptText] = getattr(self, "prompts", {})
-        for i, item in enumerate(dataset, 1):
+        self.columns: dict[int, Mapping[str, Any]] = getattr(self, "columns", {})
+        sign = 1 if name == "train_dataset" else -1
+        for number, item in enumerate(dataset, 1):
+            i = number * sign
+            refuse_images(item)
+            if isinstance(item, Mapping) and "input_ids" in item:
+                item = prompt_only(as_ids(item["input_ids"]), i)
+            elif isinstance(item, Mapping):
+                self.columns[i] = {name: value for name, value in item.items() if name != "prompt"}
             if isinstance(item, PromptGroup):
                 out.append(item)
                 whole = np.concatenate((item.prompt_ids, *item.completion_ids[:1]))  # of prompt_only's groups the prompt is both
                 self.prompts.setdefault(item.index, encoder.tokenizer.decode(whole, skip_special_tokens=True))
                 continue
-            for example in self._examples(item, i, name, encoder):
+            for example in self._examples(item, number, name, encoder):
                 reason = ""
                 try:
                     ids = encoder.prompt_ids(example.prompt, example.tools, example.template_kwargs)
@@ -156,12 +190,14 @@ class SamplingTrainer(PackTrainer):
                     reason = f"prompt leaves no room for an answer of {self.args.response_length} tokens"
                 reason = reason or ("" if len(ids) else "prompt has no tokens")
                 if reason:
-                    encoder.report.dropped.setdefault(reason, []).append(i)
+                    encoder.report.dropped.setdefault(reason, []).append(number)
                 else:
+                    encoder.report.pairs += 1
                     out.append(prompt_only(ids, i))
                     self.prompts[i] = example.prompt
         if not out:
             raise DataError(f"{name}: no prompt is left: {encoder.report.left_out()}")
+        say_losses(name, encoder)
         return out
 
     @staticmethod
@@ -180,13 +216,18 @@ class SamplingTrainer(PackTrainer):
         limits = [encoder.max_prompt_length, encoder.max_length and encoder.max_length - self.args.response_length]
         return min((n for n in limits if n is not None), default=None)
 
+    @property
+    def data_seed(self) -> int:
+        """What decides the order of prompts."""
+        return int(self.args.seed if self.args.data_seed is None else self.args.data_seed)
+
     def drawn_prompts(self, rollout: int, count: int) -> list[PromptGroup]:
         """The prompts of a rollout: all in turn, in an order that the seed and the pass decide."""
         groups: Sequence[PromptGroup] = self.train_dataset
         out: list[PromptGroup] = []
         for at in range(rollout * count, (rollout + 1) * count):
             turn, place = divmod(at, len(groups))
-            order = np.random.default_rng((self.args.seed, turn)).permutation(len(groups))
+            order = np.random.default_rng((self.data_seed, turn)).permutation(len(groups))
             out.append(groups[int(order[place])])
         return out
 
@@ -197,7 +238,7 @@ class SamplingTrainer(PackTrainer):
         k = self.args.num_samples
         ids = [np.concatenate((g.prompt_ids, *g.completion_ids)) for g in prompts for _ in range(k)]
         seeds = [_seed(self.args.seed, rollout, place, sample) for place in range(len(prompts)) for sample in range(k)]
-        sampling = Sampling(self.args.response_length, self.args.temperature)
+        sampling = self.sampling()
         found = dict(self._generate(ids, sampling, seeds, rollout))
         self.tokens_sampled += sum(a.num_tokens for a in found.values())
         out = []
@@ -206,6 +247,10 @@ class SamplingTrainer(PackTrainer):
             whole = as_ids(np.concatenate((prompt.prompt_ids, *prompt.completion_ids)))
             out.append((PromptGroup(whole, tuple(as_ids(a.ids) for a in answers), prompt.index), answers))
         return out
+
+    def sampling(self) -> Sampling:
+        """How tokens are drawn."""
+        return Sampling(self.args.response_length, self.args.temperature)
 
     def _generate(self, ids: Sequence[Ids], sampling: Sampling, seeds: Sequence[int], rollout: int) -> Iterator[tuple[int, Answer]]:
         model = self.scorer.unwrapped
@@ -229,14 +274,15 @@ class SamplingTrainer(PackTrainer):
         groups = [self._as_trained_on(g, answers) for g, answers in sampled]
         prompts = [self.prompts[g.index] for g, answers in sampled for _ in answers]
         texts = [a.text for _, answers in sampled for a in answers]
-        each = [score_answers(r, groups, prompts, texts, self.budget) for r in self.rewards]
+        columns = {"trainer_state": self.state} | self._columns([g.index for g, answers in sampled for _ in answers])
+        each = [score_answers(r, groups, prompts, texts, self.budget, columns) for r in self.rewards]
         scores_RM = torch.stack(each)
         if self.args.reward_aggregate != "sum" and not self.reward_scales:
             # One scale for all, that of the first rollout: a lower bound over several scales would be the smallest one's.
             self.reward_scales = [_scale(row) for row in scores_RM]
         total = self.combine(scores_RM)
         if len(each) > 1:
-            self.note("train", "objective/disagreement", float(scores_RM.std(0, unbiased=False).nanmean()))
+            self.note(self.noting, "objective/disagreement", float(scores_RM.std(0, unbiased=False).nanmean()))
         penalty = self.args.missing_eos_penalty or 0.0
         out, at = [], 0
         for group, answers in sampled:
@@ -244,12 +290,17 @@ class SamplingTrainer(PackTrainer):
             out.append(Sampled(group, answers, tuple(s if math.isfinite(s) else math.nan for s in scores_K)))
             at += len(answers)
         failed = sum(math.isnan(s) for x in out for s in x.scores)
-        self.note("train", "objective/failed_rewards", float(failed))
+        self.note(self.noting, "objective/failed_rewards", float(failed))
         if failed:
             self.on_event("failed_rewards", step=self.state.global_step, count=failed, of=len(total))
             if failed == len(total):
                 raise ModelError("not one sampled answer has a score: every reward failed or is not a number")
         return out
+
+    def _columns(self, rows: Sequence[int]) -> dict[str, list[Any]]:
+        """The data's columns beside the prompt, a value for each answer: what TRL's reward functions are given."""
+        names = dict.fromkeys(name for row in set(rows) for name in self.columns.get(row, ()))
+        return {name: [self.columns.get(row, {}).get(name) for row in rows] for name in names}
 
     def _as_trained_on(self, group: PromptGroup, answers: Sequence[Answer]) -> PromptGroup:
         """Answers as a reward model knows them: a template may write more after the token that ends an answer, a new line say."""
@@ -275,7 +326,8 @@ class SamplingTrainer(PackTrainer):
 
     def combine(self, scores_RM: torch.Tensor) -> torch.Tensor:
         """R rewards of M answers as the one that is trained on, shape (M,)."""
-        return combine_rewards(scores_RM, self.reward_weights, self.args.reward_aggregate, self.reward_scales, self.args.reward_std_weight)
+        weights, args = self.reward_weights.tolist(), self.args
+        return combine_rewards(scores_RM, weights, args.reward_aggregate, self.reward_scales, args.reward_std_weight)
 
     def check_barren(self, is_barren: bool, is_last: bool = False) -> None:
         """Stop when rollouts give nothing to learn from.
@@ -294,9 +346,9 @@ class SamplingTrainer(PackTrainer):
         """Metrics of a rollout's answers, and a few texts."""
         answers = [(a, s) for x in sampled for a, s in zip(x.answers, x.scores, strict=True)]
         scored = [s for _, s in answers if not math.isnan(s)]
-        self.note("train", "objective/scores", sum(scores := scored) / max(1, len(scores)), len(scores))
-        self.note("train", "completions/length", sum(a.num_tokens for a, _ in answers) / len(answers), len(answers))
-        self.note("train", "completions/ended", sum(a.ended for a, _ in answers) / len(answers), len(answers))
+        self.note(self.noting, "objective/scores", sum(scores := scored) / max(1, len(scores)), len(scores))
+        self.note(self.noting, "completions/length", sum(a.num_tokens for a, _ in answers) / len(answers), len(answers))
+        self.note(self.noting, "completions/ended", sum(a.ended for a, _ in answers) / len(answers), len(answers))
         shown = [(plain_text(self.prompts[x.group.index]), x.answers[0], x.scores[0]) for x in sampled[: self.args.num_sample_texts]]
         texts = [{"prompt": p, "answer": a.text, "ended": a.ended, "score": s} for p, a, s in shown]
         self.on_event("samples", step=self.state.global_step, texts=texts)
@@ -324,6 +376,47 @@ class SamplingTrainer(PackTrainer):
                 "the model samples otherwise than it is trained (dropout, another cache, generation settings, an adapter of before)"
             )
         return float(gaps.max())
+
+    # ---- evaluation
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Sample answers to the evaluation prompts, the same draws each time, and score them: ``eval_objective/scores`` is their mean.
+
+        Raises:
+            DataError: there are no such prompts.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, str):
+            dataset = self.eval_dataset[dataset]
+        if dataset is None:
+            raise DataError("evaluate() needs prompts; give eval_dataset")
+        if isinstance(dataset, dict):
+            parts = {key: self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{key}") for key, part in dataset.items()}
+            return {name: value for metrics in parts.values() for name, value in metrics.items()}
+        prompts = self._evaluation_prompts(dataset)
+        begun = time.perf_counter()
+        was, self.noting, self._evaluating = self.noting, "eval", True
+        try:
+            self._sums["eval"].clear()
+            self.note_samples(self.score(self.sample(prompts, EVALUATION)))
+            metrics = {f"{metric_key_prefix}_{name}": mean for name, (mean, _) in self._means("eval").items()}
+            metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - begun, 4)
+            self.log(metrics)
+        finally:
+            self.noting, self._evaluating = was, False
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _evaluation_prompts(self, dataset: Any) -> list[PromptGroup]:
+        if are_groups(dataset):
+            return list(dataset)
+        if self._evaluated is None or self._evaluated[0] is not dataset:
+            encoder = self._encoders["evaluation prompts"] = self.encoder.fresh()
+            self._evaluated = (dataset, self.prepare(dataset, "evaluation prompts", encoder))
+        return self._evaluated[1]
+
+    def _prepare_eval(self, dataset: Any, args: PackConfig, name: str = "eval_dataset") -> Any:
+        return dataset  # encoded when it is asked for
 
     # ---- saving
 

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from prefine.errors import ConfigError, DataError
-from prefine.packing.encoding import Encoder
+from prefine.packing.encoding import Encoder, Trained
 from prefine.packing.group import PromptGroup, weights_of
 from prefine.packing.pack import Pack
 from prefine.preferences.convert import read_pairs
-from prefine.preferences.examples import examples_of
+from prefine.preferences.examples import CONVERSATION_COLUMNS, examples_of
 from prefine.preferences.records import Example, Pair
+from prefine.scoring.token_logps import head_logps, head_token_stats
+from prefine.training.arguments import config_of, refuse_hooks
+from prefine.training.blocks import blocks
 from prefine.training.config import SFTConfig
-from prefine.training.pack_trainer import PackTrainer
+from prefine.training.pack_trainer import Evaluated, PackTrainer, route
+from prefine.training.prepared import LazyGroups, StreamedGroups, are_groups, is_pretokenized, is_stream, pretokenized_text, with_first
 
 
 class SFTTrainer(PackTrainer):
-    """Cross-entropy of answers given prompts, mean over the batch's tokens.
+    """Cross-entropy of tokens given those before them, mean over the batch's tokens; the signature is TRL's.
+
+    What is trained on: of rows with ``messages`` every token of the conversation, or with ``assistant_only_loss`` the
+    assistant's turns; of ``prompt`` and ``completion`` the completion, or with ``completion_only_loss=False`` both; of ``text``
+    all of it; of preference pairs the chosen side as a completion; of token ids (``input_ids``) what ``labels`` or masks say.
 
     Args:
-        train_dataset: rows with ``messages``; with ``prompt`` and ``completion``; with ``text`` (all of it is trained
-            on); preference pairs (the chosen side is); or groups.
+        train_dataset: such rows, a stream of them, or groups.
+        formatting_func: makes a row's plain text of it.
     """
 
     args: SFTConfig
+    tags = ("prefine", "sft")
+    wanted_rows = "rows with 'messages', with 'prompt' and 'completion', or with 'text'"
     _mean_weight: float | None = None
     """Of the present update's batches, and its processes."""
 
@@ -37,46 +48,155 @@ class SFTTrainer(PackTrainer):
         self,
         model: Any,
         args: SFTConfig | None = None,
+        data_collator: Any = None,
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
+        compute_loss_func: Any = None,
+        compute_metrics: Any = None,
         callbacks: list[Any] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[Any, Any] | None = None,
+        preprocess_logits_for_metrics: Any = None,
+        quantization_config: Any = None,
         peft_config: Any = None,
+        formatting_func: Callable[[Any], str] | None = None,
     ) -> None:
-        if train_dataset is None:
-            raise DataError("train_dataset is missing; give rows with 'messages', or with 'prompt' and 'completion'")
-        args = args if args is not None else SFTConfig(output_dir="trainer_output")
-        self.args = args  # prepare, which the base class calls, needs it
-        super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, optimizers, peft_config)
+        refuse_hooks(self, data_collator, compute_loss_func)
+        self.args = args = config_of(args, SFTConfig)  # encode_rows, which the base class calls, needs it
+        self.formatting_func = formatting_func
+        if args.padding_free and not args.packing and args.max_length is not None:
+            raise ConfigError(
+                "padding_free: packed batches never hold padding; in TRL `max_length` is not enforced with padding_free=True and no "
+                "packing, here it would be: leave padding_free out, or give max_length=None or packing=True"
+            )
+        if formatting_func is not None and args.completion_only_loss:
+            raise ConfigError("formatting_func makes plain text of a row, which has no completion; leave completion_only_loss out")
+        super().__init__(
+            model,
+            args,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            callbacks,
+            optimizers,
+            peft_config,
+            quantization_config=quantization_config,
+            compute_metrics=compute_metrics,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )
+        self.router_aux_loss_coef = route(self.scorer, args.router_aux_loss_coef)
         self.noise: EmbeddingNoise | None = None
         if args.neftune_noise_alpha is not None:
             self.noise = EmbeddingNoise(self.scorer.unwrapped, args.neftune_noise_alpha)
             self.neftune_noise_alpha: float | None = None  # transformers would scale the noise by a pack's length
 
-    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> list[PromptGroup]:
-        """Encode rows or pairs, or pass groups through."""
-        rows = iter(dataset)
-        first = next(rows, None)
-        if first is None:
-            raise DataError(f"{name} is empty")
-        whole = chain([first], rows)
-        if isinstance(first, PromptGroup):
-            return list(whole)
-        every_turn = self.args.assistant_only_loss
+    # ---- data
+
+    def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Any:
+        """As the base class, shuffled and read lazily where the config says so."""
+        if are_groups(dataset):
+            return dataset
+        first, _ = with_first(dataset, name)
+        if self.args.skips_preparation:
+            return self._lazy(dataset, first, name, encoder)
+        if _has_transform(dataset):
+            raise ConfigError(
+                f"{name} uses Dataset.with_transform(), and rows are encoded once, so that a random transform would stay as it was "
+                "first drawn; give dataset_kwargs={'skip_prepare_dataset': True} and have it return trainer-ready examples (input_ids "
+                "and labels), or apply a transform that is not random with Dataset.map() first"
+            )
+        if self.args.shuffle_dataset:
+            if is_stream(dataset):
+                dataset = dataset.shuffle(seed=self.args.seed)
+            else:
+                order = np.random.default_rng(self.args.seed).permutation(len(dataset))
+                dataset = [dataset[int(i)] for i in order] if not hasattr(dataset, "select") else dataset.select(order)
+        return super().prepare(dataset, name, encoder)
+
+    def _lazy(self, dataset: Any, first: Any, name: str, encoder: Encoder) -> Any:
+        if not isinstance(first, Mapping) or "input_ids" not in first:
+            raise ConfigError(f"{name}: skip_prepare_dataset is for rows of token ids (input_ids, labels); leave it out, or give such rows")
+        if "labels" not in first and not {"completion_mask", "assistant_masks"}.isdisjoint(first):
+            raise ConfigError(
+                f"{name} has masks but no 'labels', and skip_prepare_dataset leaves masks unread. Add a 'labels' column (-100 for tokens "
+                "that are not trained on), or leave skip_prepare_dataset out"
+            )
+
+        def one(row: Mapping[str, Any], number: int) -> PromptGroup:
+            group = pretokenized_text(row, number, encoder.fresh(), None, False)
+            if group is None:
+                raise DataError(f"{name}, row {number}: nothing of it is trained on; leave such rows out")
+            return group
+
+        if not is_stream(dataset):
+            return LazyGroups(dataset, one)
+        each = lambda rows, _, __: (one(row, number) for number, row in enumerate(rows, 1))  # noqa: E731
+        return StreamedGroups(dataset, name, encoder, each, functools.partial(self._check_group, name))
+
+    def encode_rows(self, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[Any]:
+        """Groups of rows in any form, or blocks of them where they are packed."""
+        args = self.args
+        packs = args.packing if name == "train_dataset" or args.eval_packing is None else args.eval_packing
+        if not packs:
+            yield from self._sequences(rows, name, encoder)
+            return
+        assert args.max_length is not None
+        if args.packing_strategy != "bfd":
+            encoder.max_length = None  # nothing is truncated
+        groups = self._sequences(rows, name, encoder)
+        yield from blocks(groups, args.packing_strategy, args.max_length, encoder)
+
+    def _sequences(self, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[PromptGroup]:
+        first, rows = with_first(rows, name)
+        args = self.args
+        if is_pretokenized(first) and "input_ids" in first:
+            completion_only = "completion_mask" in first if args.completion_only_loss is None else args.completion_only_loss
+            for number, row in enumerate(rows, 1):
+                group = pretokenized_text(row, number, encoder, encoder.max_length, completion_only)
+                if group is not None:
+                    yield group
+            return
+        if self.formatting_func is not None:
+            texts = map(self.formatting_func, rows)
+            yield from self._each((Example("", text, number) for number, text in enumerate(texts, 1)), encoder)
+            return
         if isinstance(first, Example):
-            groups = [g for example in whole for g in encoder.encode_example(example, every_turn)]
+            examples: Iterator[Example] = rows
         elif isinstance(first, Pair) or "rejected" in first:
-            if every_turn:
-                raise ConfigError("assistant_only_loss is for messages; of preference pairs the chosen answer is trained on; leave it out")
-            pairs = whole if isinstance(first, Pair) else read_pairs(whole, name, encoder.report.dropped)
-            chosen = (Example(p.prompt, p.chosen, p.row, p.tools, p.template_kwargs) for p in pairs)
-            groups = [g for example in chosen for g in encoder.encode_example(example)]
+            self._refuse_turns("of preference pairs the chosen answer is trained on")
+            pairs = rows if isinstance(first, Pair) else read_pairs(rows, name, encoder.report.dropped)
+            examples = (Example(p.prompt, p.chosen, p.row, p.tools, p.template_kwargs) for p in pairs)
         else:
-            groups = [g for e in examples_of(whole, name, encoder.report.dropped) for g in encoder.encode_example(e, every_turn)]
-        if not groups:
-            raise DataError(f"{name}: no row has an answer that is left after encoding: {encoder.report.left_out()}")
-        return groups
+            if args.dataset_text_field != "text" and args.dataset_text_field in first:
+                rows = ({"text": row[args.dataset_text_field]} for row in rows)
+            elif args.dataset_text_field != "text" and "text" not in first and not _is_conversational(first):
+                raise ConfigError(f"{name}: no column {args.dataset_text_field!r} (dataset_text_field); columns: {', '.join(first)}")
+            examples = examples_of(rows, name, encoder.report.dropped)
+            example, examples = with_first(examples, f"{name}: no row of it is usable, so it")
+            if isinstance(example.prompt, str):
+                self._refuse_turns("these rows are not conversational")
+        yield from self._each(examples, encoder)
+
+    def _refuse_turns(self, why: str) -> None:
+        if self.args.assistant_only_loss:
+            raise ConfigError(f"assistant_only_loss is for messages, and {why}; leave it out")
+
+    def _each(self, examples: Iterable[Example], encoder: Encoder) -> Iterator[PromptGroup]:
+        for example in examples:
+            yield from encoder.encode_example(example, self._trained(example), self.args.split_texts)
+
+    def _trained(self, example: Example) -> Trained:
+        """What counts of an example."""
+        args = self.args
+        if args.completion_only_loss and (example.whole or example.prompt == ""):
+            raise ConfigError("completion_only_loss is for rows of prompt and completion, and these are whole; leave it out")
+        if not example.whole and args.completion_only_loss is not False:
+            return "answer"
+        return "turns" if args.assistant_only_loss else "all"
+
+    # ---- gradients
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """An update's batches; their tokens are counted together, over all processes, so that each weighs the same."""
@@ -93,11 +213,29 @@ class SFTTrainer(PackTrainer):
         for pack in self.packs(groups):
             with self.scorer.attending(pack), self._noisy(pack):
                 with self.compute_loss_context_manager():
-                    loss = -_weighted(self.scorer.token_logps(pack), pack) / total_weight
+                    hidden_ND, aux_loss = self.scorer.forward(pack)
+                    loss = _weighted(self._losses(hidden_ND, pack), pack) / total_weight
+                    if aux_loss is not None:
+                        self.note("train", "aux_loss", aux_loss.item(), len(pack.groups))
+                        loss = loss + self.router_aux_loss_coef * aux_loss * (len(pack.groups) / len(groups))
                 self.backward(loss * scale)
             self.note_pack(pack)
+            if self.will_log:
+                self._note_tokens("train", pack, hidden_ND.detach())
             total += loss.detach()
         return total
+
+    def _losses(self, hidden_ND: torch.Tensor, pack: Pack) -> torch.Tensor:
+        """Each token's loss, shape (N,): its negative log-likelihood, or that times its probability (DFT, arXiv 2508.05629, eq. 9)."""
+        logps_N = self.scorer.head_logps(hidden_ND, pack)
+        return -logps_N if self.args.loss_type == "nll" else -logps_N * logps_N.detach().exp()
+
+    def _note_tokens(self, mode: str, pack: Pack, hidden_ND: torch.Tensor) -> None:
+        """TRL's ``entropy`` and ``mean_token_accuracy``, means over the tokens that count."""
+        stats = head_token_stats(hidden_ND, self.scorer.head, pack.target_N, self.scorer.scaling)
+        counts_N = torch.ones_like(pack.target_N, dtype=torch.bool) if pack.weight_N is None else pack.weight_N.bool()
+        for name, values_N in (("entropy", stats.entropy), ("mean_token_accuracy", stats.is_top1.float())):
+            self.note(mode, name, values_N[counts_N].mean().item(), int(counts_N.sum()))
 
     @contextmanager
     def _noisy(self, pack: Pack) -> Iterator[None]:
@@ -107,14 +245,53 @@ class SFTTrainer(PackTrainer):
         with self.noise.over(pack, self.scorer.layout == "padded"):
             yield
 
-    def batch_loss(self, groups: list[PromptGroup]) -> torch.Tensor:
-        """Token-mean cross-entropy without gradient."""
+    def batch_loss(self, groups: list[PromptGroup], predict: bool = False) -> Evaluated:
+        """Token-mean cross-entropy without gradient.
+
+        Predictions are the logits (log-probs) of every position, shape (B, L, V), and labels the ids (B, L), -100 where a token does
+        not count: as transformers' language models have them, so that ``predictions[:, :-1]`` predict ``labels[:, 1:]``. Logits are 0
+        where nothing was to be predicted.
+        """
         total_weight = _weight(groups)
         total = torch.zeros((), device=self.args.device)
+        found: list[tuple[PromptGroup, torch.Tensor]] = []
         for pack in self.packs(groups):
             with self.scorer.attending(pack):
-                total -= _weighted(self.scorer.token_logps(pack), pack) / total_weight
-        return total
+                hidden_ND, aux_loss = self.scorer.forward(pack)
+                total += _weighted(self._losses(hidden_ND, pack), pack) / total_weight
+            self._note_tokens("eval", pack, hidden_ND)
+            if aux_loss is not None:
+                self.note("eval", "aux_loss", aux_loss.item(), len(pack.groups))
+                total += self.router_aux_loss_coef * aux_loss * (len(pack.groups) / len(groups))
+            if predict:
+                logps_NV = head_logps(hidden_ND, self.scorer.head, self.scorer.scaling)
+                found += zip(pack.groups, logps_NV.split([g.num_completion_tokens for g in pack.groups]), strict=True)
+        return Evaluated(total, *_as_rows(groups, found)) if predict else Evaluated(total)
+
+
+def _as_rows(groups: Sequence[PromptGroup], found: Sequence[tuple[PromptGroup, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probs at completion positions as padded rows in the groups' order, and labels."""
+    place = {id(group): row for row, group in enumerate(groups)}
+    width = max(len(g.prompt_ids) + g.num_completion_tokens for g in groups)
+    first = found[0][1]
+    logits = torch.zeros(len(groups), width, first.shape[1], device=first.device)
+    labels = torch.full((len(groups), width), -100, dtype=torch.long, device=first.device)
+    for group, logps in found:
+        row, start = place[id(group)], len(group.prompt_ids)
+        logits[row, start - 1 : start - 1 + len(logps)] = logps.float()
+        ids = torch.from_numpy(group.completion_ids[0].astype(np.int64))
+        counts = torch.from_numpy(weights_of(group)) > 0
+        labels[row, start : start + len(ids)] = torch.where(counts, ids, torch.full_like(ids, -100)).to(labels.device)
+    return logits, labels
+
+
+def _has_transform(dataset: Any) -> bool:
+    """Whether a ``datasets.Dataset`` makes its rows as they are asked for."""
+    return isinstance(getattr(dataset, "format", None), dict) and dataset.format.get("type") == "custom"
+
+
+def _is_conversational(row: Mapping[str, Any]) -> bool:
+    return any(name in row for name in (*CONVERSATION_COLUMNS, "prompt"))
 
 
 def _weight(groups: Sequence[PromptGroup]) -> float:

@@ -66,3 +66,41 @@ IMPLICIT = Format(
     _is_implicit,
     one(_convert),
 )
+
+
+def split_text(chosen: str, rejected: str) -> tuple[str, str, str]:
+    """Two texts as their common beginning, cut where a word begins, and what follows it in each.
+
+    Raises:
+        Skip: they are equal, or share no whole word at their beginning.
+    """
+    if chosen == rejected:
+        raise Skip("chosen equals rejected")
+    same = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
+    # The white space before the first differing word belongs to the answers, as tokenizers write it.
+    while same > 0 and not (chosen[same : same + 1].isspace() and not chosen[same - 1].isspace()):
+        same -= 1
+    if not chosen[:same].strip():
+        raise Skip("the two texts share no beginning, so there is no prompt; name the column that holds it (--map prompt=COLUMN)")
+    return chosen[:same], chosen[same:], rejected[same:]
+
+
+def _convert_text(row: Row, number: int) -> Pair:
+    refuse_images(row)
+    return Pair(*split_text(row["chosen"], row["rejected"]), number, scores_of(row))
+
+
+def _is_implicit_text(row: Row) -> bool:
+    """Text on both sides, no transcript, and no other column of text, which might hold the prompt."""
+    sides = [row.get("chosen"), row.get("rejected")]
+    texts = [name for name, value in row.items() if isinstance(value, str) and name not in ("chosen", "rejected", "id", "source")]
+    return all(isinstance(s, str) and not s.startswith(("\n\nHuman:", "\n\nAssistant:")) for s in sides) and not texts
+
+
+IMPLICIT_TEXT = Format(
+    "implicit-text",
+    "chosen, rejected as plain text with the same beginning, which is the prompt (TRL's standard preference without a prompt)",
+    ("chosen", "rejected"),
+    _is_implicit_text,
+    one(_convert_text),
+)

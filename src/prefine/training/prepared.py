@@ -1,0 +1,243 @@
+"""Datasets as prompt groups: rows in memory at once, streams as they come, and rows that are token ids already."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, TypeAlias
+
+import numpy as np
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from prefine.errors import DataError
+from prefine.packing.encoding import Encoder
+from prefine.packing.group import PromptGroup, WeightedGroup, as_ids
+
+Encode: TypeAlias = Callable[[Iterator[Any], str, Encoder], Iterator[Any]]
+"""Rows from the first on, what to call them, and the encoder that counts; gives groups."""
+IMAGES = ("image", "images", "video", "videos", "audio", "audios")
+
+
+class DataWarning(UserWarning):
+    """Rows of a dataset were left out or truncated."""
+
+
+class StreamedGroups(IterableDataset[PromptGroup]):
+    """Groups of a stream, encoded as they are asked for; each pass begins the stream anew.
+
+    Args:
+        rows: what is iterated: a ``datasets.IterableDataset``, or anything that can be iterated more than once.
+        check: sees each group before it is given.
+    """
+
+    def __init__(self, rows: Any, name: str, encoder: Encoder, encode: Encode, check: Callable[[PromptGroup], None]) -> None:
+        self.rows = rows
+        self.name = name
+        self.encoder = encoder
+        self.encode = encode
+        self.check = check
+        self.passes = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffled streams are shuffled anew."""
+        if hasattr(self.rows, "set_epoch"):
+            self.rows.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[PromptGroup]:
+        worker = get_worker_info()
+        encoder = self.encoder if self.passes == 0 and worker is None else self.encoder.fresh()
+        self.passes += 1
+        some = False
+        for group in self.encode(iter(self.rows), self.name, encoder):
+            self.check(group)
+            some = True
+            if worker is None or group.index % worker.num_workers == worker.id:
+                yield group
+        if not some:
+            raise DataError(f"{self.name}: no row is left: {encoder.report.left_out()}")
+
+
+class LazyGroups(Dataset[PromptGroup]):
+    """Groups of rows that are read anew each time they are asked for: a transform of the dataset may give others each epoch."""
+
+    def __init__(self, rows: Any, encode: Callable[[Mapping[str, Any], int], PromptGroup]) -> None:
+        self.rows = rows
+        self.encode = encode
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> PromptGroup:
+        return self.encode(self.rows[place], place + 1)
+
+
+class Block:
+    """Groups that make one item of a batch together: a packed sequence."""
+
+    def __init__(self, groups: Sequence[PromptGroup]) -> None:
+        self.groups = tuple(groups)
+
+    @property
+    def index(self) -> int:
+        """The first group's row."""
+        return self.groups[0].index
+
+    def columns(self) -> dict[str, list[int]]:
+        """The groups' columns end to end, and ``seq_lengths``."""
+        parts = [group.columns() for group in self.groups]
+        out = {name: [i for part in parts for i in part[name]] for name in parts[0]}
+        return out | {"seq_lengths": [len(part["input_ids"]) for part in parts]}
+
+    def __getitem__(self, name: str) -> list[int]:
+        return self.columns()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns()
+
+
+class Groups(list[Any]):
+    """Groups, or blocks of them, that can be looked at as a prepared dataset of TRL's: a column by its name."""
+
+    @property
+    def column_names(self) -> list[str]:
+        """The columns of each item."""
+        return list(self[0].columns()) if self else []
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, str):
+            return [item[place] for item in self]
+        found = super().__getitem__(place)
+        return Groups(found) if isinstance(place, slice) else found
+
+
+def flat(items: Any) -> Any:
+    """Groups, of items that are groups or blocks of them."""
+    if len(items) and isinstance(items[0], Block):
+        return [group for block in items for group in block.groups]
+    return items
+
+
+def is_stream(dataset: Any) -> bool:
+    """Whether a dataset's length is not known before it ends."""
+    return not hasattr(dataset, "__len__")
+
+
+def are_groups(dataset: Any) -> bool:
+    """Whether a dataset was prepared before."""
+    if isinstance(dataset, StreamedGroups | LazyGroups):
+        return True
+    return isinstance(dataset, Sequence) and len(dataset) > 0 and isinstance(dataset[0], PromptGroup | Block)
+
+
+def refuse_images(row: Any) -> None:
+    """Refuse data of images, which would train as if they were not there.
+
+    Raises:
+        DataError: the row has a filled column of them.
+    """
+    filled = [name for name in IMAGES if isinstance(row, Mapping) and row.get(name) is not None and len(row[name] or ()) > 0]
+    if filled:
+        raise DataError(f"the dataset has {', '.join(filled)}: only text is trained on; take the column out to train on the words alone")
+
+
+def with_first(rows: Iterable[Any], name: str) -> tuple[Any, Iterator[Any]]:
+    """The first row, and all rows with it.
+
+    Raises:
+        DataError: there is none.
+    """
+    rest = iter(rows)
+    first = next(rest, None)
+    if first is None:
+        raise DataError(f"{name} is empty")
+    refuse_images(first)
+    return first, chain([first], rest)
+
+
+def prepare_rows(dataset: Any, name: str, encoder: Encoder, encode: Encode) -> Groups:
+    """All groups of a dataset at once; what was left out is a warning.
+
+    Raises:
+        DataError: it is empty, or nothing is left.
+    """
+    groups = Groups(encode(iter(dataset), name, encoder))
+    if not groups:
+        raise DataError(f"{name}: no row is left after encoding: {encoder.report.left_out()}")
+    say_losses(name, encoder)
+    return groups
+
+
+def say_losses(name: str, encoder: Encoder) -> None:
+    """Warn of rows that were dropped and texts that were truncated, with counts and reasons."""
+    report = encoder.report
+    lost = [f"{len(rows)} dropped: {reason}" for reason, rows in report.dropped.items()]
+    lost += [f"{count} {what} truncated" if what in ("prompts", "answers") else f"{count} {what}" for what, count in report.cut.items()]
+    if lost:
+        warnings.warn(f"{name}: {report.pairs} kept; {'; '.join(lost)} (trainer.data_report lists the rows)", DataWarning, stacklevel=2)
+
+
+# ---- token ids
+
+
+def is_pretokenized(row: Any) -> bool:
+    """Whether a row holds token ids in TRL's columns."""
+    return isinstance(row, Mapping) and ("input_ids" in row or ({"chosen_ids", "rejected_ids"} <= row.keys()) or _is_old(row))
+
+
+def _is_old(row: Mapping[str, Any]) -> bool:
+    return {"chosen_input_ids", "rejected_input_ids"} <= row.keys()
+
+
+def pretokenized_pair(row: Mapping[str, Any], number: int, encoder: Encoder) -> PromptGroup | None:
+    """A pair's group of ``prompt_ids``, ``chosen_ids``, ``rejected_ids``; without ``prompt_ids`` both sides are whole and their
+    common beginning is the prompt. Too long ones are truncated or dropped as texts are. None where the encoder's report says why not.
+    """
+    if _is_old(row):
+        warnings.warn(
+            "chosen_input_ids and rejected_input_ids are old names of chosen_ids and rejected_ids, and will not be supported in v1 of TRL",
+            FutureWarning,
+            stacklevel=2,
+        )
+        row = {"chosen_ids": row["chosen_input_ids"], "rejected_ids": row["rejected_input_ids"]}
+    prompt, sides = list(row.get("prompt_ids") or ()), [list(row["chosen_ids"]), list(row["rejected_ids"])]
+    if "prompt_ids" not in row:
+        same = next((i for i, (a, b) in enumerate(zip(*sides, strict=False)) if a != b), min(map(len, sides)))
+        same = min(same, min(map(len, sides)) - 1)
+        prompt, sides = sides[0][:same], [ids[same:] for ids in sides]
+    return encoder.encode_ids(prompt, sides, number)
+
+
+def pretokenized_text(
+    row: Mapping[str, Any], number: int, encoder: Encoder, longest: int | None, completion_only: bool
+) -> PromptGroup | None:
+    """A sequence's group of ``input_ids`` and what says which of them count: ``labels`` (-100 does not), else ``completion_mask`` and
+    ``assistant_masks``. None where the encoder's report says why not.
+
+    Args:
+        longest: tokens behind which it is truncated.
+        completion_only: whether ``completion_mask`` is looked at.
+    """
+    ids = as_ids(row["input_ids"])
+    counts = np.ones(len(ids), np.float32)
+    if row.get("labels") is not None:
+        counts = (np.asarray(row["labels"]) != -100).astype(np.float32)
+    else:
+        for name in ("assistant_masks", *(["completion_mask"] if completion_only else [])):
+            if row.get(name) is not None:
+                counts = counts * np.asarray(row[name], np.float32)
+    return counted_text(ids, counts, number, encoder, longest)
+
+
+def counted_text(ids: Any, counts: Any, number: int, encoder: Encoder, longest: int | None) -> PromptGroup | None:
+    """A whole sequence as a group whose first token is the prompt; of the others ``counts`` (1 or 0 each) are trained on."""
+    if longest is not None and len(ids) > longest:
+        encoder.report.cut["texts"] += 1
+        ids, counts = ids[:longest], counts[:longest]
+    if not counts[1:].any():
+        encoder.report.dropped.setdefault("nothing of it is trained on" + (" once truncated" if longest else ""), []).append(number)
+        return None
+    encoder.report.pairs += 1
+    if counts[1:].all():
+        return PromptGroup(np.ascontiguousarray(ids[:1]), (ids[1:],), number)
+    return WeightedGroup(np.ascontiguousarray(ids[:1]), (ids[1:],), number, None, np.ascontiguousarray(counts[1:]))
