@@ -165,6 +165,7 @@ def test_training_an_adapter_further_starts_from_it(lab_model: Path, tmp_path: P
     assert not (tmp_path / "second" / "reference").exists()
 
 
+@pytest.mark.filterwarnings("ignore::prefine.training.prepared.DataWarning")
 def test_precomputed_reference_is_the_same_and_cached_by_content(lab_model: Path, tmp_path: Path) -> None:
     live = trained(lab_model, tmp_path / "a")
     cache = tmp_path / "cache"

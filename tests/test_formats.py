@@ -84,6 +84,22 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
         ],
         {"holds images or other parts that are not text; only text is trained on": [6]},
     ),
+    "implicit-text": (  # TRL's standard preference without a prompt; cut where a word begins
+        [
+            {"chosen": "The sky is blue.", "rejected": "The sky is blond.", "margin": 2},
+            {"chosen": "a b", "rejected": "a"},
+            {"chosen": "yes", "rejected": "no"},
+            {"chosen": "The sky  is", "rejected": "The sky  was", "margin": None},
+        ],
+        [
+            {"prompt": "The sky is", "chosen": " blue.", "rejected": " blond.", "margin": 2.0},
+            {"prompt": "The sky", "chosen": "  is", "rejected": "  was"},
+        ],
+        {
+            "answer is empty": [2],
+            "the two texts share no beginning, so there is no prompt; name the column that holds it (--map prompt=COLUMN)": [3],
+        },
+    ),
     "implicit-prompt": (  # HuggingFaceH4/ultrafeedback_binarized, trl-lib's, Tulu's mixture, argilla's cleaned set
         [
             {"prompt": "q", "prompt_id": "x", "chosen": [u("q"), a("good")], "rejected": [u("q"), a("bad")],

@@ -70,15 +70,16 @@ def test_the_split_into_packs_does_not_change_the_run(lab_model: Path, tmp_path:
 
 def test_margins_come_from_scores_and_lower_the_lead(lab_model: Path, tmp_path: Path) -> None:
     rows = [r | {"score_chosen": 2.0, "score_rejected": 0.5} for r in lab_pairs(16)]
-    with_margins = trainer(lab_model, tmp_path, rows)
+    with_margins = trainer(lab_model, tmp_path, rows, use_margins=True)
     assert set(with_margins.margins.values()) == {1.5}
     batch = list(with_margins.train_dataset)[:8]
-    without = trainer(lab_model, tmp_path, rows, use_margins=False)
+    without = trainer(lab_model, tmp_path, rows)
+    assert not without.margins  # scores by themselves are no margin
     pack = with_margins.packs(batch)[0]
     difference = with_margins.scorer.completion_rewards(batch).view(-1, 2)
     expected = torch.nn.functional.softplus(-(difference[:, 0] - difference[:, 1] - 1.5))
     with with_margins.scorer.attending(pack):
-        assert torch.allclose(with_margins._losses(pack, "train"), expected, atol=1e-5)
+        assert torch.allclose(with_margins._losses(pack, "train")[0], expected, atol=1e-5)
     assert float(with_margins.batch_backward(batch, 1.0)) > float(without.batch_backward(batch, 1.0))
 
 
@@ -91,7 +92,7 @@ def test_ranked_answers_have_a_margin_a_pair(lab_model: Path, tmp_path: Path, ca
     words, scores = ("clean the fan", "help the mouse", "my mouse"), (9.0, 4.0, 2.0)
     places = [(0, 1), (0, 2), (1, 2)]
     pairs = [Pair(prompt, words[i], words[j], 1, scores=(scores[i], scores[j])) for i, j in places]
-    made = trainer(lab_model, tmp_path, pairs)
+    made = trainer(lab_model, tmp_path, pairs, use_margins=True)
     [pack] = made.packs(list(made.train_dataset))
     margins = made._margins(pack)
     assert margins is not None
@@ -100,7 +101,17 @@ def test_ranked_answers_have_a_margin_a_pair(lab_model: Path, tmp_path: Path, ca
     row = {"prompt": "my printer is hot", "completions": list(words), "scores": list(scores)}
     data.write_text("".join(json.dumps(row | {"prompt": f"my printer is hot {i}"}) + "\n" for i in range(8)))
     command = ["reward", "--model", str(lab_model), "--data", str(data), "--pairing", "all", "--max-steps", "2"]
-    command += ["--output-dir", str(tmp_path / "run"), "--eval-strategy", "steps", "--eval-steps", "1", "--eval-fraction", "0.3"]
+    command += [
+        "--use-margins",
+        "--output-dir",
+        str(tmp_path / "run"),
+        "--eval-strategy",
+        "steps",
+        "--eval-steps",
+        "1",
+        "--eval-fraction",
+        "0.3",
+    ]
     assert main(command) == 0
     assert "24 pairs with margins" in capsys.readouterr().out
     assert "eval_loss" in (tmp_path / "run" / "metrics.jsonl").read_text()
@@ -122,7 +133,9 @@ def test_mixed_precision_reaches_the_trunk_and_spares_the_head(lab_model: Path, 
     assert mixed != pytest.approx(whole, abs=1e-6)
     half = load_reward_model(str(lab_model), torch.bfloat16, new_head=True)
     args = RewardConfig(output_dir=str(tmp_path), max_steps=1, disable_tqdm=True, bf16=True, use_cpu=True, save_strategy="no")
-    adapted = RewardTrainer(half, args, train_dataset=lab_pairs(16), peft_config=LoraConfig(r=4, target_modules="all-linear"))
+    adapted = RewardTrainer(
+        half, args, train_dataset=lab_pairs(16), peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="SEQ_CLS")
+    )
     trained = {p.dtype for p in adapted.model.parameters() if p.requires_grad}
     assert trained == {torch.float32}
     adapted.train()
@@ -220,7 +233,7 @@ def test_an_ensemble_on_one_base(lab_model: Path, pairs_file: Path, tmp_path: Pa
 
     tokenizer = load_tokenizer(str(lab_model))
     groups = list(Encoder(tokenizer).encode_pairs(PairSource(str(pairs_file))))
-    config = LoraConfig(r=2, target_modules="all-linear")
+    config = LoraConfig(r=2, target_modules="all-linear", task_type="SEQ_CLS")
     sizes = []
     for _, made in train_ensemble(lambda: base, args, groups, config, tmp_path / "members", processing_class=tokenizer):
         sizes.append(sum(p.numel() for p in made.scorer.unwrapped.parameters()))

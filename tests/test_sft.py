@@ -16,6 +16,7 @@ from prefine.cli import main
 from prefine.errors import ConfigError, DataError
 from prefine.lab.model import build_model, build_tokenizer
 from prefine.packing.group import PromptGroup, WeightedGroup
+from prefine.training.prepared import DataWarning
 
 QWEN_LIKE = (
     "{% set last = messages|length - 1 %}{% for m in messages %}<user> {{ m['role'] }} "
@@ -43,10 +44,19 @@ def said(*contents: str) -> dict[str, Any]:
     return {"messages": [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)]}
 
 
+@pytest.mark.filterwarnings("ignore::prefine.training.prepared.DataWarning")
 def test_last_answer_or_every_answer(tmp_path: Path) -> None:
     rows = [said("my printer is hot", "clean the fan", "my phone is slow", "clear the cache")]
-    one = trainer(tmp_path, rows)
+    [messages] = [row["messages"] for row in rows]
+    last = [{"prompt": messages[:-1], "completion": messages[-1:]}]
+    one = trainer(tmp_path, last)
     assert words(one, one.train_dataset[0])[1] == "clear the cache <end>"
+    for all_of_it in (trainer(tmp_path, rows), trainer(tmp_path, last, completion_only_loss=False)):
+        whole, counted = words(all_of_it, all_of_it.train_dataset[0])
+        assert whole == words(one, one.train_dataset[0])[0]
+        assert f"<user> {counted}" == whole  # every token but the first
+    with pytest.raises(ConfigError, match="prompt and completion"):
+        trainer(tmp_path, rows, completion_only_loss=True)
     every = trainer(tmp_path, rows, assistant_only_loss=True)
     whole, counted = words(every, every.train_dataset[0])
     assert len(every.train_dataset) == 1
@@ -80,13 +90,17 @@ def test_loss_is_the_mean_over_the_tokens_that_count(tmp_path: Path) -> None:
         total += float(t.model(input_ids=ids, labels=labels).loss.detach()) * int((labels != -100).sum())
         count += int((labels != -100).sum())
     with torch.no_grad():
-        found = float(t.batch_loss(list(t.train_dataset)))
+        found = float(t.batch_loss(list(t.train_dataset)).loss)
     assert found == pytest.approx(total / count, rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::prefine.training.prepared.DataWarning")
 def test_plain_text_in_windows(tmp_path: Path) -> None:
     text = "clean the fan on the printer . sorry about that ."
-    t = trainer(tmp_path, [{"text": text}, {"text": ""}], max_length=6)
+    cut = trainer(tmp_path, [{"text": text}], max_length=6)
+    assert [words(cut, g)[0] for g in cut.train_dataset] == ["clean the fan on the printer"]
+    assert cut.data_report["train_dataset"]["cut"] == {"texts": 1}
+    t = trainer(tmp_path, [{"text": text}, {"text": ""}], max_length=6, split_texts=True)
     assert [words(t, g)[0] for g in t.train_dataset] == ["clean the fan on the printer", "printer . sorry about that .", ". <end>"]
     assert [g.num_completion_tokens for g in t.train_dataset] == [5, 5, 1]  # every token but the first, once
     ended = trainer(tmp_path, [{"text": text + " <end>"}])
@@ -128,9 +142,10 @@ def test_preference_data_by_the_command(lab_model: Path, tmp_path: Path, capsys:
 
 
 def test_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
-    t = trainer(tmp_path, [said("hot"), said("hot", "fan")])
+    with pytest.warns(DataWarning, match="1 kept; 1 dropped: no answer"):
+        t = trainer(tmp_path, [said("hot"), said("hot", "fan")])
     assert t.encoder.report.dropped == {"no answer": [1]}
-    with pytest.raises(DataError, match="no row has an answer"):
+    with pytest.raises(DataError, match="no row is left"):
         trainer(tmp_path, [said("hot")])
     with pytest.raises(ConfigError, match="for SFT"):
         DPOConfig(output_dir=str(tmp_path), neftune_noise_alpha=5)

@@ -201,10 +201,10 @@ def test_dpo_sums_the_models_own_tokens(tmp_path: Path) -> None:
     trainer = DPOTrainer(model=model, args=args, train_dataset=rows, processing_class=tokenizer)
     (group,) = list(trainer.train_dataset)
     with torch.no_grad():
-        found = float(trainer.batch_loss([group]))
+        found = float(trainer.batch_loss([group]).loss)
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-        moved = float(trainer.batch_loss([group]))
+        moved = float(trainer.batch_loss([group]).loss)
     assert found == pytest.approx((1 / (2 * 0.2)) ** 2, rel=1e-4)  # at the start the policy is its reference
     weights = torch.from_numpy(weights_of(group))
     length = len(group.completion_ids[0])

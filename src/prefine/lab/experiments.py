@@ -6,6 +6,7 @@ Arms are tables; what is measured is kept on disk, so that a stopped experiment 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -139,6 +140,7 @@ def _sft(ground: Ground, run: RunDirectory, data: Path, rate: float, steps: int 
     """SFT on the chosen side of pairs; for so many steps, or as many passes as DPO makes."""
     from prefine.preferences.source import read_rows
     from prefine.training.config import SFTConfig
+    from prefine.training.prepared import DataWarning
     from prefine.training.sft import SFTTrainer
 
     s = ground.settings
@@ -153,7 +155,9 @@ def _sft(ground: Ground, run: RunDirectory, data: Path, rate: float, steps: int 
         **trainer_settings(s, run.checkpoints),
     )
     rows = [row for _, row in read_rows(str(data))]
-    trainer = SFTTrainer(str(ground.base), args, train_dataset=rows, callbacks=[progress_callback(ground.progress, "SFT")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # replies that are empty
+        trainer = SFTTrainer(str(ground.base), args, train_dataset=rows, callbacks=[progress_callback(ground.progress, "SFT")])
     quiet(trainer)
     trainer.train()
     return trainer.scorer.unwrapped

@@ -40,6 +40,7 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
 
     args: OnlineDPOConfig
     tags = ("prefine", "online-dpo")
+    _num_pairs = 0
 
     def __init__(
         self,
@@ -146,8 +147,15 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
         self.note("train", "objective/prompts_used", len(pairs) / len(sampled))
         self.rollouts_done = rollout + 1
         self.check_barren(not pairs)
-        if pairs:
-            yield pairs
+        self._num_pairs += len(pairs)
+        yield pairs  # none: a step that changes nothing
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; warns where no step had anything to learn from."""
+        out = super().train(*args, **kwargs)
+        if not self._num_pairs:
+            warnings.warn("not one sampled response was preferred to another, and nothing was learnt", stacklevel=2)
+        return out
 
     @torch.no_grad()
     def _check_first(self, sampled: list[Sampled], rollout: int) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import Trainer, set_seed
+from transformers import Trainer, TrainerCallback, set_seed
 
 from prefine.errors import ConfigError, DataError, ModelError, PrefineError
 from prefine.packing.budget import TokenBudget
@@ -37,7 +37,7 @@ from prefine.training.arguments import fit_settings, refuse_hooks
 from prefine.training.config import PackConfig
 from prefine.training.offload import OffloadActivations
 from prefine.training.peak_memory import peak_memory_bytes
-from prefine.training.prepared import LazyGroups, StreamedGroups, are_groups, flat, is_stream, prepare_rows, with_first
+from prefine.training.prepared import LazyGroups, StreamedGroups, are_groups, flat, in_memory, is_stream, prepare_rows, with_first
 from prefine.training.refusals import refusals
 from prefine.training.retention import Retention
 
@@ -158,6 +158,8 @@ class PackTrainer(Trainer):
             scorer.autocast = self.accelerator.autocast
         if self.reference is not None and not self.reference.is_policy:
             self.reference.scorer.unwrapped.to(self.args.device)
+        if isinstance(self.train_dataset, StreamedGroups):
+            self.add_callback(_SayLosses(self.train_dataset))
         if hasattr(self.scorer.unwrapped, "add_model_tags"):
             self.scorer.unwrapped.add_model_tags(list(self.tags))
 
@@ -203,6 +205,7 @@ class PackTrainer(Trainer):
 
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Any:
         """A dataset as groups: as it is where it holds them, encoded as it comes where it is a stream, else encoded at once."""
+        dataset = in_memory(dataset)
         if are_groups(dataset):
             return dataset
         if is_stream(dataset):
@@ -303,6 +306,8 @@ class PackTrainer(Trainer):
             gradient.copy_(mean)
 
     def _batch(self, groups: list[PromptGroup], micro: int) -> torch.Tensor:
+        if not groups:
+            return torch.zeros((), device=self.args.device)
         scale = 1.0 / self.current_gradient_accumulation_steps
         loss = self.batch_backward(groups, scale)
         if self.retention is not None:
@@ -483,6 +488,17 @@ class PackTrainer(Trainer):
             torch.save(self.args, Path(folder) / "training_args.bin")
             return
         super()._save(output_dir, state_dict)
+
+
+class _SayLosses(TrainerCallback):
+    """Says what a stream's rows lost when training ends before the stream does."""
+
+    def __init__(self, stream: StreamedGroups) -> None:
+        self.stream = stream
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Now all is known that will be."""
+        self.stream.say_losses()
 
 
 def route(scorer: Scorer, coefficient: float | None) -> float:

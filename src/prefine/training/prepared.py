@@ -16,6 +16,7 @@ from prefine.packing.group import PromptGroup, WeightedGroup, as_ids
 
 Encode: TypeAlias = Callable[[Iterator[Any], str, Encoder], Iterator[Any]]
 """Rows from the first on, what to call them, and the encoder that counts; gives groups."""
+TRUNCATED = ("prompts", "answers", "texts")
 IMAGES = ("image", "images", "video", "videos", "audio", "audios")
 
 
@@ -38,6 +39,13 @@ class StreamedGroups(IterableDataset[PromptGroup]):
         self.encode = encode
         self.check = check
         self.passes = 0
+        self.said = False
+
+    def say_losses(self) -> None:
+        """Warn of what was left out, once."""
+        if not self.said:
+            self.said = True
+            say_losses(self.name, self.encoder)
 
     def set_epoch(self, epoch: int) -> None:
         """Shuffled streams are shuffled anew."""
@@ -56,6 +64,8 @@ class StreamedGroups(IterableDataset[PromptGroup]):
                 yield group
         if not some:
             raise DataError(f"{self.name}: no row is left: {encoder.report.left_out()}")
+        if encoder is self.encoder:
+            self.say_losses()
 
 
 class LazyGroups(Dataset[PromptGroup]):
@@ -119,8 +129,13 @@ def flat(items: Any) -> Any:
 
 
 def is_stream(dataset: Any) -> bool:
-    """Whether a dataset's length is not known before it ends."""
-    return not hasattr(dataset, "__len__")
+    """Whether a dataset is read as it comes, pass by pass: torch's IterableDataset, or that of the library datasets."""
+    return any(kind.__name__ == "IterableDataset" for kind in type(dataset).__mro__)
+
+
+def in_memory(dataset: Any) -> Any:
+    """A dataset as it is; what can be iterated only once as a list."""
+    return dataset if is_stream(dataset) or hasattr(dataset, "__len__") else list(dataset)
 
 
 def are_groups(dataset: Any) -> bool:
@@ -172,7 +187,7 @@ def say_losses(name: str, encoder: Encoder) -> None:
     """Warn of rows that were dropped and texts that were truncated, with counts and reasons."""
     report = encoder.report
     lost = [f"{len(rows)} dropped: {reason}" for reason, rows in report.dropped.items()]
-    lost += [f"{count} {what} truncated" if what in ("prompts", "answers") else f"{count} {what}" for what, count in report.cut.items()]
+    lost += [f"{report.cut[what]} {what} truncated" for what in TRUNCATED if report.cut[what]]
     if lost:
         warnings.warn(f"{name}: {report.pairs} kept; {'; '.join(lost)} (trainer.data_report lists the rows)", DataWarning, stacklevel=2)
 

@@ -23,7 +23,16 @@ from prefine.training.arguments import config_of, refuse_hooks
 from prefine.training.blocks import blocks
 from prefine.training.config import SFTConfig
 from prefine.training.pack_trainer import Evaluated, PackTrainer, route
-from prefine.training.prepared import LazyGroups, StreamedGroups, are_groups, is_pretokenized, is_stream, pretokenized_text, with_first
+from prefine.training.prepared import (
+    LazyGroups,
+    StreamedGroups,
+    are_groups,
+    in_memory,
+    is_pretokenized,
+    is_stream,
+    pretokenized_text,
+    with_first,
+)
 
 
 class SFTTrainer(PackTrainer):
@@ -96,6 +105,7 @@ class SFTTrainer(PackTrainer):
 
     def prepare(self, dataset: Any, name: str, encoder: Encoder) -> Any:
         """As the base class, shuffled and read lazily where the config says so."""
+        dataset = in_memory(dataset)
         if are_groups(dataset):
             return dataset
         first, _ = with_first(dataset, name)

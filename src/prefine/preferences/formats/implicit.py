@@ -91,10 +91,12 @@ def _convert_text(row: Row, number: int) -> Pair:
 
 
 def _is_implicit_text(row: Row) -> bool:
-    """Text on both sides, no transcript, and no other column of text, which might hold the prompt."""
+    """Text on both sides, no transcript, and no other column that might hold the prompt."""
     sides = [row.get("chosen"), row.get("rejected")]
-    texts = [name for name, value in row.items() if isinstance(value, str) and name not in ("chosen", "rejected", "id", "source")]
-    return all(isinstance(s, str) and not s.startswith(("\n\nHuman:", "\n\nAssistant:")) for s in sides) and not texts
+    if not all(isinstance(s, str) and not s.startswith(("\n\nHuman:", "\n\nAssistant:")) for s in sides):
+        return False
+    others = [value for name, value in row.items() if name not in ("chosen", "rejected", "id", "source", "chat_template_kwargs")]
+    return all(value is None or isinstance(value, bool | int | float) for value in others) and "prompt" not in row
 
 
 IMPLICIT_TEXT = Format(
