@@ -80,9 +80,7 @@ def main() -> int:
                 both = [losses(folder / f"{n}.py", what, config, args.root.resolve(), folder / n) for n in ("theirs", "ours")]
             gap = max(abs(a - b) for a, b in zip(*both, strict=True))
             worst = max(worst, gap)
-            print(
-                f"{what} {config}: {len(both[0])} steps, largest difference {gap:.1e}; TRL's first and last {both[0][0]:.6f} {both[0][-1]:.6f}"
-            )
+            print(f"{what} {config}: {len(both[0])} steps, from {both[0][0]:.6f} to {both[0][-1]:.6f}; largest difference {gap:.1e}")
     return int(worst > LIMIT)
 
 

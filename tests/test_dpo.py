@@ -77,7 +77,7 @@ def _turn(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
-@pytest.mark.parametrize("loss", [["sigmoid"], ["aot"], ["kto"], ["sigmoid", "sft"], ["aot_unpaired", "sigmoid"]])
+@pytest.mark.parametrize("loss", [["sigmoid"], ["aot"], ["kto_pair"], ["sigmoid", "sft"], ["aot_unpaired", "sigmoid"]])
 def test_the_split_does_not_change_the_trajectory(lab_model: Path, tmp_path: Path, loss: list[str]) -> None:
     whole = trained(lab_model, tmp_path / "a", loss_type=loss)
     split = trained(lab_model, tmp_path / "b", loss_type=loss, token_budget="60")

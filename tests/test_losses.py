@@ -69,7 +69,7 @@ def trl_loss(name: str, x: PairLogps, o: LossOptions) -> torch.Tensor:
 
 
 SMOOTHED = {"robust": 0.1, "exo_pair": 0.1, "aot": 0.1, "aot_unpaired": 0.1}
-IN_TRL = [n for n in LOSSES if n not in ("simpo", "orpo", "cpo", "kto")]
+IN_TRL = [n for n in LOSSES if n not in ("simpo", "orpo", "cpo", "kto_pair")]
 
 
 @pytest.mark.parametrize("divergence", list(F_DIVERGENCES))
@@ -103,7 +103,7 @@ BY_HAND = {
     "apo_down": sigma(1.0) + 1 - sigma(1.5),
     "sigmoid_norm": -math.log(sigma(0.75)),
     "sft": 4.0 / 2,
-    "kto": (1 - sigma(0.5 * (2 - 0.5)) + 1 - sigma(0.5 * (0.5 + 1))) / 2,
+    "kto_pair": (1 - sigma(0.5 * (2 - 0)) + 1 - sigma(0.5 * (2 + 1))) / 2,
     "simpo": -math.log(sigma(0.5 * (-2 + 2.5) - 0.5)),
     "cpo": -math.log(sigma(0.5 * (-4 + 5))) + 2.0,
     "orpo": 2.0 - 0.5 * math.log(sigma((-2 + 2.5) - (math.log(1 - math.exp(-2)) - math.log(1 - math.exp(-2.5))))),

@@ -69,7 +69,7 @@ def test_k1_and_k3_are_unbiased() -> None:
 
 def test_clipped_policy_loss_by_hand() -> None:
     logps, old = T([math.log(1.5), math.log(1.5), math.log(0.5), math.log(0.5), 0.0]), torch.zeros(5)
-    found = policy_loss(logps, old, T([1.0, -1.0, 1.0, -1.0, 2.0]), 0.2)
+    found = policy_loss(logps - old, T([1.0, -1.0, 1.0, -1.0, 2.0]), 0.2)
     # A > 0 held at 1.2; A < 0 not held above; A > 0 not held below; A < 0 held at 0.8
     assert found.losses_N.tolist() == pytest.approx([-1.2, 1.5, -0.5, 0.8, -2.0])
     assert found.clipped_N.tolist() == [True, False, False, True, False]

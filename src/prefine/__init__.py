@@ -40,6 +40,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import trainers when they are asked for: torch takes seconds."""
+    if name in ("KTOTrainer", "KTOConfig"):
+        raise ImportError(f"prefine has no {name} yet: KTO learns from unpaired feedback; DPO's loss_type='kto_pair' takes pairs")
     if name not in _HOMES:
         raise AttributeError(f"module 'prefine' has no attribute {name!r}")
     import importlib

@@ -26,14 +26,15 @@ def sft(logps: PairLogps) -> torch.Tensor:
     return -logps.chosen * share
 
 
-def kto(logps: PairLogps, beta: float) -> torch.Tensor:
-    """KTO on both sides of each pair (arXiv 2402.01306, eq. 8), mean of the two; (P,).
+def kto_pair(logps: PairLogps, beta: float) -> torch.Tensor:
+    """KTO's value function on both sides of each pair (``kto_pair`` of TRL up to 0.9), mean of the two; (P,).
 
-    The baseline z0 is the batch's mean log-ratio over chosen and rejected, at least 0 and
-    detached: the paper draws it from mismatched answers, which pairs do not need.
+    1 - s(beta (chosen - KL of rejected)) and 1 - s(beta (KL of chosen - rejected)), where a KL is the batch's mean log-ratio of that
+    side, at least 0 and detached. It is not KTO as published (arXiv 2402.01306, eq. 8), whose baseline is drawn from mismatched
+    answers and which needs no pairs; where both mean ratios are at most 0 it is half of apo_zero.
     """
-    ratios = torch.cat((logps.chosen_ratio, logps.rejected_ratio))
-    baseline = ratios.mean().clamp(min=0).detach()
-    wanted = 1 - torch.sigmoid(beta * (logps.chosen_ratio - baseline))
-    unwanted = 1 - torch.sigmoid(beta * (baseline - logps.rejected_ratio))
+    chosen_kl = logps.chosen_ratio.mean().clamp(min=0).detach()
+    rejected_kl = logps.rejected_ratio.mean().clamp(min=0).detach()
+    wanted = 1 - torch.sigmoid(beta * (logps.chosen_ratio - rejected_kl))
+    unwanted = 1 - torch.sigmoid(beta * (chosen_kl - logps.rejected_ratio))
     return (wanted + unwanted) / 2

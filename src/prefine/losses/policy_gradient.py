@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -64,6 +65,13 @@ def group_relative(scores_K: torch.Tensor, epsilon: float = 1e-4) -> torch.Tenso
     return (scores_K - scores_K.mean()) / (scores_K.std() + epsilon)
 
 
+def group_centred(scores_K: torch.Tensor) -> torch.Tensor:
+    """Dr. GRPO (arXiv 2503.20783, section 3.2): a sample's score less its prompt's mean, shape (K,)."""
+    if len(scores_K) < 2:
+        raise ConfigError("dr_grpo compares samples of one prompt: num_samples must be at least 2")
+    return scores_K - scores_K.mean()
+
+
 def reward_to_go(rewards_T: torch.Tensor, gamma: float = 1.0) -> torch.Tensor:
     """What follows from each token on, shape (T,): REINFORCE's return (REINFORCE++ standardises it over the batch, arXiv 2501.03262)."""
     following = 0.0
@@ -109,26 +117,102 @@ def whiten(values_N: torch.Tensor, shift_mean: bool = True) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
+class Totals:
+    """Of a minibatch: tokens that count, and responses that have such tokens."""
+
+    tokens: float
+    responses: float
+
+
+@dataclass(frozen=True)
 class Estimator:
     """How scores become advantages.
 
     Attributes:
         uses_values: whether a value model is trained.
         num_samples: samples a prompt that it needs at least.
-        about: in words.
+        about: in words, with the source.
+        settings: what it was published with, of :data:`PPO_SETTINGS`.
     """
 
     uses_values: bool
     num_samples: int
     about: str
+    settings: Mapping[str, Any]
 
+
+PPO_SETTINGS: Mapping[str, Any] = {
+    **{"kl_in_loss": False, "kl_estimator": "k1", "kl_coef": 0.05, "cliprange": 0.2, "cliprange_high": 0.2},
+    **{"loss_aggregation": "token", "importance_sampling_level": "token", "mask_truncated_completions": False},
+    **{"drop_equal": False, "num_ppo_epochs": 4},
+}
+"""TRL's PPO, and what is unset for an estimator that says nothing of it."""
+GRPO_SETTINGS: Mapping[str, Any] = {
+    **{"kl_in_loss": True, "kl_estimator": "k3", "kl_coef": 0.04, "loss_aggregation": "sequence", "num_ppo_epochs": 1},
+}
+"""arXiv 2402.03300, eq. 3 and 4 (KL in the loss, each response's mean over its tokens) and section 4.2 (coefficient, one update)."""
+NO_KL: Mapping[str, Any] = {"kl_in_loss": False, "kl_estimator": "k1", "kl_coef": 0.0}
 
 ESTIMATORS: Mapping[str, Estimator] = {
-    "gae": Estimator(True, 1, "PPO: generalised advantages against a value model"),
-    "rloo": Estimator(False, 2, "leave-one-out among a prompt's samples"),
-    "grpo": Estimator(False, 2, "standardised among a prompt's samples"),
-    "reinforce++": Estimator(False, 1, "returns standardised over the batch"),
+    "gae": Estimator(True, 1, "PPO: generalised advantages against a value model (arXiv 1707.06347, 1506.02438)", {}),
+    "rloo": Estimator(False, 2, "leave-one-out among a prompt's samples (arXiv 2402.14740)", {}),
+    "grpo": Estimator(False, 2, "GRPO: standardised among a prompt's samples (arXiv 2402.03300)", GRPO_SETTINGS),
+    "dr_grpo": Estimator(
+        False,
+        2,
+        "Dr. GRPO: a prompt's scores less their mean, summed over tokens and divided by a constant (arXiv 2503.20783, section 3.2)",
+        {**GRPO_SETTINGS, **NO_KL, "loss_aggregation": "constant"},
+    ),
+    "dapo": Estimator(
+        False,
+        2,
+        "DAPO: GRPO's advantages, a higher upper clip, token mean, truncated responses masked, no KL (arXiv 2503.14476, section 3)",
+        {
+            **GRPO_SETTINGS,
+            **NO_KL,
+            "loss_aggregation": "token",
+            "cliprange_high": 0.28,
+            "mask_truncated_completions": True,
+            "drop_equal": True,
+        },
+    ),
+    "gspo": Estimator(
+        False,
+        2,
+        "GSPO: GRPO's advantages, one ratio a response (arXiv 2507.18071, eq. 5 and section 5.1)",
+        {**GRPO_SETTINGS, "importance_sampling_level": "sequence", "cliprange": 3e-4, "cliprange_high": 4e-4},
+    ),
+    "reinforce++": Estimator(False, 1, "returns standardised over the batch (arXiv 2501.03262)", {}),
 }
+LOSS_AGGREGATIONS = ("token", "sequence", "constant")
+IMPORTANCE_LEVELS = ("token", "sequence")
+
+
+def loss_shares(weights_N: torch.Tensor, completion_N: torch.Tensor, aggregation: str, totals: Totals, longest: int) -> torch.Tensor:
+    """What each token's loss is multiplied by before all are summed, shape (N,).
+
+    ``token``: a mean over all tokens that count. ``sequence``: each response's mean over its tokens, then the mean over responses
+    (GRPO). ``constant``: a sum over tokens, divided by responses x ``longest`` (Dr. GRPO), so that length weighs nothing.
+
+    Args:
+        weights_N: 1 or 0, whether a token counts; completion_N: which response it is of, from 0.
+        totals: of the minibatch, of which these tokens may be a part.
+        longest: most tokens of a response.
+    """
+    if aggregation == "token":
+        return weights_N / totals.tokens
+    if aggregation == "constant":
+        return weights_N / (totals.responses * longest)
+    lengths_M = torch.zeros(int(completion_N.max()) + 1, device=weights_N.device).index_add(0, completion_N, weights_N)
+    return weights_N / (lengths_M.clamp(min=1)[completion_N] * totals.responses)
+
+
+def sequence_log_ratio(log_ratio_N: torch.Tensor, weights_N: torch.Tensor, completion_N: torch.Tensor) -> torch.Tensor:
+    """Each response's mean log-ratio at all of its tokens, shape (N,): GSPO's ratio (arXiv 2507.18071, eq. 7)."""
+    size = int(completion_N.max()) + 1
+    sums_M = torch.zeros(size, device=weights_N.device, dtype=log_ratio_N.dtype).index_add(0, completion_N, log_ratio_N * weights_N)
+    lengths_M = torch.zeros(size, device=weights_N.device).index_add(0, completion_N, weights_N)
+    return (sums_M / lengths_M.clamp(min=1))[completion_N]
 
 
 def check_estimator(name: str, num_samples: int) -> Estimator:
@@ -153,11 +237,15 @@ class Clipped:
     clipped_N: torch.Tensor
 
 
-def policy_loss(logps_N: torch.Tensor, old_logps_N: torch.Tensor, advantages_N: torch.Tensor, cliprange: float = 0.2) -> Clipped:
-    """PPO's clipped surrogate (arXiv 1707.06347, eq. 7), to be minimised: max(-A r, -A clip(r, 1 - c, 1 + c)) with r the ratio."""
-    ratio_N = (logps_N - old_logps_N).exp()
+def policy_loss(
+    log_ratio_N: torch.Tensor, advantages_N: torch.Tensor, cliprange: float = 0.2, cliprange_high: float | None = None
+) -> Clipped:
+    """PPO's clipped surrogate (arXiv 1707.06347, eq. 7), to be minimised: max(-A r, -A clip(r, 1 - c, 1 + h)) with r the ratio; h is c,
+    or DAPO's higher bound (arXiv 2503.14476, eq. 10).
+    """
+    ratio_N = log_ratio_N.exp()
     plain_N = -advantages_N * ratio_N
-    held_N = -advantages_N * ratio_N.clamp(1 - cliprange, 1 + cliprange)
+    held_N = -advantages_N * ratio_N.clamp(1 - cliprange, 1 + (cliprange if cliprange_high is None else cliprange_high))
     return Clipped(torch.maximum(plain_N, held_N), held_N > plain_N)
 
 

@@ -78,8 +78,23 @@ LOSSES: dict[str, Loss] = {
     "simpo": _entry(lambda x, o: reference_free.simpo(x, o.beta, o.simpo_gamma), "2405.14734", "simpo_gamma", reference=False),
     "orpo": _entry(lambda x, o: reference_free.orpo(x, o.beta), "2403.07691", reference=False),
     "cpo": _entry(lambda x, o: reference_free.cpo(x, o.beta, o.cpo_alpha), "2401.08417", "cpo_alpha", reference=False),
-    "kto": _entry(lambda x, o: coupled.kto(x, o.beta), "2402.01306", coupled=True),
+    "kto_pair": _entry(lambda x, o: coupled.kto_pair(x, o.beta), "2402.01306", coupled=True),
 }
+NOTES: dict[str, str] = {
+    "sigmoid": "label_smoothing is cDPO's (Mitchell 2023), which TRL's sigmoid leaves unread; alpha_divergence is TRL's convention, "
+    "f'(t) = (t^(a-1) - 1) / (a - 1), where f-DPO's paper (arXiv 2309.16240) has (1 - t^-a) / a: its a is 1 less ours",
+    "ipo": "ratios are averaged over tokens, where the paper, silent on length, sums; TRL's choice, which IPO's authors confirmed to it",
+    "bco_pair": "without the paper's moving shift of rewards, as in TRL's DPO",
+    "sppo_hard": "win probabilities are fixed at 1 and 0, where the paper estimates them with a preference model",
+    "sft": "the token mean over the batch's chosen responses, as TRL's",
+    "simpo": "the defaults are TRL's, beta 0.1 and gamma 0.5, which mean a margin of 5 nats a token; the paper has beta 2 to 10 "
+    "and gamma / beta of 0.3 to 0.6: `--beta 2.5 --simpo-gamma 1.0`, say",
+    "orpo": "beta is the paper's lambda",
+    "cpo": "the chosen NLL is the mean over each response's tokens, where the paper sums",
+    "kto_pair": "not KTO as published: its value function on both sides of a pair, the batch's mean ratios for the KL, as TRL up to 0.9 "
+    "had it; where these are at most 0 it is half of `apo_zero`",
+}
+"""Where a loss is not what its paper has, or whose choice is followed where the paper is silent."""
 
 
 def check_losses(names: Sequence[str], weights: Sequence[float] | None, options: LossOptions) -> list[float]:
@@ -91,6 +106,11 @@ def check_losses(names: Sequence[str], weights: Sequence[float] | None, options:
     if not names:
         raise ConfigError("loss_type is empty; give at least one of " + ", ".join(LOSSES))
     for name in names:
+        if name == "kto":
+            raise ConfigError(
+                "loss_type 'kto': KTO as published learns from unpaired feedback, which is not supported yet; kto_pair applies its value "
+                "function to pairs"
+            )
         if name not in LOSSES:
             raise ConfigError(f"loss_type {name!r} does not exist{nearest(name, LOSSES)} Known: {', '.join(LOSSES)}")
     if weights is not None and len(weights) != len(names):

@@ -34,6 +34,7 @@ from prefine.scoring.proof import Proof, prove_layout
 from prefine.scoring.reference import Reference
 from prefine.scoring.scorer import Scorer
 from prefine.training.arguments import fit_settings, refuse_hooks
+from prefine.training.card import write_card
 from prefine.training.config import PackConfig
 from prefine.training.offload import OffloadActivations
 from prefine.training.peak_memory import peak_memory_bytes
@@ -457,6 +458,29 @@ class PackTrainer(Trainer):
             logs["num_tokens"] = float(self._count_tokens())
             self._clock = now
         super().log(logs, start_time)
+
+    # ---- the Hub
+
+    def create_model_card(
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None, **more: Any
+    ) -> None:
+        """Write ``README.md`` into the output folder; ``push_to_hub(dataset_name=...)`` calls it.
+
+        Args:
+            more: of transformers' arguments ``license`` and ``finetuned_from`` are read.
+        """
+        if not self.is_world_process_zero():
+            return
+        unread = sorted(set(more) - {"license", "finetuned_from"})
+        if unread:
+            raise ConfigError(f"create_model_card: {', '.join(unread)} would be ignored; leave it out")
+        given = [tags] if isinstance(tags, str) else list(tags or [])
+        base = more.get("finetuned_from") or str(getattr(self.scorer.unwrapped.config, "_name_or_path", "") or "a model")
+        names = ("learning_rate", "beta", "loss_type", "max_length", "num_train_epochs", "max_steps", "per_device_train_batch_size", "seed")
+        settings = {name: getattr(self.args, name) for name in names if hasattr(self.args, name)}
+        method, folder = self.tags[-1].replace("-trainer", "").upper(), Path(self.args.output_dir)
+        every = [*given, *self.tags]
+        write_card(folder, base, method, settings, self.data_report, every, model_name, dataset_name, more.get("license"))
 
     # ---- checkpoints
 

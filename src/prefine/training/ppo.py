@@ -26,11 +26,15 @@ from prefine.losses.policy_gradient import (
     ESTIMATORS,
     KL_ESTIMATORS,
     AdaptiveKL,
+    Totals,
     gae,
+    group_centred,
     group_relative,
     leave_one_out,
+    loss_shares,
     policy_loss,
     reward_to_go,
+    sequence_log_ratio,
     value_loss,
     whiten,
 )
@@ -47,6 +51,10 @@ CHECKED_PROMPTS, SAME_LOGPS = 4, 1e-4
 """How many prompts of a rollout the sampler is held against the trainer on, and the largest difference of a token's log-prob,
 nats, up to which the sampler's are taken for all: in float32 they are, which saves a pass."""
 FloatN = NDArray[np.float32]
+
+
+ADVANTAGES = {"rloo": leave_one_out, "grpo": group_relative, "dapo": group_relative, "gspo": group_relative, "dr_grpo": group_centred}
+"""A prompt's scores to advantages, of those estimators that compare a prompt's samples."""
 
 
 @dataclass(frozen=True)
@@ -145,12 +153,16 @@ class PPOTrainer(SamplingTrainer):
         for role in (*self.rewards, self.value):
             if isinstance(role, HeadRole) and role.scorer is not self.scorer:
                 role.scorer.autocast = self.accelerator.autocast
+        assert args.num_ppo_epochs is not None
+        assert args.cliprange is not None
+        assert args.kl_coef is not None
+        self.passes, self.clip = args.num_ppo_epochs, (args.cliprange, args.cliprange_high)
         self.kl = AdaptiveKL(args.kl_coef, args.target_kl, args.kl_horizon)
         self.pending = self._rollout = 0
         self._stop_passes = False
         episodes = args.total_episodes or math.ceil(args.num_train_epochs * len(self.train_dataset) * args.num_samples)
         self.num_rollouts = max(1, round(episodes / (self.prompts_per_rollout * args.num_samples)))
-        self.updates_per_rollout = args.num_ppo_epochs * args.num_mini_batches
+        self.updates_per_rollout = self.passes * args.num_mini_batches
         self._last_rollout = None if args.max_steps > 0 else self.num_rollouts
         if args.max_steps <= 0:
             args.max_steps = self.num_rollouts * self.updates_per_rollout
@@ -173,7 +185,7 @@ class PPOTrainer(SamplingTrainer):
             return
         parts = min(len(experience), self.args.num_mini_batches)
         plan = []
-        for turn in range(self.args.num_ppo_epochs):
+        for turn in range(self.passes):
             order = np.random.default_rng((self.args.seed, rollout, turn)).permutation(len(experience))
             plan += np.array_split(order, parts)
         self._stop_passes, self._rollout = False, rollout
@@ -272,9 +284,13 @@ class PPOTrainer(SamplingTrainer):
         self, sampled: list[Sampled], kept: list[list[bool]], old: list[FloatN], ref: list[FloatN], values: list[FloatN]
     ) -> list[Experience]:
         scores = self._scaled([x.scores for x in sampled], kept)
-        estimator = KL_ESTIMATORS[self.args.kl_estimator]
+        estimator = KL_ESTIMATORS[str(self.args.kl_estimator)]
         lengths = [[a.num_tokens for a in x.answers] for x in sampled]
-        weights = [np.repeat(np.array(keep, np.float32), n) for keep, n in zip(kept, lengths, strict=True)]
+        masks = [
+            [k and (a.ended or not self.args.mask_truncated_completions) for k, a in zip(keep, x.answers, strict=True)]
+            for keep, x in zip(kept, sampled, strict=True)
+        ]
+        weights = [np.repeat(np.array(mask, np.float32), n) for mask, n in zip(masks, lengths, strict=True)]
         weight_N = torch.from_numpy(np.concatenate(weights)).bool()
         rewards = []
         for score_K, old_N, ref_N, n in zip(scores, old, ref, lengths, strict=True):
@@ -329,7 +345,7 @@ class PPOTrainer(SamplingTrainer):
             used = torch.tensor(keep)
             out = torch.zeros(len(rewards))
             if used.any():
-                out[used] = (leave_one_out if name == "rloo" else group_relative)(whole[used])
+                out[used] = ADVANTAGES[name](whole[used])
             spread = out.repeat_interleave(torch.tensor([len(r) for r in rewards]))
             return spread, torch.zeros_like(spread)
         if name == "reinforce++":
@@ -347,32 +363,35 @@ class PPOTrainer(SamplingTrainer):
 
     def batch_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
         """Gradients of the clipped losses, means over the minibatch's tokens; policy and value pack by pack."""
-        total_weight = float(sum(g.weights.sum() for g in groups))  # type: ignore[attr-defined]
-        total = torch.zeros((), device=self.args.device)
+        totals = _totals(groups)
+        total, args = torch.zeros((), device=self.args.device), self.args
         moved = 0.0
         for pack in self.packs(groups):
             old, ref, advantages, weights = (_column(pack, n) for n in ("old", "ref", "advantages", "weights"))
-            shares = weights / total_weight
+            shares = loss_shares(weights, pack.completion_N, str(args.loss_aggregation), totals, args.response_length)
             with self.scorer.attending(pack):
                 with self.compute_loss_context_manager():
                     hidden = self.scorer.hidden(pack)
                     logps = self.scorer.head_logps(hidden, pack)
-                    found = policy_loss(logps, old, advantages, self.args.cliprange)
+                    log_ratio = logps - old
+                    if args.importance_sampling_level == "sequence":
+                        log_ratio = sequence_log_ratio(log_ratio, weights, pack.completion_N)
+                    found = policy_loss(log_ratio, advantages, *self.clip)
                     loss = (found.losses_N * shares).sum()
                     if self.args.kl_in_loss:
-                        penalty = KL_ESTIMATORS[self.args.kl_estimator](logps - ref)
+                        penalty = KL_ESTIMATORS[str(self.args.kl_estimator)](logps - ref)
                         loss = loss + self.kl.coefficient * (penalty * shares).sum()
                     if self.args.entropy_coef:
                         entropy = head_entropy(hidden, self.scorer.head, self.scorer.scaling)
                         loss = loss - self.args.entropy_coef * (entropy * shares).sum()
                     if self.value is not None and self.value.scorer is self.scorer and self.value.adapter is None:
-                        loss = loss + self._value_part(pack, hidden, shares)
+                        loss = loss + self._value_part(pack, hidden, weights / totals.tokens)
                 self.backward(loss * scale)
             self.note_pack(pack)
             total += loss.detach()
             moved += self._note_update(logps.detach() - old, found.clipped_N, found.losses_N.detach(), shares)
         if self.value is not None and not (self.value.scorer is self.scorer and self.value.adapter is None):
-            total += self._value_backward(groups, total_weight, scale)
+            total += self._value_backward(groups, totals.tokens, scale)
         if self.args.stop_kl is not None and moved > self.args.stop_kl and self.pending > 0:
             self._stop_passes = True
             self.rollouts_done = self._rollout + 1  # a checkpoint of this very step must know
@@ -485,6 +504,17 @@ class _SaveBetweenRollouts(TrainerCallback):
         control.should_save = self.due and self.trainer.between_rollouts
         if control.should_save:
             self.due = False
+
+
+def _totals(groups: Sequence[PromptGroup]) -> Totals:
+    """Tokens and responses of a minibatch that count."""
+    tokens = responses = 0.0
+    for group in groups:
+        ends = np.cumsum([len(ids) for ids in group.completion_ids])[:-1]
+        sums = [float(part.sum()) for part in np.split(group.weights, ends)]  # type: ignore[attr-defined]
+        tokens += sum(sums)
+        responses += sum(s > 0 for s in sums)
+    return Totals(max(1.0, tokens), max(1.0, responses))
 
 
 def _by_group(pack: Pack, values_N: torch.Tensor) -> list[FloatN]:

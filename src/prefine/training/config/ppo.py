@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from prefine.errors import ConfigError
-from prefine.losses.policy_gradient import KL_ESTIMATORS, check_estimator
+from prefine.errors import ConfigError, nearest
+from prefine.losses.policy_gradient import (
+    ESTIMATORS,
+    IMPORTANCE_LEVELS,
+    KL_ESTIMATORS,
+    LOSS_AGGREGATIONS,
+    PPO_SETTINGS,
+    check_estimator,
+)
 from prefine.training.config.sampling import SamplingConfig
 
 
@@ -30,20 +37,40 @@ class PPOConfig(SamplingConfig):
         default=1,
         metadata={"help": "Updates a pass over a rollout of per_device_train_batch_size x gradient_accumulation_steps prompts."},
     )
-    num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each rollout."})
-    advantage_estimator: str = field(default="gae", metadata={"help": "gae (PPO), rloo, grpo or reinforce++."})
-    kl_coef: float = field(default=0.05, metadata={"help": "Weight of the KL to the reference."})
-    kl_estimator: str = field(default="k1", metadata={"help": "k1, k2 or k3."})
-    kl_in_loss: bool = field(
-        default=False,
-        metadata={"help": "Put the KL in the loss, not the reward; there k2 has the KL's own gradient, and k3 (GRPO's) another."},
+    num_ppo_epochs: int | None = field(default=None, metadata={"help": "Passes over each rollout. Unset: 4, or 1 of the GRPO family."})
+    advantage_estimator: str = field(default="gae", metadata={"help": f"{', '.join(ESTIMATORS)}: see the losses page."})
+    kl_coef: float | None = field(
+        default=None, metadata={"help": "Weight of the KL to the reference. Unset: 0.05, or what the estimator was published with."}
+    )
+    kl_estimator: str | None = field(default=None, metadata={"help": "k1, k2 or k3. Unset: k1, or k3 of grpo and gspo."})
+    kl_in_loss: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Put the KL in the loss, not the reward; there k2 has the KL's own gradient, and k3 another. Unset: of grpo and gspo."
+        },
+    )
+    loss_aggregation: str | None = field(
+        default=None,
+        metadata={
+            "help": "token (mean over all tokens), sequence (mean of each response's mean) or constant (sum over responses x "
+            "response_length). Unset: as published."
+        },
+    )
+    importance_sampling_level: str | None = field(
+        default=None, metadata={"help": "The ratio that is clipped: of each token, or one of the sequence. Unset: token, sequence of gspo."}
+    )
+    mask_truncated_completions: bool | None = field(
+        default=None, metadata={"help": "Leave responses that did not end out of the loss. Unset: of dapo."}
     )
     target_kl: float | None = field(default=None, metadata={"help": "Steer kl_coef so that the KL an answer comes to this. Unset: fixed."})
     kl_horizon: int = field(default=10_000, metadata={"help": "Answers over which kl_coef is steered."})
     stop_kl: float | None = field(
         default=None, metadata={"help": "End the passes over a rollout once the policy moved by this KL a token from its start."}
     )
-    cliprange: float = field(default=0.2, metadata={"help": "How far the policy's ratio may move."})
+    cliprange: float | None = field(default=None, metadata={"help": "How far the policy's ratio may move. Unset: 0.2, 0.0003 of gspo."})
+    cliprange_high: float | None = field(
+        default=None, metadata={"help": "How far up it may move. Unset: cliprange; 0.28 of dapo, 0.0004 of gspo."}
+    )
     vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
     cliprange_value: float = field(default=0.2, metadata={"help": "How far a value may move."})
     value_learning_rate: float | None = field(default=None, metadata={"help": "Learning rate of the value model. Unset: the policy's."})
@@ -59,14 +86,30 @@ class PPOConfig(SamplingConfig):
     )
     entropy_coef: float = field(default=0.0, metadata={"help": "Weight of the entropy bonus."})
     min_reward: float | None = field(default=None, metadata={"help": "Leave answers with a lower score out of the update."})
-    drop_equal: bool = field(default=False, metadata={"help": "rloo, grpo: leave out prompts whose samples all score alike."})
+    drop_equal: bool | None = field(
+        default=None, metadata={"help": "Leave out prompts whose samples all score alike, where they are compared. Unset: of dapo."}
+    )
     best_of: bool = field(default=False, metadata={"help": "Keep only the best of a prompt's samples."})
 
     def __post_init__(self) -> None:
         """Check before anything is loaded."""
         estimator = check_estimator(self.advantage_estimator, self.num_samples)
-        if self.kl_estimator not in KL_ESTIMATORS:
-            raise ConfigError(f"kl_estimator is {self.kl_estimator!r}; expected one of {', '.join(KL_ESTIMATORS)}")
+        if estimator.num_samples < 2:
+            self.refuse_unused(["drop_equal"], f"by {self.advantage_estimator}, which compares no samples")
+        if self.cliprange is not None and self.cliprange_high is None:
+            self.cliprange_high = self.cliprange
+        for name, value in {**PPO_SETTINGS, **estimator.settings}.items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+        assert self.kl_coef is not None
+        for name, known in (
+            ("kl_estimator", tuple(KL_ESTIMATORS)),
+            ("loss_aggregation", LOSS_AGGREGATIONS),
+            ("importance_sampling_level", IMPORTANCE_LEVELS),
+        ):
+            given = getattr(self, name)
+            if given not in known:
+                raise ConfigError(f"{name} is {given!r}; expected one of {', '.join(known)}{nearest(str(given), known)}")
         if self.kl_in_loss and self.kl_estimator == "k1":
             raise ConfigError("kl_in_loss with k1 would penalise nothing, its gradient is zero on average; give kl_estimator k2 (or k3)")
         if self.kl_coef < 0 or self.entropy_coef < 0:
@@ -79,9 +122,7 @@ class PPOConfig(SamplingConfig):
             raise ConfigError(
                 f"best_of leaves one sample a prompt, and {self.advantage_estimator} compares several; leave one of the two out"
             )
-        if estimator.num_samples < 2:
-            self.refuse_unused(["drop_equal"], f"by {self.advantage_estimator}, which compares no samples")
-        else:
+        if estimator.num_samples > 1:
             self.refuse_unused(["gamma", "whiten_rewards"], f"by {self.advantage_estimator}, which compares whole answers")
         if not estimator.uses_values:
             moot = ["vf_coef", "cliprange_value", "lam", "value_learning_rate", "value_role"]
