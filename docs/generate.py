@@ -1,4 +1,4 @@
-"""Write cli.md, losses.md, recipes.md, formats.md, audit.md and templates.md here from the code; --check fails when they are stale."""
+"""Write cli.md, losses.md, recipes.md, formats.md, audit.md, templates.md and trl.md here from the code; --check fails when they are stale."""
 
 from __future__ import annotations
 
@@ -180,6 +180,14 @@ def templates() -> str:
     return matrix()
 
 
+def trl() -> str:
+    """Moving from TRL."""
+    sys.path.insert(0, str(HERE))
+    from trl_page import page
+
+    return page()
+
+
 def main() -> int:
     """Write or check."""
     stale = []
@@ -190,6 +198,7 @@ def main() -> int:
         "formats.md": formats(),
         "audit.md": audit(),
         "templates.md": templates(),
+        "trl.md": trl(),
     }.items():
         path = HERE / name
         if "--check" in sys.argv:

@@ -205,8 +205,8 @@ class SamplingTrainer(PackTrainer):
         """A prompt as it comes: text and messages as they stand, rows read as everywhere; a prompt of text alone stays text."""
         if isinstance(item, Example):
             return [item]
-        if isinstance(item, str | tuple):
-            return [Example(item)]
+        if isinstance(item, str | tuple | list):
+            return [Example(item if isinstance(item, str) else tuple(item))]
         beside = any(item.get(name) for name in (*BESIDE_PROMPT, *BESIDE))
         if isinstance(item.get("prompt"), str) and not beside and item["prompt"].lstrip()[:1] not in ("[", "{"):
             return [Example(item["prompt"])]

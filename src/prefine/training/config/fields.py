@@ -38,5 +38,5 @@ MACHINE: Mapping[str, str] = {
 }
 """TRL's options that only say how its machine runs: taken with a warning, so that scripts move over; no result depends on them."""
 
-SCRIPTS = ("do_train", "do_eval", "do_predict", "resume_from_checkpoint", "sft_model_path", "reward_model_path")
-"""Options that no trainer reads, transformers' and TRL's neither: they are for the script that has parsed them."""
+SCRIPTS = ("do_train", "do_eval", "do_predict", "resume_from_checkpoint", "local_rank", "sft_model_path", "reward_model_path")
+"""Options that no trainer reads, transformers' and TRL's neither: they are for the script that has parsed them, or the launcher."""

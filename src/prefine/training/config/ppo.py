@@ -22,6 +22,8 @@ class PPOConfig(SamplingConfig):
 
     response_length: int = field(default=53, metadata={"help": "Most tokens of a sampled response."})
     temperature: float = field(default=0.7, metadata={"help": "Of sampling; the trained distribution is the tempered one."})
+    sft_model_path: str | None = field(default=None, metadata={"help": "TRL's, for scripts that read it; the trainer takes a model."})
+    reward_model_path: str | None = field(default=None, metadata={"help": "TRL's, for scripts; the trainer takes a reward_model."})
     stop_token: str | None = field(default=None, metadata={"help": "TRL's; a response always ends at its end token: eos, or unset."})
     stop_token_id: int | None = field(default=None, metadata={"help": "TRL's; refused: a response ends at the model's own end tokens."})
     local_rollout_forward_batch_size: int = field(
