@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +13,16 @@ from prefine.errors import ConfigError
 from prefine.losses.policy_gradient import (
     KL_ESTIMATORS,
     AdaptiveKL,
+    Totals,
     check_estimator,
     gae,
+    group_centred,
     group_relative,
     leave_one_out,
+    loss_shares,
     policy_loss,
     reward_to_go,
+    sequence_log_ratio,
     value_loss,
     whiten,
 )
@@ -109,3 +115,50 @@ def test_estimators_by_name() -> None:
         check_estimator("rlo", 4)
     with pytest.raises(ConfigError, match="at least 2"):
         check_estimator("grpo", 1)
+
+
+def test_shares_of_a_loss_by_hand() -> None:
+    """Two responses of 1 and 3 tokens, and one of 2 that is left out."""
+    weights, which = T([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]), torch.tensor([0, 1, 1, 1, 2, 2])
+    totals = Totals(4.0, 2.0)
+    assert loss_shares(weights, which, "token", totals, 8).tolist() == pytest.approx([0.25] * 4 + [0, 0])
+    assert loss_shares(weights, which, "sequence", totals, 8).tolist() == pytest.approx([1 / 2, 1 / 6, 1 / 6, 1 / 6, 0, 0])
+    assert loss_shares(weights, which, "constant", totals, 8).tolist() == pytest.approx([1 / 16] * 4 + [0, 0])
+    ratio = sequence_log_ratio(T([0.1, 0.3, 0.0, 0.6, 5.0, 5.0]), weights, which)
+    assert ratio.tolist() == pytest.approx([0.1, 0.3, 0.3, 0.3, 0.0, 0.0])
+
+
+def test_the_upper_clip_may_be_higher() -> None:
+    """DAPO, arXiv 2503.14476, eq. 10: up to 1 + 0.28, down to 1 - 0.2."""
+    found = policy_loss(T([1.25, 1.3, 0.7]).log(), T([1.0, 1.0, -1.0]), 0.2, 0.28)
+    assert found.losses_N.tolist() == pytest.approx([-1.25, -1.28, 0.8])
+    assert found.clipped_N.tolist() == [False, True, True]
+
+
+def test_estimators_have_what_they_were_published_with(tmp_path: Path) -> None:
+    from prefine import PPOConfig
+
+    def made(name: str, **more: Any) -> Any:
+        return PPOConfig(
+            output_dir=str(tmp_path), advantage_estimator=name, num_samples=2 if name not in ("gae", "reinforce++") else 1, **more
+        )
+
+    grpo, dr_grpo, dapo, gspo, gae = (made(n) for n in ("grpo", "dr_grpo", "dapo", "gspo", "gae"))
+    assert (grpo.kl_in_loss, grpo.kl_estimator, grpo.kl_coef, grpo.loss_aggregation, grpo.num_ppo_epochs) == (
+        True,
+        "k3",
+        0.04,
+        "sequence",
+        1,
+    )
+    assert (dr_grpo.kl_coef, dr_grpo.loss_aggregation) == (0.0, "constant")
+    assert (dapo.cliprange, dapo.cliprange_high, dapo.loss_aggregation, dapo.mask_truncated_completions, dapo.drop_equal) == (
+        0.2, 0.28, "token", True, True,
+    )  # fmt: skip
+    assert (gspo.importance_sampling_level, gspo.cliprange, gspo.cliprange_high) == ("sequence", 3e-4, 4e-4)
+    assert (gae.kl_in_loss, gae.kl_estimator, gae.kl_coef, gae.cliprange, gae.num_ppo_epochs) == (False, "k1", 0.05, 0.2, 4)
+    own = made("grpo", kl_in_loss=False, kl_estimator="k1", cliprange=0.1, loss_aggregation="token")
+    assert (own.kl_in_loss, own.kl_estimator, own.cliprange, own.cliprange_high, own.loss_aggregation) == (False, "k1", 0.1, 0.1, "token")
+    with pytest.raises(ConfigError, match="did you mean 'sequence'"):
+        made("grpo", loss_aggregation="sequences")
+    assert group_centred(T([1.0, 3.0])).tolist() == [-1.0, 1.0]

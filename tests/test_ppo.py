@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -669,3 +670,22 @@ def test_rollouts_by_vllm_take_each_adapter_over(stale: bool, lab_model: Path, t
         trainer(None).train()
     with pytest.raises(ConfigError, match="did you mean 'vllm'"):
         config(tmp_path, rollout_engine="vlm")
+
+
+@pytest.mark.parametrize("estimator", ["grpo", "dr_grpo", "dapo", "gspo", "gae"])
+def test_the_split_into_packs_changes_no_gradient(estimator: str, lab_model: Path, tmp_path: Path) -> None:
+    """One pack, or one a prompt: every aggregation counts over the whole minibatch."""
+    samples = 1 if estimator == "gae" else 4
+    settings = {"advantage_estimator": estimator, "num_samples": samples, "response_length": 6, "per_device_train_batch_size": 4}
+    made = ppo(str(lab_model), lambda p, a: [float(len(t)) for t in a], config(tmp_path, total_episodes=16, **settings), [PROMPT] * 4)
+    batch = made.rollout(0)
+    found = []
+    for tokens in (100_000, 24):
+        made.budget.tokens = tokens
+        made.model.zero_grad()
+        moved = [replace(g, old=g.old - 0.05 * (i + 1)) for i, g in enumerate(batch)]
+        loss = made.batch_backward(moved, 1.0)
+        found.append([float(loss), *(float(p.grad.norm()) for p in made.model.parameters() if p.grad is not None)])
+        assert (len(made.packs(batch)) == 1) == (tokens > 24)
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert found[0][1] > 0

@@ -53,16 +53,18 @@ class StreamedGroups(IterableDataset[PromptGroup]):
             self.rows.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[PromptGroup]:
+        # In a loader's worker the stream gives that worker's share, which may be nothing.
         worker = get_worker_info()
         encoder = self.encoder if self.passes == 0 and worker is None else self.encoder.fresh()
         self.passes += 1
         some = False
-        for group in self.encode(iter(self.rows), self.name, encoder):
+        rows = iter(self.rows)
+        first = next(rows, None)
+        for group in self.encode(chain([first], rows), self.name, encoder) if first is not None else ():
             self.check(group)
             some = True
-            if worker is None or group.index % worker.num_workers == worker.id:
-                yield group
-        if not some:
+            yield group
+        if not some and worker is None:
             raise DataError(f"{self.name}: no row is left: {encoder.report.left_out()}")
         if encoder is self.encoder:
             self.say_losses()

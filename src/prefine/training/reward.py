@@ -220,10 +220,15 @@ def _save_head(model: Any, folder: Path) -> None:
 
     config = copy.deepcopy(model.peft_config[model.active_adapter])
     config.task_type, config.modules_to_save, config.inference_mode = "SEQ_CLS", ["score"], True
+    if isinstance(config.target_modules, set):
+        config.target_modules = config.target_modules - {"score"}
     config.save_pretrained(folder)
-    file = folder / "adapter_model.safetensors"
-    head = model.get_base_model().score.weight.detach().cpu().contiguous()
-    save_file(load_file(file) | {"base_model.model.score.weight": head}, file, {"format": "pt"})
+    file, score = folder / "adapter_model.safetensors", model.get_base_model().score
+    head = score.weight.detach()
+    if hasattr(score, "get_delta_weight"):  # all-linear takes the head for one more layer to adapt
+        head = head + score.get_delta_weight(model.active_adapter).detach()
+    weights = {name: w for name, w in load_file(file).items() if ".score." not in name}
+    save_file(weights | {"base_model.model.score.weight": head.cpu().contiguous()}, file, {"format": "pt"})
 
 
 def bootstrap(groups: Sequence[PromptGroup], seed: int) -> list[int]:

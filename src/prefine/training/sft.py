@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -162,7 +163,13 @@ class SFTTrainer(PackTrainer):
         first, rows = with_first(rows, name)
         args = self.args
         if is_pretokenized(first) and "input_ids" in first:
-            completion_only = "completion_mask" in first if args.completion_only_loss is None else args.completion_only_loss
+            completion_only = bool(args.completion_only_loss)
+            if "completion_mask" in first and "labels" not in first and args.completion_only_loss is None:
+                warnings.warn(
+                    f"{name}: completion_mask is not looked at, as in TRL, and every token is trained on; give completion_only_loss=True "
+                    "to train on the completion alone, or False where all is meant",
+                    stacklevel=2,
+                )
             for number, row in enumerate(rows, 1):
                 group = pretokenized_text(row, number, encoder, encoder.max_length, completion_only)
                 if group is not None:
