@@ -677,8 +677,10 @@ def test_the_split_into_packs_changes_no_gradient(estimator: str, lab_model: Pat
     """One pack, or one a prompt: every aggregation counts over the whole minibatch."""
     samples = 1 if estimator == "gae" else 4
     settings = {"advantage_estimator": estimator, "num_samples": samples, "response_length": 6, "per_device_train_batch_size": 4}
+    settings |= {"mask_truncated_completions": False}  # an untrained model hardly ends a response
     made = ppo(str(lab_model), lambda p, a: [float(len(t)) for t in a], config(tmp_path, total_episodes=16, **settings), [PROMPT] * 4)
     batch = made.rollout(0)
+    assert batch
     found = []
     for tokens in (100_000, 24):
         made.budget.tokens = tokens
