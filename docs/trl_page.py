@@ -54,6 +54,9 @@ MEANINGS = [
     ("tool calls, reasoning, roles that a chat template leaves out", "The row is dropped with that reason, or written otherwise and said.",
      "Trained on without them."),
     ("SFT, a conversation without an assistant's last turn", "Dropped, counted, said.", "Trained on whole."),
+    ("a completion of several turns (a call, its result, a reply)", "The assistant's own tokens are trained on.", "All tokens are."),
+    ("streams", "One endless pass: the stream begins anew where it ends, within a batch too, and a resumed run is exact.",
+     "Its last batch of a pass is short, and gradients are accumulated over the border at full scale."),
     ("metrics dear to measure (`entropy`, `mean_token_accuracy`, `logits/*`)", "Of the logged steps and the last.", "Of every step."),
     ("`compute_metrics` of DPO and reward models", "Predictions are rewards, shape (n, 2), chosen first; labels are zeros.", "Logits and token ids."),
 ]  # fmt: skip

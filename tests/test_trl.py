@@ -134,20 +134,14 @@ def test_streams_train_as_data_sets_do_and_resume(method: str, rows: str, model:
         save_strategy="no",
     )
     resumed = getattr(prefine, f"{method}Trainer")(model, args=again, train_dataset=stream)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "a/checkpoint-2"))
-    assert losses(resumed)[-3:] == pytest.approx(losses(whole)[2:], abs=1e-6)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "a/checkpoint-4"))
+    assert losses(resumed)[-1:] == pytest.approx(losses(whole)[4:], abs=1e-6)
+    passed = 2 * 5 / len(ROWS[rows])
+    assert passed > 1  # past the stream's end, where it begins anew
     with pytest.raises(ConfigError, match="max_steps"):
         trained(prefine, method, model, stream, tmp_path / "c", max_steps=-1)
-    batches = [len(batch["groups"]) for batch in whole.get_train_dataloader()]
-    assert sum(batches) == len(ROWS[rows])
-
-
-def test_streams_are_shared_among_loader_workers(model: str, tmp_path: Path) -> None:
-    stream = Dataset.from_list(ROWS["pairs"]).to_iterable_dataset()
-    trainer = trained(prefine, "DPO", model, stream, tmp_path, dataloader_num_workers=2, per_device_train_batch_size=1)
-    groups = [group for batch in trainer.get_train_dataloader() for group in batch["groups"]]
-    assert len(groups) == len(ROWS["pairs"])
-    assert len({tuple(group["prompt_ids"] + group["chosen_ids"]) for group in groups}) > 1
+    with pytest.raises(ConfigError, match="dataloader_num_workers"):
+        trained(prefine, method, model, stream, tmp_path / "c", dataloader_num_workers=2)
 
 
 def test_what_is_left_out_is_said(model: str, tmp_path: Path) -> None:

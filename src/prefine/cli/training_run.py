@@ -209,7 +209,10 @@ def plan(
         raise ConfigError(f"--preset is {own.preset!r}; expected one of {', '.join(PRESETS)}{nearest(own.preset, PRESETS)}")
     adapter = own.lora_r is not None or is_adapter
     if own.preset == "recipe":
-        training = RECIPES[command, adapter].values | training
+        recipe = RECIPES[command, adapter].values
+        if "max_new_tokens" in training:
+            recipe.pop("response_length", None)  # the same by another name
+        training = recipe | training
     training.setdefault("disable_tqdm", True)
     training.setdefault("gradient_checkpointing", _has_gpu())
     args = _make_args(config, training, output_dir)

@@ -19,10 +19,7 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
 )
 
 from prefine.errors import DataError, ModelError
@@ -42,36 +39,38 @@ class SeededSampling(LogitsProcessor):
     Args:
         seeds: one a row.
         start: the prompts' padded width, so that a step is known by the row's length.
+        lengths: of the prompts; what stands before them is padding, which no penalty is to see.
     """
 
-    def __init__(self, seeds: Sequence[int], sampling: Sampling, start: int) -> None:
+    def __init__(self, seeds: Sequence[int], sampling: Sampling, start: int, lengths: Sequence[int] = ()) -> None:
         draws = [np.random.Generator(np.random.Philox(s)).random(sampling.max_new_tokens) for s in seeds]
         self.uniform_RS = torch.from_numpy(np.stack(draws))
         self.sampling = sampling
         self.start = start
         self.logps_RS: list[torch.Tensor] = []
         """Of the drawn tokens by the model at this temperature, whatever they were drawn from."""
-        # Penalties come before the temperature, cuts after it, as transformers orders them.
-        self.warps: list[Any] = [RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)] if sampling.repetition_penalty != 1 else []
-        if sampling.top_k:
-            self.warps.append(TopKLogitsWarper(sampling.top_k))
-        if sampling.min_p:
-            self.warps += [TemperatureLogitsWarper(sampling.temperature), MinPLogitsWarper(sampling.min_p)]
-            self.warps.append(TemperatureLogitsWarper(1 / sampling.temperature))
+        self.padding_R = torch.tensor([start - n for n in lengths] or [0] * len(seeds))
+        self.penalty = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty) if sampling.repetition_penalty != 1 else None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores of shape (rows, vocabulary) to zero for the drawn token, minus infinity elsewhere."""
         probs = own = torch.softmax(scores.double() / self.sampling.temperature, -1)
         if bool(probs.isnan().any()):
             raise ModelError("the model's next-token probabilities are not numbers: it diverged, or its dtype overflows")
-        for warp in self.warps:
-            scores = warp(input_ids, scores.double())
-        if self.warps:
-            probs = torch.softmax(scores / self.sampling.temperature, -1)
+        if self.penalty is not None:
+            # A row's padding is put as its prompt's last token, which is there anyway.
+            padding = torch.arange(input_ids.shape[1], device=input_ids.device)[None] < self.padding_R[:, None].to(input_ids.device)
+            seen = torch.where(padding, input_ids[:, self.start - 1, None], input_ids)
+            probs = torch.softmax(self.penalty(seen, scores.double()) / self.sampling.temperature, -1)
+        if self.sampling.top_k:
+            least = probs.topk(min(self.sampling.top_k, probs.shape[-1]), -1).values[:, -1:]
+            probs = probs * (probs >= least)
+        if self.sampling.min_p:
+            probs = probs * (probs >= self.sampling.min_p * probs.max(-1, keepdim=True).values)
         if self.sampling.top_p < 1:
             ordered, places = probs.sort(-1, descending=True)
             # A token stays while those before it hold less than top_p: the first always does.
-            kept = ordered.cumsum(-1) - ordered < self.sampling.top_p
+            kept = ordered.cumsum(-1) - ordered < self.sampling.top_p * ordered.sum(-1, keepdim=True)
             probs = torch.zeros_like(probs).scatter(-1, places, ordered * kept)
         reached = probs.cumsum(-1)
         step = input_ids.shape[1] - self.start
@@ -138,7 +137,7 @@ def _batch(model: Any, tokenizer: Any, prompts: Sequence[Ids], sampling: Samplin
         ids[row, width - len(prompt) :] = torch.from_numpy(prompt.astype("int64"))
     lengths = torch.tensor([len(p) for p in prompts])
     mask = (torch.arange(width)[None] >= width - lengths[:, None]).long()
-    draw = [SeededSampling(seeds, sampling, width)] if sampling.temperature > 0 else []
+    draw = [SeededSampling(seeds, sampling, width, lengths.tolist())] if sampling.temperature > 0 else []
     piece = max(1, PREFILL_TOKENS.get(device.type, PREFILL_TOKENS["cuda"]) // len(prompts))
     # Only keys and values are sure to go on where a piece ended: a recurrent state may not.
     whole = width <= piece or getattr(model, "_is_stateful", True)

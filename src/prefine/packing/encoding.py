@@ -34,7 +34,7 @@ Member: TypeAlias = tuple[list[int], list[float] | None]
 
 BY_LENGTH = (
     *("prompt is too long", "prompt fills max_length, no answer is left", "answer is too long"),
-    *("answers are equal once cut or tokenised", "of the answer's own turns nothing is left once cut"),
+    *("text is too long", "answers are equal once cut or tokenised", "of the answer's own turns nothing is left once cut"),
 )
 """Reasons that a larger max_length would mend."""
 BY_TEMPLATE = ("the chat template", "a model without a chat template")
@@ -192,9 +192,11 @@ class Encoder:
         ids = self._tokenize(text, special) if text else []
         if ids and not self._ends(ids):
             ids = [*ids, self.tokenizer.eos_token_id]
-        if not split and self.max_length is not None and len(ids) > self.max_length:
-            self.report.cut["texts"] += 1
-            ids = ids[-self.max_length :] if self.truncation_mode == "keep_end" else ids[: self.max_length]
+        if not split:
+            kept = self.cut_text(ids, row)
+            if kept is None:
+                return []
+            ids = ids[kept]
         width = max(2, self.max_length or len(ids))
         windows = [ids[i : i + width] for i in range(0, len(ids) - 1, width - 1)]
         if not windows:
@@ -204,6 +206,16 @@ class Encoder:
             self.report.cut["texts split into windows"] += 1
         self.report.pairs += 1
         return [prompt_only(as_ids(w), row) for w in windows]
+
+    def cut_text(self, ids: Sequence[int], row: int = 0) -> slice | None:
+        """Which of a text's tokens are kept under ``max_length``; None where the row is dropped. The report counts it."""
+        if self.max_length is None or len(ids) <= self.max_length:
+            return slice(None)
+        if self.truncation_mode == "drop":
+            self._drop("text is too long", row)
+            return None
+        self.report.cut["texts"] += 1
+        return slice(-self.max_length, None) if self.truncation_mode == "keep_end" else slice(0, self.max_length)
 
     def encode_whole(
         self,

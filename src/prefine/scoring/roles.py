@@ -13,6 +13,7 @@ import math
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,8 @@ def score_texts(
 def _called(function: RewardFunction, prompts: Sequence[Any], answers: Sequence[Any], columns: Mapping[str, Any]) -> list[Any]:
     found = function(prompts=prompts, completions=answers, **columns) if is_trl_function(function) else function(prompts, answers)
     if inspect.isawaitable(found):
-        found = asyncio.run(_awaited(found))
+        with ThreadPoolExecutor(1) as thread:  # a notebook has a running loop of its own
+            found = thread.submit(asyncio.run, _awaited(found)).result()
     return list(found)
 
 
@@ -218,7 +220,7 @@ def score_answers(
 
     Args:
         groups: the same answers as ids, for models of the policy's tokenizer.
-        columns: what a function of TRL's kind is given beside prompts and completions.
+        columns: what a function of TRL's kind is given beside prompts and completions: ``completion_ids`` and the like.
     """
     if isinstance(reward, HeadRole):
         return reward.rewards(groups, budget).double().cpu()
@@ -231,8 +233,7 @@ def score_answers(
         return score_texts(reward, [plain_text(p) for p in prompts], answers)
     asked = [p if isinstance(p, str) else list(p) for p in prompts]
     said: list[Any] = [a if isinstance(p, str) else [{"role": "assistant", "content": a}] for p, a in zip(prompts, answers, strict=True)]
-    ids = [c.tolist() for g in groups for c in g.completion_ids]
-    return score_texts(reward, asked, said, {"completion_ids": ids} | dict(columns or {}))
+    return score_texts(reward, asked, said, columns)
 
 
 def own_role(model: Any, max_length: int | None = None) -> HeadRole:

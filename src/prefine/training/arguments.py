@@ -24,7 +24,7 @@ def config_of(args: Any, kind: type[C]) -> C:
         return kind(output_dir="trainer_output")
     if isinstance(args, kind):
         return args
-    if type(args) is TrainingArguments or (isinstance(args, TrainingArguments) and not isinstance(args, PackConfig)):
+    if isinstance(args, TrainingArguments) and not isinstance(args, PackConfig):
         values = args.to_dict()
         values["hub_token"] = args.hub_token  # to_dict hides it
         known = {name: value for name, value in values.items() if name in kind.__dataclass_fields__}

@@ -13,23 +13,24 @@ import numpy as np
 
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, weights_of
-from prefine.training.prepared import Block, counted_text
+from prefine.training.prepared import Block, counted_group
 
 ROWS = 1000
 """Sequences that are packed together, as TRL's ``Dataset.map`` does."""
 
 
-def blocks(groups: Iterable[PromptGroup], strategy: str, size: int, encoder: Encoder) -> Iterator[Block]:
+def blocks(groups: Iterable[PromptGroup], strategy: str, size: int, encoder: Encoder, are_texts: bool = True) -> Iterator[Block]:
     """Blocks of at most ``size`` tokens, from every thousand groups on their own.
 
     Args:
         strategy: ``bfd`` and ``bfd_split`` fill blocks best-fit decreasing (longer sequences were truncated before, or are split
             here); ``wrapped`` cuts one stream of all tokens.
+        are_texts: whether the first token of a sequence with a prompt of one token is trained on where another text stands before it.
     """
     rest = iter(groups)
     while part := list(islice(rest, ROWS)):
         if strategy == "wrapped":
-            yield from _wrapped(part, size, encoder)
+            yield from _wrapped(part, size, are_texts)
             continue
         pieces = part if strategy == "bfd" else [piece for group in part for piece in _split(group, size, encoder)]
         yield from (Block([pieces[i] for i in places]) for places in best_fit([_length(p) for p in pieces], size))
@@ -56,7 +57,7 @@ def best_fit(lengths: list[int], size: int) -> list[list[int]]:
 
 
 def _tokens(group: PromptGroup) -> tuple[np.ndarray, np.ndarray]:
-    """A single sequence's ids, and whether each is trained on; the prompt is not, but for a whole text's first token."""
+    """A single sequence's ids, and whether each is trained on; the prompt is not."""
     counts = np.concatenate((np.zeros(len(group.prompt_ids), np.float32), weights_of(group)))
     return np.concatenate((group.prompt_ids, *group.completion_ids)), counts
 
@@ -65,23 +66,19 @@ def _split(group: PromptGroup, size: int, encoder: Encoder) -> list[PromptGroup]
     if _length(group) <= size:
         return [group]
     ids, counts = _tokens(group)
-    encoder.report.pairs -= 1
     encoder.report.cut["sequences split"] += 1
-    parts = [counted_text(ids[i : i + size], counts[i : i + size], group.index, encoder, None) for i in range(0, len(ids), size)]
+    parts = [counted_group(ids[i : i + size], counts[i : i + size], group.index) for i in range(0, len(ids), size)]
     return [p for p in parts if p is not None]
 
 
-def _wrapped(groups: list[PromptGroup], size: int, encoder: Encoder) -> Iterator[Block]:
+def _wrapped(groups: list[PromptGroup], size: int, are_texts: bool) -> Iterator[Block]:
     both = [_tokens(group) for group in groups]
     ids, counts = np.concatenate([i for i, _ in both]), np.concatenate([c for _, c in both])
     starts = np.cumsum([0] + [len(i) for i, _ in both])
-    # A text's first token follows the text before it here, and is trained on as TRL does.
     for group, start in zip(groups, starts, strict=False):
-        counts[start] = counts[start] or float(len(group.prompt_ids) == 1)
+        counts[start] = counts[start] or float(are_texts and len(group.prompt_ids) == 1)
     for at in range(0, len(ids), size):
         row = groups[int(np.searchsorted(starts, at, "right")) - 1].index
-        if len(ids[at : at + size]) > 1:
-            encoder.report.pairs -= 1
-            piece = counted_text(ids[at : at + size], counts[at : at + size], row, encoder, None)
-            if piece is not None:
-                yield Block([piece])
+        piece = counted_group(ids[at : at + size], counts[at : at + size], row)
+        if piece is not None:
+            yield Block([piece])

@@ -126,7 +126,7 @@ class DPOTrainer(PackTrainer):
         reference = self.reference
         needed = self.retention is not None and self.retention.uses_reference
         if self._precomputed and reference is not None and not reference.is_policy and not needed:
-            reference.scorer.unwrapped.to("meta")
+            self.reference = None
         return super().train(*args, **kwargs)
 
     def _refuse_streams(self, dataset: Any, name: str) -> None:
@@ -144,7 +144,7 @@ class DPOTrainer(PackTrainer):
         self._refuse_streams(groups, "eval")
         if groups[0].ref_logps is not None:
             return groups
-        if self.reference is None or self.reference.scorer.unwrapped.device.type == "meta":
+        if self.reference is None:
             raise ConfigError(
                 "Cannot compute reference log-probs for a dataset passed to evaluate(): with precompute_ref_log_probs the reference was "
                 "given up once the log-probs of the datasets known at the start were computed; give this one as eval_dataset"
@@ -250,8 +250,9 @@ class DPOTrainer(PackTrainer):
                 parts.append(self._score(pack, ref_N))
             self._note_pairs("eval", pack, parts[-1])
         logps = _join([p.logps for p in parts])
+        loss = self._loss(logps, _join_weights(parts)).mean()
         rewards = torch.stack(implicit_rewards(logps, self.beta), 1).float()
-        return Evaluated(self._loss(logps, _join_weights(parts)).mean(), rewards, torch.zeros(len(rewards), dtype=torch.long))
+        return Evaluated(loss, rewards, torch.zeros_like(rewards[:, 0], dtype=torch.long)) if predict else Evaluated(loss)
 
     @property
     def beta(self) -> float:

@@ -5,6 +5,7 @@ arXiv 2402.04792, with rewards in the annotator's place.
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
     ) -> None:
         if compute_metrics is not None or preprocess_logits_for_metrics is not None:
             raise ConfigError("compute_metrics would be ignored: an evaluation samples and scores, and has no predictions; leave it out")
-        self.args = args = config_of(args, OnlineDPOConfig)
+        self.args = args = copy.copy(config_of(args, OnlineDPOConfig))
         if args.use_vllm and args.vllm_mode != "colocate":
             raise ConfigError(f"vllm_mode {args.vllm_mode}: weights cannot be sent to a server yet; expected colocate")
         if args.is_greedy:
@@ -103,8 +104,9 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
 
     @property
     def beta(self) -> float:
-        """Strength of the pull to the reference, in this epoch."""
-        return self.args.beta_at(self.state.epoch or 0)
+        """Strength of the pull to the reference, in this pass over the prompts."""
+        drawn = max(0, self.rollouts_done - 1) * self.args.per_device_train_batch_size
+        return self.args.beta_at(drawn // len(self.train_dataset))
 
     @property
     def use_vllm(self) -> bool:
@@ -165,13 +167,12 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
         """
         if self.args.is_greedy:
             return
+        pack, scaling = self.scorer.pack([sampled[0].group]), self.scorer.scaling
+        if scaling.cap is not None and self.args.temperature != 1:
+            return  # soft-capped logits are not tempered by one factor
         was_training = self.scorer.unwrapped.training
         self.scorer.unwrapped.eval()
-        pack, scaling = self.scorer.pack([sampled[0].group]), self.scorer.scaling
-        if scaling.cap is None:
-            self.scorer.scaling = HeadScaling(scaling.factor / self.args.temperature, None)
-        elif self.args.temperature != 1:
-            return  # soft-capped logits are not tempered by one factor
+        self.scorer.scaling = HeadScaling(scaling.factor / self.args.temperature, scaling.cap)
         with self.scorer.attending(pack), self.compute_loss_context_manager():
             logps = self.scorer.token_logps(pack)
         self.scorer.scaling = scaling

@@ -38,7 +38,7 @@ from prefine.training.card import write_card
 from prefine.training.config import PackConfig
 from prefine.training.offload import OffloadActivations
 from prefine.training.peak_memory import peak_memory_bytes
-from prefine.training.prepared import LazyGroups, StreamedGroups, are_groups, flat, in_memory, is_stream, prepare_rows, with_first
+from prefine.training.prepared import Encode, LazyGroups, StreamedGroups, are_groups, flat, in_memory, is_stream, prepare_rows, with_first
 from prefine.training.refusals import refusals
 from prefine.training.retention import Retention
 
@@ -137,6 +137,7 @@ class PackTrainer(Trainer):
         args.accelerator_config.dispatch_batches = False  # a batch is groups, which another process cannot be sent
         self._since_update: list[list[PromptGroup]] = []
         self._sums: dict[str, dict[str, list[float]]] = {"train": defaultdict(lambda: [0.0, 0.0]), "eval": defaultdict(lambda: [0.0, 0.0])}
+        self._sums_before: dict[str, list[float]] = {}
         self._pending_tokens = 0
         self._clock = time.perf_counter()
         self._checked_start = False
@@ -184,7 +185,7 @@ class PackTrainer(Trainer):
     @property
     def ref_model(self) -> nn.Module | None:
         """The reference where it has weights of its own; None where it is the policy without its adapter, or is not needed."""
-        if self.reference is None or self.reference.is_policy or self.reference.scorer.unwrapped.device.type == "meta":
+        if self.reference is None or self.reference.is_policy:
             return None
         reference: nn.Module = self.reference.scorer.unwrapped
         return reference
@@ -211,15 +212,21 @@ class PackTrainer(Trainer):
             return dataset
         if is_stream(dataset):
             with_first(dataset, name)
-            check = functools.partial(self._check_group, name)
-            return StreamedGroups(dataset, name, encoder, self.encode_rows, check)
+            return self.streamed(dataset, name, encoder, self.encode_rows)
         return prepare_rows(dataset, name, encoder, self.encode_rows)
 
-    def _check_group(self, name: str, item: Any) -> None:
+    def streamed(self, dataset: Any, name: str, encoder: Encoder, encode: Encode) -> StreamedGroups:
+        """A stream's groups; the training data begins anew where it ends."""
+        return StreamedGroups(dataset, name, encoder, encode, functools.partial(self.check_group, name), name == "train_dataset")
+
+    def check_group(self, name: str, item: Any) -> None:
+        """Refuse a group, or a block of them, that the model cannot take."""
         check_groups(self.limits, flat([item]), name)
 
     def _prepare_train(self, dataset: Any, args: PackConfig) -> Any:
         groups = self.prepare(dataset, "train_dataset", self.encoder)
+        if isinstance(groups, StreamedGroups) and args.dataloader_num_workers:
+            raise ConfigError("dataloader_num_workers: a stream is encoded in one process, where what is dropped is counted; leave it out")
         if hasattr(groups, "__len__") and are_groups(groups) and not isinstance(groups, LazyGroups):
             check_groups(self.limits, flat(groups), "train_dataset", self.tokens_to_come(args))
         return groups
@@ -229,10 +236,14 @@ class PackTrainer(Trainer):
             return dataset
         if isinstance(dataset, dict):
             return {key: self._prepare_eval(part, args, f"{name} {key}") for key, part in dataset.items()}
+        if are_groups(dataset):
+            return dataset
         encoder = self._encoders[name] = args.encoder(self.encoder.tokenizer)
         groups = self.prepare(dataset, name, encoder)
         if isinstance(groups, list):
             check_groups(self.limits, flat(groups), name)
+        if isinstance(groups, StreamedGroups) and args.dataloader_num_workers:
+            raise ConfigError("dataloader_num_workers: a stream is encoded in one process, where what is dropped is counted; leave it out")
         return groups
 
     @property
@@ -267,6 +278,8 @@ class PackTrainer(Trainer):
         model.train()
         if self.scorer.model is not model:
             self.scorer.model = model
+        if not self._since_update:
+            self._sums_before = {name: list(sums) for name, sums in self._sums["train"].items()}
         self._since_update.append(inputs["groups"])
         quiet = model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
         self._pending_tokens += sum(len(g.prompt_ids) * len(g.completion_ids) + g.num_completion_tokens for g in inputs["groups"])
@@ -338,9 +351,9 @@ class PackTrainer(Trainer):
             self.on_event("out_of_memory", step=self.state.global_step, token_budget_before=tried, token_budget=self.budget.tokens)
             warnings.warn(f"out of memory at {tried} tokens a pass; going on with {self.budget.tokens}, same result", stacklevel=2)
             self.drop_gradients(model)
-            for name in list(self._sums["train"]):
-                if name != "tokens":
-                    del self._sums["train"][name]
+            self._sums["train"].clear()
+            for name, sums in self._sums_before.items():
+                self._sums["train"][name] = list(sums)
             try:
                 losses = [self._batch(groups, micro) for micro, groups in enumerate(self._since_update)]
             except RuntimeError as error:
@@ -505,7 +518,7 @@ class PackTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         model = self.accelerator.unwrap_model(self.model)
-        if self.reference is not None and self.reference.adapter is not None:
+        if len(getattr(model, "peft_config", ())) > 1:  # the reference's, a reward's or the values' stand beside the policy's
             folder = output_dir or self.args.output_dir
             model.save_pretrained(folder, selected_adapters=[model.active_adapter])
             self.processing_class.save_pretrained(folder)

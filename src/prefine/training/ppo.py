@@ -389,7 +389,7 @@ class PPOTrainer(SamplingTrainer):
                 self.backward(loss * scale)
             self.note_pack(pack)
             total += loss.detach()
-            moved += self._note_update(logps.detach() - old, found.clipped_N, found.losses_N.detach(), shares)
+            moved += self._note_update(logps.detach() - old, found.clipped_N, found.losses_N.detach(), weights / totals.tokens)
         if self.value is not None and not (self.value.scorer is self.scorer and self.value.adapter is None):
             total += self._value_backward(groups, totals.tokens, scale)
         if self.args.stop_kl is not None and moved > self.args.stop_kl and self.pending > 0:

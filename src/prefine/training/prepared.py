@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset, IterableDataset
 
 from prefine.errors import DataError
 from prefine.packing.encoding import Encoder
@@ -25,20 +26,21 @@ class DataWarning(UserWarning):
 
 
 class StreamedGroups(IterableDataset[PromptGroup]):
-    """Groups of a stream, encoded as they are asked for; each pass begins the stream anew.
+    """Groups of a stream, encoded as they are asked for.
 
     Args:
         rows: what is iterated: a ``datasets.IterableDataset``, or anything that can be iterated more than once.
         check: sees each group before it is given.
+        endless: begin the stream anew where it ends, so that a run is one pass to transformers, and a resumed one skips as much.
     """
 
-    def __init__(self, rows: Any, name: str, encoder: Encoder, encode: Encode, check: Callable[[PromptGroup], None]) -> None:
+    def __init__(self, rows: Any, name: str, encoder: Encoder, encode: Encode, check: Callable[[Any], None], endless: bool) -> None:
         self.rows = rows
         self.name = name
         self.encoder = encoder
         self.encode = encode
         self.check = check
-        self.passes = 0
+        self.endless = endless
         self.said = False
 
     def say_losses(self) -> None:
@@ -47,27 +49,20 @@ class StreamedGroups(IterableDataset[PromptGroup]):
             self.said = True
             say_losses(self.name, self.encoder)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Shuffled streams are shuffled anew."""
-        if hasattr(self.rows, "set_epoch"):
-            self.rows.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[PromptGroup]:
-        # In a loader's worker the stream gives that worker's share, which may be nothing.
-        worker = get_worker_info()
-        encoder = self.encoder if self.passes == 0 and worker is None else self.encoder.fresh()
-        self.passes += 1
-        some = False
-        rows = iter(self.rows)
-        first = next(rows, None)
-        for group in self.encode(chain([first], rows), self.name, encoder) if first is not None else ():
-            self.check(group)
-            some = True
-            yield group
-        if not some and worker is None:
-            raise DataError(f"{self.name}: no row is left: {encoder.report.left_out()}")
-        if encoder is self.encoder:
-            self.say_losses()
+    def __iter__(self) -> Iterator[Any]:
+        for turn in itertools.count() if self.endless else range(1):
+            if hasattr(self.rows, "set_epoch"):
+                self.rows.set_epoch(turn)  # what is shuffled is shuffled anew
+            encoder = self.encoder if turn == 0 else self.encoder.fresh()
+            some = False
+            for group in self.encode(iter(self.rows), self.name, encoder):
+                self.check(group)
+                some = True
+                yield group
+            if not some:
+                raise DataError(f"{self.name}: no row is left: {encoder.report.left_out()}")
+            if turn == 0:
+                self.say_losses()
 
 
 class LazyGroups(Dataset[PromptGroup]):
@@ -225,14 +220,11 @@ def pretokenized_pair(row: Mapping[str, Any], number: int, encoder: Encoder) -> 
     return encoder.encode_ids(prompt, sides, number)
 
 
-def pretokenized_text(
-    row: Mapping[str, Any], number: int, encoder: Encoder, longest: int | None, completion_only: bool
-) -> PromptGroup | None:
+def pretokenized_text(row: Mapping[str, Any], number: int, encoder: Encoder, completion_only: bool) -> PromptGroup | None:
     """A sequence's group of ``input_ids`` and what says which of them count: ``labels`` (-100 does not), else ``completion_mask`` and
     ``assistant_masks``. None where the encoder's report says why not.
 
     Args:
-        longest: tokens behind which it is truncated.
         completion_only: whether ``completion_mask`` is looked at.
     """
     ids = as_ids(row["input_ids"])
@@ -243,18 +235,29 @@ def pretokenized_text(
         for name in ("assistant_masks", *(["completion_mask"] if completion_only else [])):
             if row.get(name) is not None:
                 counts = counts * np.asarray(row[name], np.float32)
-    return counted_text(ids, counts, number, encoder, longest)
+    return counted_text(ids, counts, number, encoder)
 
 
-def counted_text(ids: Any, counts: Any, number: int, encoder: Encoder, longest: int | None) -> PromptGroup | None:
-    """A whole sequence as a group whose first token is the prompt; of the others ``counts`` (1 or 0 each) are trained on."""
-    if longest is not None and len(ids) > longest:
-        encoder.report.cut["texts"] += 1
-        ids, counts = ids[:longest], counts[:longest]
-    if not counts[1:].any():
-        encoder.report.dropped.setdefault("nothing of it is trained on" + (" once truncated" if longest else ""), []).append(number)
+def counted_text(ids: Any, counts: Any, number: int, encoder: Encoder) -> PromptGroup | None:
+    """A whole sequence of which ``counts`` (1 or 0 for each token) are trained on, truncated as the encoder does; None where the
+    encoder's report says why not.
+    """
+    kept = encoder.cut_text(ids, number)
+    if kept is None:
+        return None
+    group = counted_group(ids[kept], counts[kept], number)
+    if group is None:
+        cut = len(ids[kept]) < len(ids)
+        encoder.report.dropped.setdefault("nothing of it is trained on" + (" once truncated" if cut else ""), []).append(number)
         return None
     encoder.report.pairs += 1
+    return group
+
+
+def counted_group(ids: Any, counts: Any, number: int) -> PromptGroup | None:
+    """A sequence as a group whose first token is the prompt; None where nothing of the rest counts."""
+    if not counts[1:].any():
+        return None
     if counts[1:].all():
-        return PromptGroup(np.ascontiguousarray(ids[:1]), (ids[1:],), number)
-    return WeightedGroup(np.ascontiguousarray(ids[:1]), (ids[1:],), number, None, np.ascontiguousarray(counts[1:]))
+        return PromptGroup(np.ascontiguousarray(ids[:1]), (np.ascontiguousarray(ids[1:]),), number)
+    return WeightedGroup(np.ascontiguousarray(ids[:1]), (np.ascontiguousarray(ids[1:]),), number, None, np.ascontiguousarray(counts[1:]))

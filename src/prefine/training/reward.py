@@ -211,14 +211,17 @@ class RewardTrainer(PackTrainer):
                 losses_P, rewards_P2 = self._losses(pack, "eval")
             rewards.append(rewards_P2)
             total += losses_P.sum() / len(groups)
-        return Evaluated(total, self._note_batch("eval", rewards), torch.zeros(len(groups), dtype=torch.long))
+        rewards_P2 = self._note_batch("eval", rewards)
+        return Evaluated(total, rewards_P2, torch.zeros_like(rewards_P2[:, 0], dtype=torch.long)) if predict else Evaluated(total)
 
 
 def _save_head(model: Any, folder: Path) -> None:
     """Put a head that was not trained into a saved adapter: where it was new, nothing else has it."""
     from safetensors.torch import load_file, save_file
 
-    config = copy.deepcopy(model.peft_config[model.active_adapter])
+    name = model.active_adapter
+    folder = folder if name == "default" else folder / name
+    config = copy.deepcopy(model.peft_config[name])
     config.task_type, config.modules_to_save, config.inference_mode = "SEQ_CLS", ["score"], True
     if isinstance(config.target_modules, set):
         config.target_modules = config.target_modules - {"score"}
@@ -226,7 +229,7 @@ def _save_head(model: Any, folder: Path) -> None:
     file, score = folder / "adapter_model.safetensors", model.get_base_model().score
     head = score.weight.detach()
     if hasattr(score, "get_delta_weight"):  # all-linear takes the head for one more layer to adapt
-        head = head + score.get_delta_weight(model.active_adapter).detach()
+        head = head + score.get_delta_weight(name).detach()
     weights = {name: w for name, w in load_file(file).items() if ".score." not in name}
     save_file(weights | {"base_model.model.score.weight": head.cpu().contiguous()}, file, {"format": "pt"})
 

@@ -71,6 +71,7 @@ class SamplingTrainer(PackTrainer):
     rollouts_done: int = 0
     _barren: int = 0
     _vllm: VllmPolicy | None = None
+    _adapters_given = 0
     wanted_rows = "prompts, or rows that have them"
     tempered = False
     """Whether log-probs are those of the distribution that is sampled from."""
@@ -170,10 +171,15 @@ class SamplingTrainer(PackTrainer):
         for number, item in enumerate(dataset, 1):
             i = number * sign
             refuse_images(item)
+            if isinstance(item, Mapping):
+                self.columns[i] = {name: value for name, value in item.items() if name not in ("prompt", "input_ids", "attention_mask")}
             if isinstance(item, Mapping) and "input_ids" in item:
+                limit = self._longest_prompt(encoder)
+                if limit is not None and len(item["input_ids"]) > limit:
+                    encoder.report.dropped.setdefault(self._no_room(), []).append(number)
+                    continue
+                encoder.report.pairs += 1
                 item = prompt_only(as_ids(item["input_ids"]), i)
-            elif isinstance(item, Mapping):
-                self.columns[i] = {name: value for name, value in item.items() if name != "prompt"}
             if isinstance(item, PromptGroup):
                 out.append(item)
                 whole = np.concatenate((item.prompt_ids, *item.completion_ids[:1]))  # of prompt_only's groups the prompt is both
@@ -187,7 +193,7 @@ class SamplingTrainer(PackTrainer):
                     reason, ids = left.reason, as_ids([])
                 limit = self._longest_prompt(encoder)
                 if limit is not None and len(ids) > limit:
-                    reason = f"prompt leaves no room for an answer of {self.args.response_length} tokens"
+                    reason = self._no_room()
                 reason = reason or ("" if len(ids) else "prompt has no tokens")
                 if reason:
                     encoder.report.dropped.setdefault(reason, []).append(number)
@@ -212,6 +218,9 @@ class SamplingTrainer(PackTrainer):
             return [Example(item["prompt"])]
         return examples_of([item], f"{name}, row {number}", encoder.report.dropped)
 
+    def _no_room(self) -> str:
+        return f"prompt leaves no room for an answer of {self.args.response_length} tokens"
+
     def _longest_prompt(self, encoder: Encoder) -> int | None:
         limits = [encoder.max_prompt_length, encoder.max_length and encoder.max_length - self.args.response_length]
         return min((n for n in limits if n is not None), default=None)
@@ -224,11 +233,13 @@ class SamplingTrainer(PackTrainer):
     def drawn_prompts(self, rollout: int, count: int) -> list[PromptGroup]:
         """The prompts of a rollout: all in turn, in an order that the seed and the pass decide."""
         groups: Sequence[PromptGroup] = self.train_dataset
+        orders: dict[int, Any] = {}
         out: list[PromptGroup] = []
         for at in range(rollout * count, (rollout + 1) * count):
             turn, place = divmod(at, len(groups))
-            order = np.random.default_rng((self.data_seed, turn)).permutation(len(groups))
-            out.append(groups[int(order[place])])
+            if turn not in orders:
+                orders[turn] = np.random.default_rng((self.data_seed, turn)).permutation(len(groups))
+            out.append(groups[int(orders[turn][place])])
         return out
 
     # ---- samples and scores
@@ -267,22 +278,29 @@ class SamplingTrainer(PackTrainer):
         folder = Path(self.args.output_dir) / "rollout-adapter"
         model.save_pretrained(folder, selected_adapters=[model.active_adapter])
         adapter = folder if model.active_adapter == "default" else folder / model.active_adapter
-        return self._vllm.sample(ids, sampling, seeds, str(adapter), rollout + 1)
+        self._adapters_given += 1
+        return self._vllm.sample(ids, sampling, seeds, str(adapter), self._adapters_given)
 
     def score(self, sampled: Sequence[tuple[PromptGroup, tuple[Answer, ...]]]) -> list[Sampled]:
         """Weighted scores of all answers, less the penalty for those that do not end; failures are NaN and counted."""
         groups = [self._as_trained_on(g, answers) for g, answers in sampled]
         prompts = [self.prompts[g.index] for g, answers in sampled for _ in answers]
         texts = [a.text for _, answers in sampled for a in answers]
-        columns = {"trainer_state": self.state} | self._columns([g.index for g, answers in sampled for _ in answers])
+        columns = self._columns([g.index for g, answers in sampled for _ in answers])
+        columns |= {"completion_ids": [list(a.ids) for _, answers in sampled for a in answers], "trainer_state": self.state}
         each = [score_answers(r, groups, prompts, texts, self.budget, columns) for r in self.rewards]
         scores_RM = torch.stack(each)
-        if self.args.reward_aggregate != "sum" and not self.reward_scales:
+        # A function that raises, or a model that gives no number, fails an answer; a function may have no opinion of it.
+        no_number = torch.stack([s.isnan() & isinstance(r, HeadRole | TextRole) for s, r in zip(each, self.rewards, strict=True)])
+        failed_M = (scores_RM.isinf() | no_number).any(0)
+        scores_RM = scores_RM.masked_fill(scores_RM.isinf(), math.nan)
+        if self.args.reward_aggregate != "sum" and not self.reward_scales and self.noting == "train":
             # One scale for all, that of the first rollout: a lower bound over several scales would be the smallest one's.
             self.reward_scales = [_scale(row) for row in scores_RM]
-        total = self.combine(scores_RM)
-        if len(each) > 1:
-            self.note(self.noting, "objective/disagreement", float(scores_RM.std(0, unbiased=False).nanmean()))
+        total = self.combine(scores_RM).masked_fill(failed_M, math.nan)
+        spread_M = scores_RM.std(0, unbiased=False)
+        if len(each) > 1 and bool(spread_M.isfinite().any()):
+            self.note(self.noting, "objective/disagreement", float(spread_M.nanmean()))
         penalty = self.args.missing_eos_penalty or 0.0
         out, at = [], 0
         for group, answers in sampled:
@@ -395,7 +413,7 @@ class SamplingTrainer(PackTrainer):
             return {name: value for metrics in parts.values() for name, value in metrics.items()}
         prompts = self._evaluation_prompts(dataset)
         begun = time.perf_counter()
-        was, self.noting, self._evaluating = self.noting, "eval", True
+        was, self.noting, self._evaluating = (self.noting, self._evaluating), "eval", True
         try:
             self._sums["eval"].clear()
             self.note_samples(self.score(self.sample(prompts, EVALUATION)))
@@ -403,9 +421,17 @@ class SamplingTrainer(PackTrainer):
             metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - begun, 4)
             self.log(metrics)
         finally:
-            self.noting, self._evaluating = was, False
+            self.noting, self._evaluating = was
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def predict(self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test") -> Any:
+        """There are no predictions: what is sampled is text.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("predict() has no meaning for a trainer that samples; evaluate(prompts) samples and scores")
 
     def _evaluation_prompts(self, dataset: Any) -> list[PromptGroup]:
         if are_groups(dataset):
@@ -438,16 +464,6 @@ class SamplingTrainer(PackTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_extra_state(torch.load(Path(resume_from_checkpoint) / STATE, map_location=self.args.device, weights_only=True))
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        model = self.accelerator.unwrap_model(self.model)
-        if not hasattr(model, "peft_config"):
-            super()._save(output_dir, state_dict)
-            return
-        folder = output_dir or self.args.output_dir
-        model.save_pretrained(folder, selected_adapters=[model.active_adapter])
-        self.processing_class.save_pretrained(folder)
-        torch.save(self.args, Path(folder) / "training_args.bin")
 
 
 def _reads_otherwise(tokenizer: Any, other: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import functools
+import copy
+import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,6 @@ from prefine.training.config import SFTConfig
 from prefine.training.pack_trainer import Evaluated, PackTrainer, route
 from prefine.training.prepared import (
     LazyGroups,
-    StreamedGroups,
     are_groups,
     in_memory,
     is_pretokenized,
@@ -75,6 +75,7 @@ class SFTTrainer(PackTrainer):
         refuse_hooks(self, data_collator, compute_loss_func)
         self.args = args = config_of(args, SFTConfig)  # encode_rows, which the base class calls, needs it
         self.formatting_func = formatting_func
+        self._streams: set[str] = set()
         if args.padding_free and not args.packing and args.max_length is not None:
             raise ConfigError(
                 "padding_free: packed batches never hold padding; in TRL `max_length` is not enforced with padding_free=True and no "
@@ -118,12 +119,12 @@ class SFTTrainer(PackTrainer):
                 "first drawn; give dataset_kwargs={'skip_prepare_dataset': True} and have it return trainer-ready examples (input_ids "
                 "and labels), or apply a transform that is not random with Dataset.map() first"
             )
-        if self.args.shuffle_dataset:
-            if is_stream(dataset):
-                dataset = dataset.shuffle(seed=self.args.seed)
-            else:
-                order = np.random.default_rng(self.args.seed).permutation(len(dataset))
-                dataset = [dataset[int(i)] for i in order] if not hasattr(dataset, "select") else dataset.select(order)
+        if self.args.shuffle_dataset and is_stream(dataset):
+            if not hasattr(dataset, "shuffle"):
+                raise ConfigError(f"shuffle_dataset: {name} is a stream that has no shuffle of its own; shuffle it before, or leave it out")
+            dataset = dataset.shuffle(seed=self.args.seed)
+        if is_stream(dataset):
+            self._streams.add(name)
         return super().prepare(dataset, name, encoder)
 
     def _lazy(self, dataset: Any, first: Any, name: str, encoder: Encoder) -> Any:
@@ -136,33 +137,44 @@ class SFTTrainer(PackTrainer):
             )
 
         def one(row: Mapping[str, Any], number: int) -> PromptGroup:
-            group = pretokenized_text(row, number, encoder.fresh(), None, False)
+            own = encoder.fresh()
+            own.max_length = None
+            group = pretokenized_text(row, number, own, False)
             if group is None:
                 raise DataError(f"{name}, row {number}: nothing of it is trained on; leave such rows out")
+            self.check_group(name, group)
             return group
 
         if not is_stream(dataset):
             return LazyGroups(dataset, one)
-        each = lambda rows, _, __: (one(row, number) for number, row in enumerate(rows, 1))  # noqa: E731
-        return StreamedGroups(dataset, name, encoder, each, functools.partial(self._check_group, name))
+        return self.streamed(dataset, name, encoder, lambda rows, _, __: (one(row, number) for number, row in enumerate(rows, 1)))
 
     def encode_rows(self, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[Any]:
         """Groups of rows in any form, or blocks of them where they are packed."""
         args = self.args
         packs = args.packing if name == "train_dataset" or args.eval_packing is None else args.eval_packing
-        if not packs:
-            yield from self._sequences(rows, name, encoder)
-            return
-        assert args.max_length is not None
-        if args.packing_strategy != "bfd":
+        if packs and args.packing_strategy != "bfd":
+            encoder = copy.copy(encoder)  # with the same report
             encoder.max_length = None  # nothing is truncated
-        groups = self._sequences(rows, name, encoder)
-        yield from blocks(groups, args.packing_strategy, args.max_length, encoder)
-
-    def _sequences(self, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[PromptGroup]:
         first, rows = with_first(rows, name)
+        items: Iterable[Any] = self._shuffled(self._sequences(first, rows, name, encoder), name)
+        if packs:
+            assert args.max_length is not None
+            items = self._shuffled(blocks(items, args.packing_strategy, args.max_length, encoder, not is_pretokenized(first)), name)
+        yield from items
+
+    def _shuffled(self, items: Iterable[Any], name: str) -> Iterable[Any]:
+        """In another order, where the config says so; a stream's rows were shuffled as they came."""
+        if not self.args.shuffle_dataset or name in self._streams:
+            return items
+        listed = list(items)
+        return [listed[i] for i in np.random.default_rng(self.args.seed).permutation(len(listed))]
+
+    def _sequences(self, first: Any, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[PromptGroup]:
         args = self.args
         if is_pretokenized(first) and "input_ids" in first:
+            if args.assistant_only_loss and "assistant_masks" not in first and "labels" not in first:
+                raise ConfigError(f"assistant_only_loss: {name} has token ids and no 'assistant_masks'; give them, or leave it out")
             completion_only = bool(args.completion_only_loss)
             if "completion_mask" in first and "labels" not in first and args.completion_only_loss is None:
                 warnings.warn(
@@ -171,11 +183,12 @@ class SFTTrainer(PackTrainer):
                     stacklevel=2,
                 )
             for number, row in enumerate(rows, 1):
-                group = pretokenized_text(row, number, encoder, encoder.max_length, completion_only)
+                group = pretokenized_text(row, number, encoder, completion_only)
                 if group is not None:
                     yield group
             return
         if self.formatting_func is not None:
+            self._refuse_turns("formatting_func makes plain text of them")
             texts = map(self.formatting_func, rows)
             yield from self._each((Example("", text, number) for number, text in enumerate(texts, 1)), encoder)
             return
@@ -191,7 +204,10 @@ class SFTTrainer(PackTrainer):
             elif args.dataset_text_field != "text" and "text" not in first and not _is_conversational(first):
                 raise ConfigError(f"{name}: no column {args.dataset_text_field!r} (dataset_text_field); columns: {', '.join(first)}")
             examples = examples_of(rows, name, encoder.report.dropped)
-            example, examples = with_first(examples, f"{name}: no row of it is usable, so it")
+            example = next(examples, None)
+            if example is None:
+                return
+            examples = itertools.chain([example], examples)
             if isinstance(example.prompt, str):
                 self._refuse_turns("these rows are not conversational")
         yield from self._each(examples, encoder)

@@ -28,7 +28,7 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
     )
     max_length: int | None = field(default=512, metadata={"help": "Most tokens of prompt + completion."})
     temperature: float = field(default=0.9, metadata={"help": "Of sampling; the loss takes log-probs as the model is, at 1."})
-    max_new_tokens: int = field(default=64, metadata={"help": "Most tokens of a sampled response."})
+    max_new_tokens: int | None = field(default=None, metadata={"help": "Most tokens of a sampled response. Unset: response_length."})
     response_length: int = field(default=64, metadata={"help": "The same by PPO's name for it."})
     top_p: float = field(default=1.0, metadata={"help": "Sample from the most likely tokens that hold this probability together."})
     top_k: int = field(default=0, metadata={"help": "Sample from so many of the most likely tokens. 0: from all."})
@@ -63,6 +63,8 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
         if unknown:
             raise ConfigError(f"generation_kwargs: {', '.join(sorted(unknown))} would be ignored; what is read: {', '.join(GENERATION)}")
         for name, value in (self.generation_kwargs or {}).items():
+            if name == "max_new_tokens":
+                self.response_length = value
             if name != "do_sample":
                 setattr(self, name, value)
         self._one_length()
@@ -78,7 +80,7 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
             self.refuse_unused(ENGINE, "without use_vllm")
         else:
             self.refuse_unused([n for n in ENGINE if n != "vllm_mode"], "by the engine, which vLLM starts with its own defaults")
-            self.refuse_unused(["top_k", "min_p", "repetition_penalty"], "by the vLLM engine here")
+            self.refuse_unused(["top_p", "top_k", "min_p", "repetition_penalty"], "by the vLLM engine here")
         self.betas = [self.beta] if isinstance(self.beta, int | float) else list(self.beta)
         if not self.betas or any(not b > 0 for b in self.betas):
             raise ConfigError(f"beta is {self.beta}; expected numbers above 0, one for all epochs or one each")
@@ -86,10 +88,10 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
         super().__post_init__()
 
     def _one_length(self) -> None:
-        given = {name: getattr(self, name) for name in ("max_new_tokens", "response_length") if getattr(self, name) != self.default(name)}
-        if len(set(given.values())) > 1:
+        one, other = self.max_new_tokens, self.response_length
+        if one not in (None, other) and other != self.default("response_length"):
             raise ConfigError("max_new_tokens and response_length are one option by two names, and say otherwise; give one of the two")
-        self.max_new_tokens = self.response_length = next(iter(given.values()), self.response_length)
+        self.max_new_tokens = self.response_length = other if one is None else one
 
     @property
     def is_greedy(self) -> bool:

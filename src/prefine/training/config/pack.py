@@ -96,6 +96,8 @@ class PackConfig(TrainingArguments):
         TokenBudget.of(self.token_budget, "cpu")
         self.encoder(None)
         self.init_kwargs()
+        if self.retain is None:
+            self.refuse_unused(["retain_weight", "retain_batch_size"], "without retain")
         if self.retain_weight <= 0:
             raise ConfigError(f"retain_weight is {self.retain_weight}; expected a number above 0; leave out --retain for none")
         super().__post_init__()
@@ -112,7 +114,8 @@ class PackConfig(TrainingArguments):
     def _is_given(self, name: str) -> bool:
         """Whether a field says something else than its default; a parser may write "none" as an empty value."""
         value, default = getattr(self, name, None), self.default(name)
-        return value != default and not all(v in (None, False, "", "no") or v == [] or v == {} for v in (value, default))
+        unset = [v is None or v is False or (isinstance(v, str | list | dict) and v in ("", "no", [], {})) for v in (value, default)]
+        return value != default and not all(unset)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A field that a command line gave as JSON."""

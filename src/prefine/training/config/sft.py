@@ -58,6 +58,11 @@ class SFTConfig(PackConfig):
 
     def __post_init__(self) -> None:
         """Check before anything is loaded."""
+        if isinstance(self.dataset_kwargs, str):
+            self.dataset_kwargs = self.read_json("dataset_kwargs")
+        unknown = set(self.dataset_kwargs or {}) - {"skip_prepare_dataset"}
+        if unknown:
+            raise ConfigError(f"dataset_kwargs: {', '.join(map(str, unknown))}; the one key that is read is skip_prepare_dataset")
         if self.loss_type == "chunked_nll":
             self.loss_type = "nll"  # TRL's older name of what is always done here
         for name, known in (("loss_type", LOSS_TYPES), ("packing_strategy", PACKING_STRATEGIES)):
@@ -69,14 +74,12 @@ class SFTConfig(PackConfig):
             raise ConfigError("packing fills blocks of max_length tokens, and max_length is None; give it, or leave out packing")
         if not packs:
             self.refuse_unused(["packing_strategy"], "without packing")
+        if self.skips_preparation:
+            moot = ["packing", "eval_packing", "shuffle_dataset", "assistant_only_loss", "completion_only_loss", "split_texts"]
+            self.refuse_unused(moot, "with skip_prepare_dataset")
         if packs and self.truncation_mode != "keep_start":
             raise ConfigError("truncation_mode would be ignored with packing: packing_strategy says what becomes of long sequences")
         super().__post_init__()
-        if isinstance(self.dataset_kwargs, str):
-            self.dataset_kwargs = self.read_json("dataset_kwargs")
-        unknown = set(self.dataset_kwargs or {}) - {"skip_prepare_dataset"}
-        if unknown:
-            raise ConfigError(f"dataset_kwargs: {', '.join(map(str, unknown))}; the one key that is read is skip_prepare_dataset")
 
     @property
     def skips_preparation(self) -> bool:
