@@ -252,3 +252,20 @@ def test_mt_bench_from_questions_to_counts(lab_model: Path, shared_data: Path, t
         "writing": 5.0,
         **dict.fromkeys(("turn 1", "turn 2"), (30 * 8 + 50 * 5) / 80),
     }
+
+
+def test_a_penalty_sees_no_padding() -> None:
+    """An answer does not depend on what it was batched with, with a penalty and cuts too."""
+    from prefine.generation.generate import generate
+    from prefine.lab.model import build_model, build_tokenizer
+    from prefine.packing.group import as_ids
+
+    model, tokenizer = build_model(0, hidden=32, layers=1), build_tokenizer()
+    sampling = Sampling(12, 1.0, top_p=0.95, top_k=40, min_p=0.001, repetition_penalty=3.0)
+    short, long = as_ids([5, 6, 7]), as_ids(list(range(20, 60)))
+    alone = dict(generate(model, tokenizer, [short], sampling, [3]))[0]
+    beside = dict(generate(model, tokenizer, [long, short], sampling, [1, 3]))[1]
+    assert alone.ids == beside.ids
+    assert alone.ids != dict(generate(model, tokenizer, [short], Sampling(12, 1.0), [3]))[0].ids
+    one = dict(generate(model, tokenizer, [short] * 8, Sampling(4, 1.0, top_k=1), list(range(8))))
+    assert len({tuple(a.ids) for a in one.values()}) == 1

@@ -389,3 +389,137 @@ def test_stream_is_a_hub_stream(tmp_path: Path, model: str) -> None:
     trainer = trained(prefine, "SFT", model, stream, tmp_path / "run")
     assert 0 < trainer.data_report["train_dataset"]["encoded"] < 500
     assert all(math.isfinite(x) for x in losses(trainer))
+
+
+# ---- what a review found
+
+
+def test_a_failed_reward_fails_under_every_aggregate(model: str, tmp_path: Path) -> None:
+    """Not taken for the highest of numbers; a reward without an opinion is none of a sum's concern."""
+
+    def breaks(prompts: Any, completions: Any, **kwargs: Any) -> list[float]:
+        if any(len(c) % 2 for c in completions):
+            raise RuntimeError("odd")
+        return [0.5] * len(completions)
+
+    for aggregate in ("sum", "mean", "min"):
+        args = prefine.OnlineDPOConfig(output_dir=str(tmp_path), max_new_tokens=6, reward_aggregate=aggregate, disable_tqdm=True)
+        trainer = prefine.OnlineDPOTrainer(
+            model, None, [breaks, lambda p, a: [1.0] * len(a)], args, train_dataset=["my printer", "my mouse"]
+        )
+        prompts = list(trainer.train_dataset) * 4
+        with pytest.warns(UserWarning, match="raised RuntimeError: odd"):
+            scored = trainer.score(trainer.sample(prompts, 0))
+        both = [(a.text, s) for x in scored for a, s in zip(x.answers, x.scores, strict=True)]
+        assert all(math.isnan(s) == bool(len(text) % 2) for text, s in both)
+        assert {len(text) % 2 for text, _ in both} == {0, 1}
+
+
+def test_beta_of_each_pass(model: str, tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    class Watched(prefine.OnlineDPOTrainer):
+        def _loss(self, *args: Any) -> Any:
+            seen.append(self.beta)
+            return super()._loss(*args)
+
+    args = prefine.OnlineDPOConfig(
+        output_dir=str(tmp_path), num_train_epochs=3, per_device_train_batch_size=2, max_new_tokens=4, beta=[0.1, 0.5], disable_tqdm=True,
+        save_strategy="no",
+    )  # fmt: skip
+    given = args.max_steps
+    Watched(model, None, lambda p, a: [float(len(t)) for t in a], args, train_dataset=["my printer", "my mouse", "my", "phone"]).train()
+    assert seen[:2] == [0.1, 0.1]
+    assert set(seen[2:]) == {0.5}
+    assert args.max_steps == given  # a config is the user's
+
+
+def test_an_option_by_two_names(tmp_path: Path) -> None:
+    def length(**settings: Any) -> int:
+        args = prefine.OnlineDPOConfig(output_dir=str(tmp_path), **settings)
+        assert args.max_new_tokens == args.response_length
+        return int(args.response_length)
+
+    assert length() == 64
+    assert length(max_new_tokens=32) == length(response_length=32) == length(generation_kwargs={"max_new_tokens": 32}) == 32
+    with pytest.raises(ConfigError, match="by two names"):
+        length(max_new_tokens=16, response_length=32)
+
+
+@pytest.mark.filterwarnings(QUIET)
+def test_every_way_to_read_text_truncates_alike(model: str, tmp_path: Path) -> None:
+    rows = [{"input_ids": list(range(10, 20))}, {"input_ids": [5, 6, 7]}]
+    for mode, first in (("keep_start", [10, 11, 12, 13]), ("keep_end", [16, 17, 18, 19]), ("drop", [5, 6, 7])):
+        made = trained(prefine, "SFT", model, rows, tmp_path, max_length=4, truncation_mode=mode)
+        assert made.train_dataset[0]["input_ids"] == first
+    for mode, count in (("keep_start", 4), ("keep_end", 4), ("drop", 1)):
+        made = trained(
+            prefine, "SFT", model, [*ROWS["messages"][:3], {"messages": said("my", "fan")}], tmp_path, max_length=9, truncation_mode=mode
+        )
+        assert len(made.train_dataset) == count
+        assert all(len(group["input_ids"]) <= 9 for group in made.train_dataset)
+
+
+@pytest.mark.filterwarnings(QUIET)
+def test_packing_keeps_masks_limits_and_rows(model: str, tmp_path: Path) -> None:
+    masked = [
+        {"input_ids": [11, 12, 13, 14], "completion_mask": [0, 0, 1, 1]},
+        {"input_ids": [21, 22, 23, 24], "completion_mask": [0, 1, 1, 1]},
+    ]
+    settings = {"completion_only_loss": True, "packing": True, "packing_strategy": "wrapped", "max_length": 8}
+    made = trained(prefine, "SFT", model, masked, tmp_path, **settings)
+    assert made.train_dataset[0]["labels"] == [-100, -100, 13, 14, -100, 22, 23, 24]
+    split = trained(prefine, "SFT", model, ROWS["text"], tmp_path, packing=True, packing_strategy="bfd_split", max_length=8)
+    assert split.data_report["train_dataset"]["encoded"] == len(TEXTS)
+    assert not split.data_report["train_dataset"]["dropped"]
+    retain = tmp_path / "retain.jsonl"
+    retain.write_text("".join(json.dumps({"text": "clean the fan " * 40}) + "\n" for _ in range(3)))
+    kept = trained(
+        prefine, "SFT", model, ROWS["text"], tmp_path, packing=True, packing_strategy="wrapped", max_length=16, retain=str(retain)
+    )
+    assert kept.retention is not None
+    assert max(len(g["input_ids"]) for g in kept.retention.groups) <= 16
+    shuffled = trained(prefine, "SFT", model, [*ROWS["text"], {"text": ""}], tmp_path, shuffle_dataset=True)
+    assert shuffled.data_report["train_dataset"]["dropped"] == {"answer is empty": {"count": 1, "rows": [5]}}
+    assert [g.index for g in shuffled.train_dataset] != [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dataset_kwargs": {"skip_prepare_dataset": True}, "packing": True},
+        {"dataset_kwargs": {"skip_prepare_dataset": True}, "assistant_only_loss": True},
+        {"dataset_kwargs": {"other": 1}},
+        {"retain_batch_size": 4},
+    ],
+)
+def test_options_that_nothing_reads_are_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        prefine.SFTConfig(output_dir=str(tmp_path), **settings)
+
+
+def test_zero_is_given(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ld_alpha would be ignored"):
+        prefine.DPOConfig(output_dir=str(tmp_path), loss_type="simpo", ld_alpha=0.0)
+    with pytest.raises(ConfigError, match="precompute_ref_log_probs would be ignored"):
+        prefine.DPOConfig(output_dir=str(tmp_path), loss_type="orpo", precompute_ref_log_probs=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["prompt_tuning", "prefix_tuning"])
+def test_learnt_prompts_train_and_say_what_the_reference_is(kind: str, model: str, tmp_path: Path) -> None:
+    from peft import PrefixTuningConfig, PromptTuningConfig
+
+    peft = {"prompt_tuning": PromptTuningConfig, "prefix_tuning": PrefixTuningConfig}[kind](task_type="CAUSAL_LM", num_virtual_tokens=4)
+    settings = {"max_steps": 2, "learning_rate": 0.1, "disable_tqdm": True, "save_strategy": "no", "gradient_checkpointing": False}
+    args = prefine.SFTConfig(output_dir=str(tmp_path), **settings)
+    trainer = prefine.SFTTrainer(model, args, train_dataset=Dataset.from_list(ROWS["text"]), peft_config=peft)
+    before = {n: p.clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
+    trainer.train()
+    assert before
+    assert all(not torch.equal(p, trainer.model.get_parameter(n)) for n, p in before.items())
+    dpo_args = prefine.DPOConfig(output_dir=str(tmp_path), **settings)
+    with pytest.warns(UserWarning, match="the reference is the model with the adapter as it starts"):
+        dpo = prefine.DPOTrainer(model, None, dpo_args, None, PAIRS, peft_config=peft)
+    dpo.train()
+    assert dpo.state.log_history[-1]["train_loss"] == pytest.approx(math.log(2), abs=0.2)

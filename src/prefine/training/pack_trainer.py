@@ -106,6 +106,8 @@ class PackTrainer(Trainer):
         if peft_config is not None:
             if hasattr(policy, "peft_config"):
                 raise ModelError("the model already has an adapter and peft_config asks for another; give one of the two")
+            if peft_config.peft_type == "PREFIX_TUNING" and args.gradient_checkpointing:
+                raise ConfigError("prefix tuning keeps its prefix in a cache, which gradient_checkpointing leaves out; switch that off")
             policy = add_adapter(policy, peft_config, args.gradient_checkpointing)
         if args.disable_dropout:
             disable_dropout(policy)
