@@ -40,9 +40,11 @@ def main(argv: list[str]) -> int:
         raise ConfigError("assistant_only_loss is for messages; of preference pairs the chosen answer is trained on; leave it out")
     key = source.fingerprint
     eval_rows = list(ExampleSource(own.eval_data, reading).examples()) if own.eval_data else None
+    whole = any(row.whole for row in rows)
+    if own.preset == "recipe" and whole and not {"assistant_only_loss", "completion_only_loss"} & planned.given:
+        planned.args.assistant_only_loss = planned.training["assistant_only_loss"] = True
+    on = "the assistant's turns" if planned.args.assistant_only_loss else "every token of conversations" if whole else ""
     started = planned.start(key)
-    if own.preset == "recipe" and any(row.whole for row in rows) and not {"assistant_only_loss", "completion_only_loss"} & planned.given:
-        started.args.assistant_only_loss = True
     trainer = SFTTrainer(
         started.model,
         started.args,
@@ -62,7 +64,7 @@ def main(argv: list[str]) -> int:
     announce(
         [
             f"data: {source.name}, {of_what}, {report.pairs} trained on; dropped: {counted(dict(sorted(counts.items())))}; "
-            f"cut: {counted(report.cut)}",
+            f"cut: {counted(report.cut)}{on and f'; loss on {on}'}",
             *reading_lines(read, report.summary()),
             *retention_lines(trainer),
             trainer.proof.sentence(),
