@@ -57,6 +57,13 @@ MEANINGS = [
     ("a completion of several turns (a call, its result, a reply)", "The assistant's own tokens are trained on.", "All tokens are."),
     ("streams", "One endless pass: the stream begins anew where it ends, within a batch too, and a resumed run is exact.",
      "Its last batch of a pass is short, and gradients are accumulated over the border at full scale."),
+    ("columns `system`, `system_prompt`, `history`, `input`, `context` beside TRL's own", "Part of the prompt, which is said.", "Not read."),
+    ("pairs that are equal, empty, or equal once truncated", "Dropped, counted, said.", "Trained on; they have no gradient, or a wrong one."),
+    ("`assistant_only_loss`", "From an answer's first word to its end token, and what the template writes behind it.",
+     "What TRL's own variant of the template marks: for some families also the line break before the answer, for some another text."),
+    ("load-balancing loss of a mixture of experts", "Over the tokens of a packed batch, a shared prompt once.", "Over the padded batch, prompts twice."),
+    ("online DPO, a reward function that raises", "Shown; the answers on which it raises fail, and are counted.", "The run ends."),
+    ("online DPO, the order of prompts", "Decided by the seed and the pass.", "transformers' sampler."),
     ("metrics dear to measure (`entropy`, `mean_token_accuracy`, `logits/*`)", "Of the logged steps and the last.", "Of every step."),
     ("`compute_metrics` of DPO and reward models", "Predictions are rewards, shape (n, 2), chosen first; labels are zeros.", "Logits and token ids."),
 ]  # fmt: skip

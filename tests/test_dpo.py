@@ -381,9 +381,24 @@ def test_reference_and_proof_under_mixed_precision(lab_model: Path, tmp_path: Pa
     assert prove_layout(trainer.model, 64).layout == "shared"
 
 
-def test_lora_dropout_is_kept(lab_model: Path, tmp_path: Path) -> None:
+def test_lora_dropout_is_kept_where_it_is_asked_for(lab_model: Path, tmp_path: Path, pairs_file: Path) -> None:
+    """By the command; from Python ``disable_dropout`` switches all off, as in TRL, and says so."""
     from peft import LoraConfig
 
+    from prefine.cli import main
+
     lora = LoraConfig(r=4, lora_dropout=0.25, target_modules="all-linear", task_type="CAUSAL_LM")
-    trainer = trained(lab_model, tmp_path, peft=lora, max_steps=1)
-    assert {m.p for m in trainer.model.modules() if isinstance(m, torch.nn.Dropout)} == {0.25}
+    with pytest.warns(UserWarning, match="lora_dropout is switched off"):
+        trained(lab_model, tmp_path, peft=lora, max_steps=1)
+    seen: list[set[float]] = []
+    once = DPOTrainer.train
+
+    def watched(self: DPOTrainer, *args: Any, **kwargs: Any) -> Any:
+        seen.append({m.p for m in self.model.modules() if isinstance(m, torch.nn.Dropout)})
+        return once(self, *args, **kwargs)
+
+    command = ["dpo", "--model", str(lab_model), "--data", str(pairs_file), "--lora-r", "4", "--lora-dropout", "0.25", "--max-steps", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DPOTrainer, "train", watched)
+        assert main([*command, "--output-dir", str(tmp_path / "run")]) == 0
+    assert seen == [{0.25}]

@@ -325,6 +325,47 @@ def test_rows_of_ids_are_read_anew_each_epoch(model: str, tmp_path: Path) -> Non
         trained(prefine, "SFT", model, data, tmp_path)
 
 
+class OwnPreparation(prefine.SFTTrainer):
+    def _prepare_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError
+
+
+def test_hooks_that_would_never_be_called_are_refused(model: str, tmp_path: Path) -> None:
+    data = Dataset.from_list(ROWS["text"])
+    args = prefine.SFTConfig(output_dir=str(tmp_path), max_steps=1, disable_tqdm=True, save_strategy="no")
+    with pytest.raises(ConfigError, match="_prepare_dataset would never be called"):
+        OwnPreparation(model, args, train_dataset=data)
+    for name, value in (("compute_loss", max), ("compute_loss_func", max), ("data_collator", list)):
+        trainer = prefine.SFTTrainer(model, args, train_dataset=data)
+        setattr(trainer, name, value)
+        with pytest.raises(ConfigError, match=name):
+            trainer.train()
+
+
+def test_columns_are_read_as_trl_reads_them(model: str, tmp_path: Path) -> None:
+    """A text column is the text, whatever stands beside it; what is read into a prompt that TRL would not read is said."""
+    alpaca = [{"instruction": "my printer is hot", "input": "", "output": "clean the fan", "text": "help the printer is hot . clean"}]
+    sft = trained(prefine, "SFT", model, alpaca, tmp_path)
+    assert sft.processing_class.decode(sft.train_dataset[0]["input_ids"]) == "help the printer is hot . clean <end>"
+    with pytest.raises(ConfigError, match="no column 'body'"):
+        trained(prefine, "SFT", model, alpaca, tmp_path, dataset_text_field="body")
+    with pytest.warns(DataWarning, match=r"read as part of the prompt: the column system \(8\)"):
+        trained(prefine, "DPO", model, [row | {"system": "help"} for row in PAIRS], tmp_path)
+    with pytest.warns(DataWarning, match="human"):
+        trained(prefine, "SFT", model, ROWS["sharegpt"], tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dropout_is_as_in_trl(model: str, tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    peft = LoraConfig(r=4, lora_dropout=0.5, target_modules="all-linear", task_type="CAUSAL_LM")
+    dpo = prefine.DPOTrainer(model, None, prefine.DPOConfig(output_dir=str(tmp_path)), None, PAIRS, peft_config=peft)
+    assert {m.p for m in dpo.model.modules() if isinstance(m, torch.nn.Dropout)} <= {0.0}
+    sft = prefine.SFTTrainer(model, prefine.SFTConfig(output_dir=str(tmp_path)), train_dataset=PAIRS, peft_config=peft)
+    assert {m.p for m in sft.model.modules() if isinstance(m, torch.nn.Dropout)} == {0.5}
+
+
 # ---- rewards
 
 

@@ -93,6 +93,11 @@ class Planned:
         """Load the model, then make the run directory; ``data_key`` is what the training data is known by."""
         own = self.options
         model = self.load_model()
+        if own.lora_dropout and self.args.disable_dropout:
+            from prefine.training.pack_trainer import disable_dropout
+
+            disable_dropout(model)  # the model's own; the adapter's was asked for
+            self.args.disable_dropout = False
         run = RunDirectory.create(self.output_dir, own.resume)
         self.args.output_dir = str(run.checkpoints)
         config = {**self.training, **{k: v for k, v in vars(own).items() if k != "resume"}, "output_dir": self.output_dir}

@@ -21,7 +21,7 @@ from prefine.packing.group import Ids, PromptGroup, WeightedGroup, as_ids
 from prefine.packing.rendering import LeftOut, Messages, Piece, Rendered, Renderer, Tools
 from prefine.preferences.records import Example, Message, Pair, PromptText
 
-ENCODING_VERSION = "3"
+ENCODING_VERSION = "4"
 """Part of a cached encoding's key: raise it when the same text would get other ids."""
 
 KWARGS_NAME = "chat_template_kwargs"
@@ -190,7 +190,7 @@ class Encoder:
             special: whether the tokenizer adds its own begin token, which a template writes by itself.
         """
         ids = self._tokenize(text, special) if text else []
-        if ids and not self._ends(ids):
+        if ids and not self._ends(ids, special):
             ids = [*ids, self.tokenizer.eos_token_id]
         if not split:
             kept = self.cut_text(ids, row)
@@ -281,7 +281,7 @@ class Encoder:
         for piece in pieces:
             new = self._continue(text, ids, piece.text, special)
             text, ids, weights = text + piece.text, ids + new, weights + [float(piece.trained)] * len(new)
-        if not self._ends(ids[len(prompt_ids) :]):
+        if not self._ends(ids[len(prompt_ids) :], special):
             self.report.end_tokens_added += 1
             ids, weights = [*ids, self.tokenizer.eos_token_id], [*weights, 1.0]
         return ids[len(prompt_ids) :], None if all(weights) else weights
@@ -301,10 +301,10 @@ class Encoder:
         self.report.merges += 1
         return self._tokenize(piece, special=False)
 
-    def _ends(self, ids: list[int]) -> bool:
-        """Whether the last token that is not white space is an end-of-turn token."""
+    def _ends(self, ids: list[int], plain: bool) -> bool:
+        """Whether the last token that is not white space is an end token: of plain text the tokenizer's own, of a template's any."""
         for token in reversed(ids[-3:]):
-            if token in self._end_ids:
+            if token == self.tokenizer.eos_token_id or (not plain and token in self._end_ids):
                 return True
             if self.tokenizer.decode([token]).strip():
                 return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +14,7 @@ from prefine.errors import ColumnError, ConfigError, DataError
 from prefine.preferences.cells import read_cells
 from prefine.preferences.draws import share
 from prefine.preferences.formats import FORMATS, Format, Skip, detect, format_named
-from prefine.preferences.formats.format import SYSTEM_COLUMNS, history_of, kwargs_of, number_of, system_of, tools_of
+from prefine.preferences.formats.format import BESIDE, SYSTEM_COLUMNS, history_of, kwargs_of, number_of, system_of, tools_of
 from prefine.preferences.ranking import check_policy, to_pairs
 from prefine.preferences.records import Dropped, Example, Labelled, Pair, PromptText, Ranked, Record, identity, plain_text, prompt_identity
 from prefine.preferences.source import Numbering, read_rows, said_of, source_fingerprint
@@ -96,6 +96,7 @@ class Converter:
         self.source = source
         self.columns = dict(columns or {})
         self.notes: dict[str, Noted] = defaultdict(Noted)
+        self.beside: Counter[str] = Counter()
         self.seen: dict[str, None] = {}
         self.read: set[str] = set(form.reads)
         self._watched = self._number = 0
@@ -148,6 +149,13 @@ class Converter:
     def _note(self, note: str) -> None:
         self.notes[note].add(self._number)
 
+    def said(self) -> Counter[str]:
+        """What was read otherwise than it stands, and what beside the prompt was read into it -> how many rows."""
+        found = Counter({note: noted.count for note, noted in self.notes.items()})
+        if self.beside:
+            found[f"read as part of the prompt: the column {', '.join(sorted(self.beside))}"] = max(self.beside.values())
+        return found
+
     def _key(self, row: Row) -> Any:
         assert self.form.gather is not None
         return self.form.gather(row) if self.form.sniff(row) else id(row)
@@ -162,7 +170,11 @@ class Converter:
             for item in self.form.convert(rows):
                 try:
                     if not isinstance(item, Dropped):
-                        item = complete(item, row)
+                        before, item = item, complete(item, row)
+                        if item is not before and item.prompt != before.prompt:
+                            self.beside.update(name for name in INTO_PROMPT if row.get(name))
+                        if "prompt" in row:
+                            self.beside.update(name for name, value in row.items() if name in BESIDE and not _is_nothing(value))
                         check_record(item)
                     done.append(item)
                 except Skip as skip:
@@ -215,6 +227,8 @@ class _Watched(dict[str, Any]):
         return super().get(name, default)
 
 
+INTO_PROMPT = (*SYSTEM_COLUMNS, "history")
+"""Columns of their own whose words become part of the prompt."""
 BESIDE_PROMPT = frozenset((*SYSTEM_COLUMNS, "history", "tools", "functions", "chat_template_kwargs"))
 """Columns of their own that say something of the prompt."""
 
@@ -321,8 +335,9 @@ def _check_text(value: PromptText, reason: str) -> None:
             raise Skip("holds broken unicode (half of a surrogate pair)") from error
 
 
-def read_pairs(rows: Iterable[Row], source: str, dropped: dict[str, list[int]]) -> Iterator[Pair]:
-    """Pairs of rows in memory; ``dropped`` is filled with reason -> row numbers, from 1.
+def read_pairs(rows: Iterable[Row], source: str, dropped: dict[str, list[int]], notes: Counter[str] | None = None) -> Iterator[Pair]:
+    """Pairs of rows in memory; ``dropped`` is filled with reason -> row numbers, from 1, ``notes`` with what was read otherwise than it
+    stands -> how many rows.
 
     Raises:
         DataError: no form fits, or a row is of another form than the first ones.
@@ -332,7 +347,11 @@ def read_pairs(rows: Iterable[Row], source: str, dropped: dict[str, list[int]]) 
     if not head:
         return
     converter = Converter(detect([r for _, r in head], source), source)
-    yield from _only_pairs(converter.convert(itertools.chain(head, numbered)), Reading(), source, dropped, lambda row: 1)
+    try:
+        yield from _only_pairs(converter.convert(itertools.chain(head, numbered)), Reading(), source, dropped, lambda row: 1)
+    finally:
+        if notes is not None:
+            notes.update(converter.said())
 
 
 def _only_pairs(

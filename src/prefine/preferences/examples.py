@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -122,20 +123,27 @@ def to_examples(items: Iterable[Record | Dropped], reading: Reading) -> Iterator
             yield Example(item.prompt, answer, item.row, item.tools, item.template_kwargs)
 
 
-def examples_of(rows: Iterable[Mapping[str, Any]], source: str, dropped: dict[str, list[int]]) -> Iterator[Example]:
-    """Examples of rows in memory; ``dropped`` is filled with reason -> row numbers, from 1.
+def examples_of(
+    rows: Iterable[Mapping[str, Any]], source: str, dropped: dict[str, list[int]], notes: Counter[str] | None = None
+) -> Iterator[Example]:
+    """Examples of rows in memory; ``dropped`` is filled with reason -> row numbers, from 1, ``notes`` with what was read otherwise than
+    it stands -> how many rows.
 
     Raises:
         ColumnError: the first rows are no examples; DataError: there are none.
     """
     converter: Converter | None = None
-    for number, row in enumerate(rows, 1):
-        converter = converter or example_converter([row], source)
-        for item in converter.convert([(number, row)]):
-            if isinstance(item, Dropped):
-                dropped.setdefault(item.reason, []).append(number)
-            else:
-                assert isinstance(item, Example)
-                yield item
+    try:
+        for number, row in enumerate(rows, 1):
+            converter = converter or example_converter([row], source)
+            for item in converter.convert([(number, row)]):
+                if isinstance(item, Dropped):
+                    dropped.setdefault(item.reason, []).append(number)
+                else:
+                    assert isinstance(item, Example)
+                    yield item
+    finally:
+        if converter is not None and notes is not None:
+            notes.update(converter.said())
     if converter is None:
         raise DataError(f"{source}: empty, no rows to read")

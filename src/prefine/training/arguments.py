@@ -35,6 +35,12 @@ def config_of(args: Any, kind: type[C]) -> C:
     raise ConfigError(f"args is a {type(args).__name__}; expected a {kind.__name__}")
 
 
+NEVER_CALLED = (
+    *("compute_loss", "_compute_loss", "_prepare_dataset", "_prepare_inputs", "_prepare_input", "_forward", "tokenize_row"),
+    *("_set_signature_columns_if_needed", "_remove_unused_columns", "_calculate_rewards_from_functions", "dpo_loss"),
+    *("concatenated_forward", "get_batch_loss_metrics"),
+)
+"""Methods of transformers' and TRL's trainers that people override, and that packed trainers have no use for."""
 NO_COLLATOR = "data_collator would be ignored: batches are packed prompt groups, made under the token budget; leave it out"
 
 
@@ -49,10 +55,16 @@ def refuse_hooks(trainer: Trainer, data_collator: Any = None, compute_loss_func:
     why = "losses are functions of packed log-probs, pack by pack"
     if compute_loss_func is not None:
         raise ConfigError(f"compute_loss_func would be ignored: {why}; override batch_backward and batch_loss in a subclass")
-    if type(trainer).compute_loss is not Trainer.compute_loss:
-        raise ConfigError(
-            f"{type(trainer).__name__}.compute_loss would never be called: {why}; override batch_backward and batch_loss instead"
-        )
+    if trainer.__dict__.get("compute_loss_func") is not None:
+        raise ConfigError(f"compute_loss_func would be ignored: {why}; override batch_backward and batch_loss in a subclass")
+    for kind in type(trainer).__mro__:
+        theirs = kind.__module__.split(".")[0] in ("prefine", "transformers", "builtins")
+        found = [name for name in NEVER_CALLED if name in (() if theirs else vars(kind)) or name in trainer.__dict__]
+        if found:
+            raise ConfigError(
+                f"{type(trainer).__name__}.{found[0]} would never be called: {why}; "
+                "override encode_rows, batch_backward or batch_loss instead"
+            )
 
 
 def fit_settings(model: Any, processing_class: Any, args: PackConfig) -> Any:
@@ -65,7 +77,7 @@ def fit_settings(model: Any, processing_class: Any, args: PackConfig) -> Any:
         raise ConfigError(f"processing_class is a {type(processing_class).__name__}; only text is trained on: give its tokenizer")
     path = getattr(args, "chat_template_path", None)
     if path is not None:
-        _take_template(processing_class, str(path), args.trusts_code)
+        _take_template(model, processing_class, str(path), args.trusts_code)
     token = getattr(args, "eos_token", None)
     if token is not None:
         if token not in processing_class.get_vocab():
@@ -87,7 +99,7 @@ def _end_with(model: Any, tokenizer: Any, token: str) -> None:
         settings.eos_token_id = list(dict.fromkeys([tokenizer.eos_token_id, *listed]))
 
 
-def _take_template(tokenizer: Any, path: str, trust_remote_code: bool) -> None:
+def _take_template(model: Any, tokenizer: Any, path: str, trust_remote_code: bool) -> None:
     if path.endswith((".jinja", ".j2")):
         file = Path(path)
         if not file.is_file():
@@ -106,3 +118,5 @@ def _take_template(tokenizer: Any, path: str, trust_remote_code: bool) -> None:
             "tokenizer.add_special_tokens, call model.resize_token_embeddings(len(tokenizer)), and give both to the trainer"
         )
     tokenizer.chat_template = source.chat_template
+    if source.eos_token in vocabulary and source.eos_token != tokenizer.eos_token:
+        _end_with(model, tokenizer, source.eos_token)

@@ -5,6 +5,7 @@ Legend: P pairs of a batch, M = 2P completions (chosen, rejected, chosen, ...), 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +46,7 @@ class DPOTrainer(PackTrainer):
     args: DPOConfig
     tags = ("prefine", "dpo")
     _precomputed = False
+    _beta: float | None = None
 
     def __init__(
         self,
@@ -254,10 +256,18 @@ class DPOTrainer(PackTrainer):
         rewards = torch.stack(implicit_rewards(logps, self.beta), 1).float()
         return Evaluated(loss, rewards, torch.zeros_like(rewards[:, 0], dtype=torch.long)) if predict else Evaluated(loss)
 
+    def scheduled_beta(self) -> float:
+        """What the config says of beta for the step in progress."""
+        return self.args.beta
+
     @property
     def beta(self) -> float:
-        """Strength of the pull to the reference, now."""
-        return self.args.beta
+        """Strength of the pull to the reference, now; what is set goes before the config's."""
+        return self.scheduled_beta() if self._beta is None else self._beta
+
+    @beta.setter
+    def beta(self, value: float) -> None:
+        self._beta = value
 
     def _note_pairs(self, mode: str, pack: Pack, scored: Scored) -> None:
         logps = scored.logps
@@ -304,15 +314,14 @@ class DPOTrainer(PackTrainer):
         self.on_event("start_check", largest_relative_gap=relative, mean_gap_nats=float(gap.mean()))
         if relative <= noise:
             return
-        if not self.external_reference:
+        if not self.external_reference and self.args.disable_dropout:
             raise ModelError(
                 f"the reference does not match the policy at step 0: log-probs differ by {float(gap.mean()):.3g} nats an answer; "
                 "weights were changed after the trainer was made, or the model is not deterministic"
             )
-        import warnings
-
+        who = "ref_model" if self.external_reference else "the reference, as dropout is on,"
         warnings.warn(
-            f"ref_model is not the policy's start: log-probs differ by {float(gap.mean()):.3g} nats an answer on the first batch",
+            f"{who} is not the policy's start: log-probs differ by {float(gap.mean()):.3g} nats an answer on the first batch",
             stacklevel=2,
         )
 

@@ -19,11 +19,12 @@ from prefine.errors import ConfigError, MissingFile
 from prefine.generation.engine import Sampling
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
+from prefine.packing.pack import Pack
 from prefine.scoring.loading import own_tokenizer
 from prefine.scoring.token_logps import HeadScaling
 from prefine.training.arguments import config_of
 from prefine.training.config import OnlineDPOConfig
-from prefine.training.dpo import DPOTrainer
+from prefine.training.dpo import DPOTrainer, Scored
 from prefine.training.sampler import RolloutLoader, Sampled, SamplingTrainer, only
 
 
@@ -92,7 +93,7 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
         self.set_rewards(reward_funcs, weights, reward_processing_classes)
         prompts = args.per_device_train_batch_size * args.gradient_accumulation_steps
         if args.max_steps <= 0:
-            args.max_steps = max(1, math.ceil(args.num_train_epochs * len(self.train_dataset) / prompts))
+            args.max_steps = max(1, math.ceil(args.num_train_epochs * math.ceil(len(self.train_dataset) / prompts)))
 
     def _own_tokenizer(self, reward: Any) -> Any:
         """The tokenizer that lies where a loaded classifier came from; None where none does."""
@@ -102,9 +103,8 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
         except MissingFile:
             return None
 
-    @property
-    def beta(self) -> float:
-        """Strength of the pull to the reference, in this pass over the prompts."""
+    def scheduled_beta(self) -> float:
+        """Beta of this pass over the prompts."""
         drawn = max(0, self.rollouts_done - 1) * self.args.per_device_train_batch_size
         return self.args.beta_at(drawn // len(self.train_dataset))
 
@@ -146,6 +146,11 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
         self.note_samples(sampled)
         self._check_first(sampled, rollout)
         pairs = [pair for x in sampled if (pair := best_against_worst(x, self.args.min_score_gap)) is not None]
+        for x in sampled:
+            known = [s for s in x.scores if not math.isnan(s)]
+            if known:
+                self.note("train", "objective/scores_margin", max(known) - min(known))
+        self.note("train", "beta", self.beta)
         self.note("train", "objective/prompts_used", len(pairs) / len(sampled))
         self.rollouts_done = rollout + 1
         self.check_barren(not pairs)
@@ -158,6 +163,18 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
         if not self._num_pairs:
             warnings.warn("not one sampled response was preferred to another, and nothing was learnt", stacklevel=2)
         return out
+
+    def _note_pairs(self, mode: str, pack: Pack, scored: Scored) -> None:
+        """Also TRL's names of what the pairs' responses say of the whole: sums over tokens, means over responses."""
+        super()._note_pairs(mode, pack, scored)
+        logps = torch.cat((scored.logps.chosen, scored.logps.rejected)).detach()
+        kl = float((logps - torch.cat((scored.logps.ref_chosen, scored.logps.ref_rejected))).mean())
+        for name, value in (
+            ("objective/kl", kl),
+            ("objective/entropy", -float(logps.mean())),
+            ("objective/non_score_reward", -self.beta * kl),
+        ):
+            self.note(mode, name, value, len(logps))
 
     @torch.no_grad()
     def _check_first(self, sampled: list[Sampled], rollout: int) -> None:

@@ -382,6 +382,11 @@ class PackTrainer(Trainer):
 
     # ---- evaluation and logs
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; hooks that were put in after the trainer was made are refused, too."""
+        refuse_hooks(self, None if self.data_collator is collate else self.data_collator)
+        return super().train(*args, **kwargs)
+
     def evaluate(self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """As transformers', on raw data too: what is not prepared is encoded as the trainer's own data was."""
         was, self._evaluating = self._evaluating, True
@@ -410,6 +415,7 @@ class PackTrainer(Trainer):
         out = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         for name, (mean, _) in self._means("eval").items():
             out.metrics[f"{metric_key_prefix}_{name}"] = mean
+        out.metrics[f"{metric_key_prefix}_num_tokens"] = float(self._count_tokens())
         return out
 
     def prediction_step(
@@ -567,9 +573,11 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Switch a model's own dropout off; LoRA's, asked for by a number of its own, stays."""
+    """Switch all of a model's dropout off, an adapter's too, as TRL does."""
     for path, module in model.named_modules():
-        if isinstance(module, nn.Dropout) and ".lora_dropout." not in path:
+        if isinstance(module, nn.Dropout):
+            if module.p and ".lora_dropout." in path:
+                warnings.warn("lora_dropout is switched off by disable_dropout, as in TRL", stacklevel=3)
             module.p = 0.0
         for name in ("attention_dropout", "attn_dropout", "dropout"):
             if isinstance(getattr(module, name, None), float):

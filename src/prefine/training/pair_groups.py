@@ -31,7 +31,7 @@ def pair_groups(rows: Iterator[Any], name: str, encoder: Encoder, see: See = lam
                 see(row, group)
                 yield group
         return
-    for pair in rows if isinstance(first, Pair) else read_pairs(rows, name, encoder.report.dropped):
+    for pair in rows if isinstance(first, Pair) else read_pairs(rows, name, encoder.report.dropped, encoder.report.notes):
         group = encoder.encode_pair(pair)
         if group is not None:
             see(pair, group)

@@ -185,6 +185,7 @@ def say_losses(name: str, encoder: Encoder) -> None:
     report = encoder.report
     lost = [f"{len(rows)} dropped: {reason}" for reason, rows in report.dropped.items()]
     lost += [f"{report.cut[what]} {what} truncated" for what in TRUNCATED if report.cut[what]]
+    lost += [f"{note} ({count})" for note, count in report.notes.items()]
     if lost:
         warnings.warn(f"{name}: {report.pairs} kept; {'; '.join(lost)} (trainer.data_report lists the rows)", DataWarning, stacklevel=2)
 

@@ -366,6 +366,7 @@ class SamplingTrainer(PackTrainer):
         scored = [s for _, s in answers if not math.isnan(s)]
         self.note(self.noting, "objective/scores", sum(scores := scored) / max(1, len(scores)), len(scores))
         self.note(self.noting, "completions/length", sum(a.num_tokens for a, _ in answers) / len(answers), len(answers))
+        self.note(self.noting, "val/contain_eos_token", sum(a.ended for a, _ in answers) / len(answers), len(answers))
         self.note(self.noting, "completions/ended", sum(a.ended for a, _ in answers) / len(answers), len(answers))
         shown = [(plain_text(self.prompts[x.group.index]), x.answers[0], x.scores[0]) for x in sampled[: self.args.num_sample_texts]]
         texts = [{"prompt": p, "answer": a.text, "ended": a.ended, "score": s} for p, a, s in shown]

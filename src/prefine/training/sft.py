@@ -196,14 +196,15 @@ class SFTTrainer(PackTrainer):
             examples: Iterator[Example] = rows
         elif isinstance(first, Pair) or "rejected" in first:
             self._refuse_turns("of preference pairs the chosen answer is trained on")
-            pairs = rows if isinstance(first, Pair) else read_pairs(rows, name, encoder.report.dropped)
+            pairs = rows if isinstance(first, Pair) else read_pairs(rows, name, encoder.report.dropped, encoder.report.notes)
             examples = (Example(p.prompt, p.chosen, p.row, p.tools, p.template_kwargs) for p in pairs)
         else:
-            if args.dataset_text_field != "text" and args.dataset_text_field in first:
-                rows = ({"text": row[args.dataset_text_field]} for row in rows)
-            elif args.dataset_text_field != "text" and "text" not in first and not _is_conversational(first):
-                raise ConfigError(f"{name}: no column {args.dataset_text_field!r} (dataset_text_field); columns: {', '.join(first)}")
-            examples = examples_of(rows, name, encoder.report.dropped)
+            field = args.dataset_text_field
+            if not _is_conversational(first) and field in first:
+                rows = ({"text": row[field]} for row in rows)
+            elif not _is_conversational(first) and field != "text":
+                raise ConfigError(f"{name}: no column {field!r} (dataset_text_field); columns: {', '.join(map(str, first))}")
+            examples = examples_of(rows, name, encoder.report.dropped, encoder.report.notes)
             example = next(examples, None)
             if example is None:
                 return
@@ -324,7 +325,8 @@ def _has_transform(dataset: Any) -> bool:
 
 
 def _is_conversational(row: Mapping[str, Any]) -> bool:
-    return any(name in row for name in (*CONVERSATION_COLUMNS, "prompt"))
+    """Whether a row has TRL's columns of more than plain text."""
+    return any(name in row for name in CONVERSATION_COLUMNS) or {"prompt", "completion"} <= row.keys()
 
 
 def _weight(groups: Sequence[PromptGroup]) -> float:

@@ -21,7 +21,6 @@ REFUSED: Mapping[str, str] = {
     "include_num_input_tokens_seen": "num_tokens is logged always",
     "use_cache": "training needs no cache, and sampling always has one",
     "label_names": "batches are packed prompt groups and have no labels",
-    "train_sampling_strategy": "no batch is padded, so grouping rows by length saves nothing",
     "length_column_name": "no batch is padded, so grouping rows by length saves nothing",
 }
 """Options that nothing here would read, and why: given, they are an error."""

@@ -82,7 +82,7 @@ class PackConfig(TrainingArguments):
         if hasattr(self, "activation_checkpointing"):
             setattr(self, "activation_checkpointing", self.gradient_checkpointing)  # noqa: B010  absent in older versions
         if self.neftune_noise_alpha is not None and not hasattr(self, "assistant_only_loss"):
-            raise ConfigError("neftune_noise_alpha is for SFT: noise would move policy and reference apart; leave it out")
+            raise ConfigError("neftune_noise_alpha is for SFT; leave it out")
         for name, least in LEAST.items():
             value = getattr(self, name)
             if isinstance(value, int | float) and value < least:
@@ -90,6 +90,10 @@ class PackConfig(TrainingArguments):
         if self.max_steps <= 0 and self.num_train_epochs <= 0:
             raise ConfigError(f"num_train_epochs is {self.num_train_epochs}; expected a number above 0, or max_steps")
         self._refuse_or_warn()
+        if "group" in str(self.train_sampling_strategy):
+            raise ConfigError("train_sampling_strategy: no batch is padded, so grouping rows by length saves nothing; leave it out")
+        if "inputs" in self.include_for_metrics:
+            raise ConfigError("include_for_metrics: batches are packed prompt groups, and have no inputs to include; leave them out")
         if isinstance(self.model_init_kwargs, str):
             self.model_init_kwargs = self.read_json("model_init_kwargs")
         self.remove_unused_columns = False  # batches are prompt groups, not columns

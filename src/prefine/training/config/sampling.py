@@ -10,6 +10,7 @@ from prefine.training.config.pack import PackConfig
 
 ROLLOUT_ENGINES = ("transformers", "vllm")
 LOADER = (
+    "train_sampling_strategy",
     *("dataloader_drop_last", "dataloader_num_workers", "dataloader_persistent_workers"),
     *("dataloader_prefetch_factor", "dataloader_multiprocessing_context", "dataloader_in_order"),
 )

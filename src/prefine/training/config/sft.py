@@ -19,6 +19,7 @@ class SFTConfig(PackConfig):
     _VALID_DICT_FIELDS: ClassVar = [*PackConfig._VALID_DICT_FIELDS, "dataset_kwargs"]
 
     learning_rate: float = field(default=2e-5, metadata={"help": "Peak learning rate of AdamW."})
+    disable_dropout: bool = field(default=False, metadata={"help": "Switch dropout off; TRL's SFT leaves the model's own on."})
     assistant_only_loss: bool = field(
         default=False, metadata={"help": "Messages: train on the assistant's turns, not on every token of the conversation."}
     )
@@ -65,6 +66,8 @@ class SFTConfig(PackConfig):
             raise ConfigError(f"dataset_kwargs: {', '.join(map(str, unknown))}; the one key that is read is skip_prepare_dataset")
         if self.loss_type == "chunked_nll":
             self.loss_type = "nll"  # TRL's older name of what is always done here
+        if self.packing_strategy == "bfd-requeue":
+            self.packing_strategy = "bfd_split"  # TRL's older name
         for name, known in (("loss_type", LOSS_TYPES), ("packing_strategy", PACKING_STRATEGIES)):
             value = getattr(self, name)
             if value not in known:
