@@ -157,11 +157,11 @@ def prefine_trainer(folder: Path, rollouts: int, episodes: int, lora: bool, turn
     groups = [prompt_only(as_ids(p), i) for i, p in enumerate(ids)]
     base = AutoModelForCausalLM.from_pretrained(folder / "base")
     return PPOTrainer(
-        base,
-        str(folder / ("reward-adapter" if lora else "reward")),
         args,
-        groups,
-        processing_class=AutoTokenizer.from_pretrained(folder / "base"),
+        AutoTokenizer.from_pretrained(folder / "base"),
+        base,
+        reward_model=str(folder / ("reward-adapter" if lora else "reward")),
+        train_dataset=groups,
         callbacks=[turns],
         peft_config=adapter("CAUSAL_LM") if lora else None,
     )
