@@ -184,6 +184,17 @@ def test_evaluation_of_raw_data(method: str, model: str, tmp_path: Path) -> None
         )
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_what_counts_is_decided_by_the_training_rows(model: str, tmp_path: Path) -> None:
+    import trl
+
+    found = []
+    for package in (prefine, trl):
+        trainer = trained(package, "SFT", model, ROWS["text"], tmp_path)
+        found.append([trainer.evaluate(Dataset.from_list(ROWS[rows]))["eval_loss"] for rows in ("completion", "plain", "messages")])
+    assert found[0] == pytest.approx(found[1], abs=2e-5)
+
+
 def test_metrics_see_logits_as_language_models_give_them(model: str, tmp_path: Path) -> None:
     """Against an ordinary forward: cross-entropy of predictions and labels, and the accuracy that is logged."""
     seen: list[Any] = []
@@ -299,6 +310,26 @@ def test_the_card_says_what_was_done_and_no_more(model: str, tmp_path: Path) -> 
     assert "not evaluated" in text
     with pytest.raises(ConfigError, match="would be ignored"):
         trainer.create_model_card(language="en")
+
+
+def test_push_to_hub_takes_the_data_sets_name(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As TRL's scripts call it; the upload alone is a stand-in."""
+    import transformers.trainer
+
+    sent: list[dict[str, Any]] = []
+
+    class Hub:
+        def upload_folder(self, **what: Any) -> str:
+            sent.append(what)
+            return "done"
+
+    trainer = trained(prefine, "DPO", model, PAIRS, tmp_path)
+    monkeypatch.setattr(transformers.trainer, "hf_api", Hub)
+    trainer.hub_model_id = "someone/mine"
+    assert trainer.push_to_hub(dataset_name="someone/pairs") == "done"
+    assert sent[0]["folder_path"] == str(tmp_path)
+    assert {"README.md", "model.safetensors", "tokenizer.json"} <= {path.name for path in tmp_path.iterdir()}
+    assert "someone/pairs" in (tmp_path / "README.md").read_text()
 
 
 def test_end_token_and_template_by_option(model: str, tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ class SFTTrainer(PackTrainer):
     args: SFTConfig
     tags = ("prefine", "sft")
     wanted_rows = "rows with 'messages', with 'prompt' and 'completion', or with 'text'"
+    _whole_rows = False
+    """Whether the training rows are texts or conversations: others are then evaluated whole too, as in TRL."""
     _mean_weight: float | None = None
     """Of the present update's batches, and its processes."""
 
@@ -208,6 +210,8 @@ class SFTTrainer(PackTrainer):
             example = next(examples, None)
             if example is None:
                 return
+            if name == "train_dataset":
+                self._whole_rows = example.whole or example.prompt == ""
             examples = itertools.chain([example], examples)
             if isinstance(example.prompt, str):
                 self._refuse_turns("these rows are not conversational")
@@ -226,7 +230,8 @@ class SFTTrainer(PackTrainer):
         args = self.args
         if args.completion_only_loss and (example.whole or example.prompt == ""):
             raise ConfigError("completion_only_loss is for rows of prompt and completion, and these are whole; leave it out")
-        if not example.whole and args.completion_only_loss is not False:
+        all_of_it = self._whole_rows if args.completion_only_loss is None else not args.completion_only_loss
+        if not example.whole and not all_of_it:
             return "answer"
         return "turns" if args.assistant_only_loss else "all"
 
