@@ -66,7 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("what", nargs="*", default=list(DATA))
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     import trl
 
     worst = 0.0

@@ -116,7 +116,7 @@ def main() -> int:
     parser.add_argument("what", nargs="*", default=list(FILES), help=", ".join(FILES))
     parser.add_argument("--again", action="store_true", help="run TRL too where its outcomes are known from an earlier run")
     parser.add_argument("-k", default="", help="as pytest's; outcomes are then not held against the lists")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     root = args.root.resolve()
     lists = {kind: entries for kind, entries in (tomllib.loads(LISTS.read_text()) if LISTS.exists() else {}).items()}
     unexplained = 0
