@@ -466,6 +466,14 @@ def test_stream_is_a_hub_stream(tmp_path: Path, model: str) -> None:
 # ---- what a review found
 
 
+def test_prepared_evaluation_data_is_held_against_the_model(model: str, tmp_path: Path) -> None:
+    from prefine.packing.group import PromptGroup, as_ids
+
+    far = [PromptGroup(as_ids([1, 2]), (as_ids([3, 99_999]), as_ids([4])), 7)]
+    with pytest.raises(DataError, match="eval_dataset, row 7"):
+        prefine.DPOTrainer(model, None, prefine.DPOConfig(output_dir=str(tmp_path)), None, PAIRS, far)
+
+
 def test_a_failed_reward_fails_under_every_aggregate(model: str, tmp_path: Path) -> None:
     """Not taken for the highest of numbers; a reward without an opinion is none of a sum's concern."""
 

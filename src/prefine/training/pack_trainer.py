@@ -226,11 +226,14 @@ class PackTrainer(Trainer):
         check_groups(self.limits, flat([item]), name)
 
     def _prepare_train(self, dataset: Any, args: PackConfig) -> Any:
-        groups = self.prepare(dataset, "train_dataset", self.encoder)
+        return self._checked(self.prepare(dataset, "train_dataset", self.encoder), "train_dataset", args, self.tokens_to_come(args))
+
+    def _checked(self, groups: Any, name: str, args: PackConfig, more: int = 0) -> Any:
+        """Groups that the model can take; those of streams, and of rows that are read anew, are checked as they come."""
         if isinstance(groups, StreamedGroups) and args.dataloader_num_workers:
             raise ConfigError("dataloader_num_workers: a stream is encoded in one process, where what is dropped is counted; leave it out")
-        if hasattr(groups, "__len__") and are_groups(groups) and not isinstance(groups, LazyGroups):
-            check_groups(self.limits, flat(groups), "train_dataset", self.tokens_to_come(args))
+        if not isinstance(groups, StreamedGroups | LazyGroups):
+            check_groups(self.limits, flat(groups), name, more)
         return groups
 
     def _prepare_eval(self, dataset: Any, args: PackConfig, name: str = "eval_dataset") -> Any:
@@ -238,15 +241,10 @@ class PackTrainer(Trainer):
             return dataset
         if isinstance(dataset, dict):
             return {key: self._prepare_eval(part, args, f"{name} {key}") for key, part in dataset.items()}
-        if are_groups(dataset):
-            return dataset
+        if are_groups(dataset):  # an evaluation while training passes here each time, and was checked at the start
+            return self._checked(dataset, name, args) if name.startswith("eval_dataset") else dataset
         encoder = self._encoders[name] = args.encoder(self.encoder.tokenizer)
-        groups = self.prepare(dataset, name, encoder)
-        if isinstance(groups, list):
-            check_groups(self.limits, flat(groups), name)
-        if isinstance(groups, StreamedGroups) and args.dataloader_num_workers:
-            raise ConfigError("dataloader_num_workers: a stream is encoded in one process, where what is dropped is counted; leave it out")
-        return groups
+        return self._checked(self.prepare(dataset, name, encoder), name, args)
 
     @property
     def data_report(self) -> dict[str, Any]:
