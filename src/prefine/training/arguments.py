@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from transformers import Trainer, TrainingArguments
 
 from prefine.errors import ConfigError, MissingFile
+from prefine.generation.generate import end_tokens
 from prefine.scoring.loading import load_tokenizer
 from prefine.training.config import PackConfig
 
@@ -53,9 +54,7 @@ def refuse_hooks(trainer: Trainer, data_collator: Any = None, compute_loss_func:
     if data_collator is not None:
         raise ConfigError(NO_COLLATOR)
     why = "losses are functions of packed log-probs, pack by pack"
-    if compute_loss_func is not None:
-        raise ConfigError(f"compute_loss_func would be ignored: {why}; override batch_backward and batch_loss in a subclass")
-    if trainer.__dict__.get("compute_loss_func") is not None:
+    if compute_loss_func is not None or trainer.__dict__.get("compute_loss_func") is not None:
         raise ConfigError(f"compute_loss_func would be ignored: {why}; override batch_backward and batch_loss in a subclass")
     for kind in type(trainer).__mro__:
         theirs = kind.__module__.split(".")[0] in ("prefine", "transformers", "builtins")
@@ -67,8 +66,8 @@ def refuse_hooks(trainer: Trainer, data_collator: Any = None, compute_loss_func:
             )
 
 
-def fit_settings(model: Any, processing_class: Any, args: PackConfig) -> Any:
-    """The tokenizer with what the config says of its end token and its chat template; the model is told the end token.
+def fit_settings(model: Any, processing_class: Any, args: PackConfig) -> None:
+    """Give the tokenizer the end token and the chat template that the config says; the model is told the end token.
 
     Raises:
         ConfigError: a processor of images, a token that does not exist, or a template that needs tokens which the tokenizer has not.
@@ -86,17 +85,13 @@ def fit_settings(model: Any, processing_class: Any, args: PackConfig) -> Any:
                 "there and resize the model's embeddings first"
             )
         _end_with(model, processing_class, token)
-    return processing_class
 
 
 def _end_with(model: Any, tokenizer: Any, token: str) -> None:
     tokenizer.eos_token = token
     model.config.get_text_config().eos_token_id = tokenizer.eos_token_id
-    settings = getattr(model, "generation_config", None)
-    if settings is not None:
-        known = settings.eos_token_id
-        listed = [] if known is None else known if isinstance(known, list) else [known]
-        settings.eos_token_id = list(dict.fromkeys([tokenizer.eos_token_id, *listed]))
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.eos_token_id = end_tokens(model, tokenizer)
 
 
 def _take_template(model: Any, tokenizer: Any, path: str, trust_remote_code: bool) -> None:

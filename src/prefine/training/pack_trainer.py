@@ -99,7 +99,7 @@ class PackTrainer(Trainer):
             processing_class.init_kwargs[KWARGS_NAME] = read_template_kwargs(args.chat_template_kwargs)  # saved with the model
         set_seed(args.seed)  # of new heads and adapters
         policy = self.load(model, args, quantization_config)
-        processing_class = fit_settings(policy, processing_class, args)
+        fit_settings(policy, processing_class, args)
         self.limits = fit_tokenizer(policy, processing_class)
         if isinstance(ref_model, str):
             check_same_tokenizer(processing_class, ref_model, args.trusts_code)
@@ -171,7 +171,6 @@ class PackTrainer(Trainer):
     """What ``train_dataset`` is made of, in words."""
 
     def _refuse_unread(self, model: Any, args: PackConfig, quantization_config: Any) -> None:
-        refuse_hooks(self)
         if isinstance(model, str):
             if quantization_config is not None and "quantization_config" in args.init_kwargs():
                 raise ConfigError("quantization_config stands in model_init_kwargs too; give it once")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 from prefine.errors import DataError
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, WeightedGroup, as_ids
+from prefine.preferences.formats.implicit import common_length
 
 Encode: TypeAlias = Callable[[Iterator[Any], str, Encoder], Iterator[Any]]
 """Rows from the first on, what to call them, and the encoder that counts; gives groups."""
@@ -164,7 +164,7 @@ def with_first(rows: Iterable[Any], name: str) -> tuple[Any, Iterator[Any]]:
     if first is None:
         raise DataError(f"{name} is empty")
     refuse_images(first)
-    return first, chain([first], rest)
+    return first, itertools.chain([first], rest)
 
 
 def prepare_rows(dataset: Any, name: str, encoder: Encoder, encode: Encode) -> Groups:
@@ -215,8 +215,7 @@ def pretokenized_pair(row: Mapping[str, Any], number: int, encoder: Encoder) -> 
         row = {"chosen_ids": row["chosen_input_ids"], "rejected_ids": row["rejected_input_ids"]}
     prompt, sides = list(row.get("prompt_ids") or ()), [list(row["chosen_ids"]), list(row["rejected_ids"])]
     if "prompt_ids" not in row:
-        same = next((i for i, (a, b) in enumerate(zip(*sides, strict=False)) if a != b), min(map(len, sides)))
-        same = min(same, min(map(len, sides)) - 1)
+        same = min(common_length(*sides), min(map(len, sides)) - 1)
         prompt, sides = sides[0][:same], [ids[same:] for ids in sides]
     return encoder.encode_ids(prompt, sides, number)
 

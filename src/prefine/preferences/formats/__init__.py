@@ -10,7 +10,8 @@ from prefine.errors import ColumnError, ConfigError, DataError, nearest
 from prefine.preferences.formats.contests import ARENA, HELPSTEER, HELPSTEER_PREFERENCE, SHP, SUMMARIES
 from prefine.preferences.formats.explicit import ALPACA, ARGILLA, ORCA, PAIRS
 from prefine.preferences.formats.format import Format, Row, Skip
-from prefine.preferences.formats.implicit import IMPLICIT, IMPLICIT_TEXT
+from prefine.preferences.formats.implicit import IMPLICIT
+from prefine.preferences.formats.implicit_text import IMPLICIT_TEXT
 from prefine.preferences.formats.labelled import LABELLED
 from prefine.preferences.formats.oasst import OASST_FLAT, OASST_TREES
 from prefine.preferences.formats.openai import OPENAI

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from prefine.preferences.formats.format import (
     Format,
@@ -18,15 +20,19 @@ from prefine.preferences.formats.format import (
 from prefine.preferences.records import Message, Pair
 
 
+def common_length(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many items two messages' lists, texts or lists of ids have in common at their beginning."""
+    shorter = min(len(one), len(other))
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), shorter)
+
+
 def split_common(chosen: tuple[Message, ...], rejected: tuple[Message, ...], number: int) -> Pair:
     """Cut two conversations after their last common message; what follows may be several turns.
 
     Raises:
         Skip: they are equal, share nothing, or first differ in a turn that is not the assistant's.
     """
-    same = 0
-    while same < min(len(chosen), len(rejected)) and chosen[same] == rejected[same]:
-        same += 1
+    same = common_length(chosen, rejected)
     if same == len(chosen) == len(rejected):
         raise Skip("chosen equals rejected")
     if same == 0:
@@ -65,44 +71,4 @@ IMPLICIT = Format(
     ("chosen", "rejected"),
     _is_implicit,
     one(_convert),
-)
-
-
-def split_text(chosen: str, rejected: str) -> tuple[str, str, str]:
-    """Two texts as their common beginning, cut where a word begins, and what follows it in each.
-
-    Raises:
-        Skip: they are equal, or share no whole word at their beginning.
-    """
-    if chosen == rejected:
-        raise Skip("chosen equals rejected")
-    same = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
-    # The white space before the first differing word belongs to the answers, as tokenizers write it.
-    while same > 0 and not (chosen[same : same + 1].isspace() and not chosen[same - 1].isspace()):
-        same -= 1
-    if not chosen[:same].strip():
-        raise Skip("the two texts share no beginning, so there is no prompt; name the column that holds it (--map prompt=COLUMN)")
-    return chosen[:same], chosen[same:], rejected[same:]
-
-
-def _convert_text(row: Row, number: int) -> Pair:
-    refuse_images(row)
-    return Pair(*split_text(row["chosen"], row["rejected"]), number, scores_of(row))
-
-
-def _is_implicit_text(row: Row) -> bool:
-    """Text on both sides, no transcript, and no other column that might hold the prompt."""
-    sides = [row.get("chosen"), row.get("rejected")]
-    if not all(isinstance(s, str) and not s.startswith(("\n\nHuman:", "\n\nAssistant:")) for s in sides):
-        return False
-    others = [value for name, value in row.items() if name not in ("chosen", "rejected", "id", "source", "chat_template_kwargs")]
-    return all(value is None or isinstance(value, bool | int | float) for value in others) and "prompt" not in row
-
-
-IMPLICIT_TEXT = Format(
-    "implicit-text",
-    "chosen, rejected as plain text with the same beginning, which is the prompt (TRL's standard preference without a prompt)",
-    ("chosen", "rejected"),
-    _is_implicit_text,
-    one(_convert_text),
 )
