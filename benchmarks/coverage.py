@@ -234,7 +234,7 @@ def looks(sets: int, prompts: list[int]) -> None:
                     break
             ends[decision] = ends.get(decision, 0) + 1
             used.append(sequence.count)
-        fixed = needed_prompts([0.0, 1.0] * 500, works=THRESHOLDS.works, rate=rate)
+        fixed = needed_prompts([0.0, 1.0] * 500, works=THRESHOLDS.min_win_rate, rate=rate)
         shares = " | ".join(f"{100 * ends.get(e, 0) / runs:.1f} %" for e in ("better", "worse", "short", "undecided"))
         print(f"| {100 * rate:.0f} % | {shares} | {np.mean(used):.0f} | {np.median(used):.0f} | {fixed or 'none'} |", flush=True)
 

@@ -14,6 +14,7 @@ import pytest
 from audit_shapes import CLEAN as CLEAN_SHAPES
 from audit_shapes import SHAPES
 from planted_faults import MAX_LENGTH, ONE_ROW, TEMPLATE, Clean, plant, tokenizer
+from prefine.api.auditing import prompts_of
 from prefine.audit.audit import Audit, Limits, audit
 from prefine.audit.check import CHECKS, POLICY_CHECKS, ROW_CHECKS, TOKEN_CHECKS, Check, Finding
 from prefine.audit.loops import loops
@@ -25,7 +26,6 @@ from prefine.audit.shortcuts import Accuracy
 from prefine.audit.tokens import cuts
 from prefine.audit.workers import Tokenization
 from prefine.cli import main
-from prefine.cli.data.audit import prompts_of
 from prefine.errors import ConfigError, DataError
 from prefine.packing.encoding import Encoder
 from prefine.preferences.convert import PairSource, Reading, check_record
@@ -111,7 +111,7 @@ def test_shortcuts_are_found(tmp_path: Path) -> None:
     marked = [r | {"chosen": r["chosen"] + "\n- one\n- two"} if i % 3 == 0 else r for i, r in enumerate(CLEAN.row() for _ in range(900))]
     found = run(tmp_path / "mark.jsonl", marked)
     assert found["mark-shortcut"].grade == "look"
-    assert "the answer with list wins 100.0 %" in found["mark-shortcut"].detail
+    assert "the response with list wins 100.0 %" in found["mark-shortcut"].detail
 
 
 def test_overlap_with_evaluation_prompts(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_tokens_are_counted_as_the_encoder_does(tmp_path: Path) -> None:
         report = encoder.report
         found = audit([str(path)], Reading(), Tokenization.of(TOKENIZER, 16), Limits(limit, prompt_limit, mode))
         dropped = sum(len(r) for reason, r in report.dropped.items() if "equal" not in reason)
-        expected = f"{dropped} rows dropped, {report.cut['prompts']} prompts and {report.cut['answers']} answers cut"
+        expected = f"{dropped} rows dropped, {report.cut['prompts']} prompts and {report.cut['answers']} responses truncated"
         assert expected in next(f.detail for f in found.findings if f.name == "too-long"), mode
 
 
@@ -369,7 +369,7 @@ def test_convert_writes_what_is_read_back(tmp_path: Path, capsys: pytest.Capture
         assert [(p.chosen[0]["content"], p.rejected[0]["content"], p.scores) for p in pairs] == [  # type: ignore[index]
             ("y", "z", (3.0, 2.0)), ("y", "x", (3.0, 1.0)), ("z", "x", (2.0, 1.0)),
         ]  # fmt: skip
-        assert json.loads((tmp_path / "left.jsonl").read_text())["reason"] == "no two answers differ by enough in score"
+        assert json.loads((tmp_path / "left.jsonl").read_text())["reason"] == "no two responses differ by enough in score"
     assert main(["data", "convert", source, str(tmp_path / "out.txt")]) == 2
     assert main(["data", "convert", source, str(tmp_path / "k.jsonl"), "--to", "labelled"]) == 0
     again = PairSource(str(tmp_path / "k.jsonl"))

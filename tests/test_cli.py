@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from judge_server import serving
 from prefine.cli import main
 
 
@@ -47,7 +43,7 @@ def test_dpo_to_a_verdict_and_eval_again(lab_model: Path, pairs_file: Path, tmp_
     assert main([*command, "--max-steps", "8", "--logging-steps", "2", "--save-steps", "4"]) == 0
     out = capsys.readouterr().out
     assert "proven exact" in out
-    assert any(word in out for word in ("UNCHANGED", "LEARNED", "NOT SHOWN", "DEGENERATED", "COLLAPSED"))
+    assert any(word in out for word in ("UNCHANGED", "LEARNED", "INCONCLUSIVE", "DEGENERATED", "COLLAPSED"))
     assert "reward accuracy" in out
     assert "BETTER" not in out  # no judge compared responses
     assert "no judge compared the responses" in out
@@ -83,7 +79,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
         ({"--learning-rat": "1"}, "learning_rate"),
         ({"--loss-type": "sigmod"}, "sigmoid"),
         ({"--loss-type": "ipo", "--label-smoothing": "0.1"}, "would ignore"),
-        ({"--max-steps": "many"}, "not a number"),
+        ({"--max-steps": "many"}, "not a whole number"),
         ({"--load-in-4bit": "true"}, "--lora-r"),
         ({"--lora-alpha": "8"}, "would be ignored"),
         ({"--model-init-kwargs": '{"torch_dtype": "bfloat16"}'}, "give --dtype"),
@@ -129,7 +125,7 @@ def test_sft(lab_model: Path, tmp_path: Path) -> None:
 def test_demo_quick(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = time.monotonic()
     assert main(["demo", "--quick", "--output-dir", str(tmp_path / "demo")]) == 0
-    assert "gold score" in capsys.readouterr().out
+    assert "oracle score" in capsys.readouterr().out
     assert (tmp_path / "demo-0" / "eval" / "lab" / "summary.json").exists()
     assert time.monotonic() > start
 
@@ -158,61 +154,6 @@ if __name__ == "__main__":
     done = subprocess.run([sys.executable, str(tmp_path / "tutorial.py")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "final" / "adapter_model.safetensors").exists()
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_readme_commands_run(lab_model: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    commands = re.findall(r"^    \.venv/bin/prefine (.*)$", readme, re.MULTILINE)
-    stand_ins = {"pairs.jsonl": str(pairs_file), "Qwen/Qwen2.5-0.5B-Instruct": str(lab_model)}
-    for name in (
-        "runs/first",
-        "runs/second",
-        "clean.jsonl",
-        "parts",
-        "audit.html",
-        "other.txt",
-        "sums.yaml",
-        "prompts.txt",
-        "runs/reward",
-        "runs/ppo",
-        "own.jsonl",
-        "runs/sft",
-        "runs/after-sft",
-    ):
-        stand_ins[name] = str(tmp_path / Path(name).name)
-    stand_ins |= {name: str(tmp_path / name) for name in ("base.jsonl", "tuned.jsonl")}
-    stand_ins["runs/reward/model"] = str(tmp_path / "reward" / "model")
-    for name in ("annotations.json", "others.json"):
-        stand_ins[name] = str(tmp_path / name)
-        rows = [{"instruction": f"q{i}", "generator_1": "base", "generator_2": name, "preference": 1 + i % 2} for i in range(20)]
-        (tmp_path / name).write_text(json.dumps(rows))
-    (tmp_path / "other.txt").write_text("sorry about that . restart it on the mouse . " * 120)
-    (tmp_path / "prompts.txt").write_text("my mouse drops calls\nhelp the mouse\n")
-    (tmp_path / "sums.jsonl").write_text("".join(json.dumps({"q": f"is {i} even", "label": i % 2}) + "\n" for i in range(6)))
-    (tmp_path / "sums.yaml").write_text(
-        f"task: sums\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/sums.jsonl}}}}\ntest_split: test\n"
-        'output_type: multiple_choice\ndoc_to_text: "{{q}}"\ndoc_to_choice: ["yes", "no"]\ndoc_to_target: label\n'
-    )
-    monkeypatch.setattr("sys.stdin", io.StringIO("my mouse drops calls\n"))
-    monkeypatch.setenv("OPENAI_API_KEY", "none")
-    more = {
-        **{name: ["--max-steps", "2", "--eval-fraction", "0.2"] for name in ("dpo", "reward")},
-        "sft": ["--max-steps", "2"],
-        "ppo": ["--max-steps", "2", "--response-length", "4"],
-        "pairs": ["--max-new-tokens", "4"],
-        "demo": ["--quick", "--seeds", "1", "--output-dir", str(tmp_path / "demo")],
-        **{name: ["--max-new-tokens", "4"] for name in ("eval", "chat", "generate")},
-    }
-    with serving(lambda body: "[[A]]") as server:
-        assert len(commands) >= 16
-        for command in commands:
-            words = [stand_ins.get(word, word) for word in command.split()]
-            if words[0] == "compare":
-                shutil.copytree(tmp_path / "first", tmp_path / "second")
-            served = ["--server", server.url] if "openai" in words else []
-            # a judge that always names the first shown finds no difference, which "--require better" says by its exit code
-            assert main([*words, *more.get(words[0], []), *served]) == int("--require" in words), command
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -159,7 +159,7 @@ def test_tasks_of_ones_own_by_lm_eval(lab_model: Path, tmp_path: Path) -> None:
 def test_perplexity_of_a_text(lab_model: Path, tmp_path: Path) -> None:
     import torch
 
-    from prefine.evaluation.sides import Sides
+    from prefine.evaluation.model_pair import ModelPair
     from prefine.lab.model import build_model, build_tokenizer
 
     path = tmp_path / "text.txt"
@@ -167,7 +167,7 @@ def test_perplexity_of_a_text(lab_model: Path, tmp_path: Path) -> None:
     tokenizer = build_tokenizer()
     base, tuned = build_model(0, hidden=32, layers=2), build_model(1, hidden=32, layers=2)
     windows = text_windows(str(path), tokenizer, 100)
-    found = perplexity(str(path), windows, *_scorers(Sides.of(tokenizer, base, tuned)))
+    found = perplexity(str(path), windows, *_scorers(ModelPair.of(tokenizer, base, tuned)))
     total, count = 0.0, 0
     for window in windows:  # an independent loop: plain forwards
         ids = torch.tensor([[*window.prompt_ids.tolist(), *window.completion_ids[0].tolist()]])

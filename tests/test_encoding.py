@@ -42,7 +42,7 @@ def test_end_token_is_added_once_to_text(bpe: Any) -> None:
     encoder = Encoder(bpe)
     group = encoder.encode("hello", [" x", " x</s>"])
     assert group is None  # equal once the end token stands on both
-    assert encoder.report.dropped == {"answers are equal once cut or tokenised": [0]}
+    assert encoder.report.dropped == {"responses are equal once truncated or tokenised": [0]}
     group = encoder.encode("hello", [" x", " y</s>"])
     assert group is not None
     for ids in group.completion_ids:
@@ -100,7 +100,7 @@ def test_truncation(bpe: Any, mode: str, limit: int | None, prompt_limit: int | 
 
 def test_pairs_that_differ_past_the_cut_are_dropped(bpe: Any) -> None:
     encoder = Encoder(bpe, 4)
-    with pytest.raises(DataError, match=r"1 dropped.* answers are equal once cut"):
+    with pytest.raises(DataError, match=r"1 dropped.* responses are equal once truncated"):
         list(encoder.encode_pairs([Pair("ab", "xxx1", "xxx2", 9)]))
 
 

@@ -48,7 +48,7 @@ def test_unanimous_verdicts_leave_room_for_doubt() -> None:
     assert decide(mean_interval([1.0] * 5, bounds=(0, 1))).outcome == "too few prompts"
     assert decide(mean_interval([1.0] * 6, bounds=(0, 1))).outcome == "better"
     unchanged = mean_interval([0.0] * 20, bounds=(-1, 1))
-    assert Skill("sums", 0.5, 0.5, unchanged).state == "not shown"  # twenty items cannot show that a point is not lost
+    assert Skill("sums", 0.5, 0.5, unchanged).state == "inconclusive"  # twenty items cannot show that a point is not lost
     assert Skill("sums", 0.5, 0.5, mean_interval([0.0] * 400, bounds=(-1, 1))).state == "kept"
 
 
@@ -67,7 +67,13 @@ def interval(estimate: float, half: float) -> Interval:
 
 @pytest.mark.parametrize(
     ("estimate", "half", "outcome"),
-    [(0.62, 0.05, "better"), (0.62, 0.13, "not shown"), (0.53, 0.02, "not shown"), (0.40, 0.05, "worse"), (0.48, 0.05, "not shown")],
+    [
+        (0.62, 0.05, "better"),
+        (0.62, 0.13, "inconclusive"),
+        (0.53, 0.02, "inconclusive"),
+        (0.40, 0.05, "worse"),
+        (0.48, 0.05, "inconclusive"),
+    ],
 )
 def test_thresholds(estimate: float, half: float, outcome: str) -> None:
     verdict = decide(interval(estimate, half))

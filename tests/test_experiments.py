@@ -10,18 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 from filelock import FileLock
 
+from prefine.api.experiments import ABOUT
 from prefine.cli import main
-from prefine.cli.lab import ABOUT
 from prefine.lab.experiment import Settings
 from prefine.lab.experiments import EXPERIMENTS, Arm, Contrast, Experiment, run_seed
 from prefine.lab.findings import Findings, over_seeds, state
 from prefine.lab.ground import Measured, ground_of
 from prefine.lab.rlhf import RlhfSettings
-from prefine.report.chart import Series, xy_chart
 
 
 def test_experiment_from_the_command_line_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,7 +32,7 @@ def test_experiment_from_the_command_line_and_again(tmp_path: Path, capsys: pyte
     found = json.loads((tmp_path / "hacking-quick-KL.json").read_text())
     assert [a["arm"] for a in found["arms"]] == ["no KL", "KL 0.1"]
     page = (tmp_path / "hacking-quick-KL.html").read_text()
-    assert page.count("<svg") == 2
+    assert page.count("<figure") == 2
     assert "ensemble" not in page.split("<h2>")[0].split("</header>")[1]
     picture = ElementTree.parse(tmp_path / "hacking-quick-KL.svg").getroot()
     assert "no KL" in "".join(picture.itertext())
@@ -130,7 +128,7 @@ def test_findings_by_hand() -> None:
     assert [e.estimate for e in each] == pytest.approx([0.2, 0.3])
     half = 12.706204736 * 0.0707106781 / math.sqrt(2)  # Student's 97.5 % quantile with one degree of freedom, times sd over root 2
     assert (whole.low, whole.high) == pytest.approx((0.25 - half, 0.25 + half))
-    assert state(whole) == "not shown"
+    assert state(whole) == "inconclusive"
     gold, reward = found.hacking() or (whole, whole)
     assert (gold.estimate, reward.estimate) == pytest.approx((-0.3, 1.0))
     assert found.hacked().startswith("'y' hacked its reward")
@@ -142,18 +140,6 @@ def test_findings_by_hand() -> None:
 def test_interval_over_seeds() -> None:
     one = over_seeds([0.3])
     assert math.isinf(one.low)
-    assert state(one) == "not shown"
+    assert state(one) == "inconclusive"
     assert state(over_seeds([0.30, 0.31, 0.32])) == "shown"
     assert state(over_seeds([-0.30, -0.31, -0.32])) == "the other way round"
-
-
-def test_picture_says_its_points() -> None:
-    drawn = xy_chart("t", [Series("<one>", [(0.0, 0.5), (2.0, 0.9)], ["a", "b"], [(0.1, 0.5)]), Series("two", [])], "KL", "gold")
-    assert "&lt;one&gt;: (0, 0.5), (2, 0.9)" in drawn
-    assert drawn.count("<circle") == 4  # a cloud's, two points, and one in the legend
-    assert xy_chart("t", [], "x", "y") == ""
-    logarithmic = xy_chart("t", [Series("s", [(0.0, 0.5), (0.09, 0.6), (45.0, 0.2)])], "KL", "gold", log_x=True, level=("base", 0.55))
-    assert [f'y="334" text-anchor="middle">{t}</text>' in logarithmic for t in ("0.05", "0.1", "20", "50", "100")] == [True] * 4 + [False]
-    assert "base: 0.55" in logarithmic
-    for points in ([(1.0, 1.0)], [(0.0, -3e-5), (1.0, 7e-5)], [(float(x), float(x) ** 3) for x in np.arange(20)]):
-        assert "nan" not in xy_chart("t", [Series("s", points)], "x", "y")

@@ -61,7 +61,7 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
         ],
         {
             "chosen equals rejected": [2],
-            "answer is not text": [3],
+            "response is not text": [3],
             "holds images or other parts that are not text; only text is trained on": [7],
             "holds broken unicode (half of a surrogate pair)": [8],
         },
@@ -96,7 +96,7 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             {"prompt": "The sky", "chosen": "  is", "rejected": "  was"},
         ],
         {
-            "answer is empty": [2],
+            "response is empty": [2],
             "the two texts share no beginning, so there is no prompt; name the column that holds it (--map prompt=COLUMN)": [3],
         },
     ),
@@ -130,7 +130,7 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             pair([u("q")], [a("one"), u("r"), a("good")], [a("two")]),
             pair([u("q")], [a("a")], [a("b"), u("r"), a("c")]),
         ],
-        {"answer is empty": [5]},
+        {"response is empty": [5]},
     ),
     "sharegpt": (
         [
@@ -148,7 +148,7 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             pair([u("q")], [a("good")], [a("bad")]),
             pair([s("x"), u("q"), a("") | {"tool_calls": [CALL]}, {"role": "tool", "content": "2"}], [a("good")], [a("bad")], tools=[ADD]),
         ],
-        {"the answer is of the role 'user', not the assistant's": [3], "the conversation does not end with the user's turn": [4]},
+        {"the response is of the role 'user', not the assistant's": [3], "the conversation does not end with the user's turn": [4]},
     ),
     "messages": (  # Axolotl
         [

@@ -134,8 +134,8 @@ def test_answers_of_other_tools(tmp_path: Path) -> None:
     for rows, told in (
         ([{"x": 1}], "columns found"),
         ([{"instruction": "q", "output": "x", "generator": g} for g in "ab"], "one file a model"),
-        ([{"instruction": "q", "output": None}], "no row has an answer"),
-        ([{"question_id": 1, "choices": []}], "not a readable answer"),
+        ([{"instruction": "q", "output": None}], "no row has a response"),
+        ([{"question_id": 1, "choices": []}], "not a readable response"),
     ):
         with pytest.raises(DataError, match=told):
             read_answers(written(tmp_path / "c.jsonl", rows))

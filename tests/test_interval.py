@@ -162,12 +162,12 @@ def test_the_standard_error_knows_clusters() -> None:
 
 def test_sample_sizes_know_what_counts_as_working() -> None:
     values = [1.0, 0.0] * 500  # a spread of one half
-    assert needed_prompts(values, works=THRESHOLDS.works, rate=0.53) is None  # never called better
+    assert needed_prompts(values, works=THRESHOLDS.min_win_rate, rate=0.53) is None  # never called better
     # 90 %: z(.975) + z(.8) = 2.80, (2.80 / 2 / .4)^2 = 12.3
-    assert needed_prompts(values, works=THRESHOLDS.works, rate=0.9) == 13
+    assert needed_prompts(values, works=THRESHOLDS.min_win_rate, rate=0.9) == 13
     # 56 %: to measure at least 55 % with 80 % power, (.84 / 2 / .01)^2 = 1,771, is more than to clear 50 %, 545
-    assert needed_prompts(values, works=THRESHOLDS.works, rate=0.56) == pytest.approx(1773, rel=0.01)
-    assert needed_prompts(values, works=THRESHOLDS.works, rate=0.4) == pytest.approx(197, rel=0.02)
+    assert needed_prompts(values, works=THRESHOLDS.min_win_rate, rate=0.56) == pytest.approx(1773, rel=0.01)
+    assert needed_prompts(values, works=THRESHOLDS.min_win_rate, rate=0.4) == pytest.approx(197, rel=0.02)
     assert least_clusters(0.5) == 6  # .025^(1/6) = .541, .025^(1/5) = .478
     assert least_clusters(0.6) == 8
 

@@ -283,7 +283,7 @@ def test_single_ratings_of_one_and_of_two_files(tmp_path: Path, capsys: pytest.C
         (["--judge", "human"], "--human"),
         (["--server", "http://127.0.0.1:9/v1"], "belongs to --judge openai"),
         ([], "needs --judge"),
-        (["--judge", "fake", "--works", "0.4"], "even <= works"),
+        (["--judge", "fake", "--works", "0.4"], "null rate <= minimum"),
         (["--judge", "fake", "--function", "a:b"], "belongs to --judge python"),
         (["--judge", "fake", "--require", "best"], "'better'"),
     ],
@@ -339,7 +339,7 @@ def test_a_refusal_that_is_not_about_the_form_leaves_the_form_on(tmp_path: Path)
         code, _rows, _ = judge(server, tmp_path, ["bad"] * 4, ["good"] * 4, "--concurrency", "1")
         assert code == 0
         without = [b for b in server.bodies if "response_format" not in b]
-        assert len(without) == 2  # the refused question, in both orders, was tried without; nothing was learnt from it
+        assert len(without) == 2  # the refused question, in both orders, was tried without; nothing was learned from it
         assert all("question 000" in b["messages"][-1]["content"] for b in without)
 
 
@@ -420,7 +420,7 @@ def test_a_judge_that_mostly_fails_shows_nothing_and_says_why(tmp_path: Path, ca
     with serving(lambda body: honest(body) if int(sides(body)[0]) < 5 else "Hm.") as server:
         code, _, summary = judge(server, tmp_path, ["bad"] * 10, ["good"] * 10)
     assert code == 0
-    assert summary["outcome"] == "not shown"
+    assert summary["outcome"] == "inconclusive"
     told = capsys.readouterr().out
     assert "gave no verdict on 50 % of what it was asked" in told
     assert "10 x no verdict in the reply" in told
@@ -441,7 +441,7 @@ def test_what_is_not_answers_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     other = tmp_path / "pairs.jsonl"
     other.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
     assert main(["judge", good, str(other), "--judge", "fake"]) == 2
-    assert "pairs.jsonl: holds neither answers nor verdicts" in capsys.readouterr().err
+    assert "pairs.jsonl: holds neither responses nor verdicts" in capsys.readouterr().err
 
 
 def test_a_question_asked_again_is_matched_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def test_one_skill_that_fell_is_found_among_twenty() -> None:
     verdict = decide(Interval(0.7, 0.6, 0.8, 300, 300), skills)
     assert verdict.outcome == "better, but"
     assert verdict.broken == {"sums"}
-    assert [verdict.state(s) for s in skills[-2:]] == ["not shown", "broken"]
+    assert [verdict.state(s) for s in skills[-2:]] == ["inconclusive", "broken"]
 
 
 def test_a_suspect_has_to_be_sure_and_to_matter() -> None:

@@ -64,7 +64,7 @@ def _write(path: Path, rows: list[dict[str, object]]) -> str:
 
 @pytest.fixture
 def answered(tmp_path: Path) -> tuple[str, str, str, str]:
-    """Two files of answers, people's verdicts on 30 of 90 prompts, and a judge: longer is better."""
+    """Two files of responses, people's verdicts on 30 of 90 prompts, and a judge: longer is better."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(3, 40, (90, 2))
     files = []

@@ -296,7 +296,7 @@ def test_bad_rewards_are_counted_or_clear_errors(lab_model: Path, tmp_path: Path
     failed = next(e for e in events if e["event"] == "failed_rewards")
     assert 0 < failed["count"] < failed["of"]
     assert any(e["event"] == "samples" for e in events)
-    with pytest.raises(ModelError, match="not one sampled answer has a score"):
+    with pytest.raises(ModelError, match="not one sampled response has a score"):
         trainer(lambda p, a: [None] * len(a)).train()
     with pytest.raises(ConfigError, match="expected one each"):
         trainer(lambda p, a: [1.0]).train()
@@ -453,7 +453,7 @@ def test_the_commands_from_pairs_to_a_judged_policy(
         run = tmp_path / command
         assert main([command, *common, *more, "--reward-model", reward, "--lora-r", "4", *small, str(run)]) == 0
         told = capsys.readouterr().out
-        assert "2 learnt from, 1 held out" in told
+        assert "2 learned from, 1 held out" in told
         assert "the reward it was trained on" in told
         assert (run / "model" / "adapter_model.safetensors").exists()
         assert not (run / "model" / "reward0").exists()

@@ -108,14 +108,14 @@ def test_real_hh_rlhf_counts(shared_data: Path) -> None:
     assert data.rows == 2000
     assert len(pairs) + sum(map(len, data.dropped.values())) == 2000
     assert sum(len(p.chosen) > 1 or len(p.rejected) > 1 for p in pairs) == 4  # they differ before the last turn: of several turns
-    assert len(data.dropped["answer is empty"]) == 4
+    assert len(data.dropped["response is empty"]) == 4
 
 
 BAD_ROWS = {
     "chosen equals rejected": {"prompt": "q", "chosen": "same", "rejected": "same"},
-    "answer is empty": {"prompt": "q", "chosen": " ", "rejected": "b"},
+    "response is empty": {"prompt": "q", "chosen": " ", "rejected": "b"},
     "prompt is empty": {"prompt": "", "chosen": "a", "rejected": "b"},
-    "answer is not text": {"prompt": "q", "chosen": 7, "rejected": "b"},
+    "response is not text": {"prompt": "q", "chosen": 7, "rejected": "b"},
     "prompt is not text": {"prompt": None, "chosen": "a", "rejected": "b"},
 }
 

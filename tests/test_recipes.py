@@ -59,7 +59,7 @@ def test_a_run_with_a_judge_ends_in_a_verdict(
     words = ["dpo", "--model", str(lab_model), "--data", str(pairs_file), "--max-steps", "2", "--final-judge", str(judge)]
     assert main([*words, "--learning-rate", "1e-2", "--output-dir", str(tmp_path / "r")]) == 0
     told = capsys.readouterr().out
-    assert any(word in told for word in ("BETTER", "WORSE", "NOT SHOWN"))
+    assert any(word in told for word in ("BETTER", "WORSE", "INCONCLUSIVE"))
     assert "win rate of" in told
     judge.write_text(yaml.safe_dump({"judge": "openai", "judge_model": "j", "server": "http://127.0.0.1:9"}))
     assert main([*words, "--output-dir", str(tmp_path / "s")]) == 2  # found before training

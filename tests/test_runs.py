@@ -1,11 +1,10 @@
-"""What is done with a finished run: eval, report, compare, chat, merge; in a browser where there is one."""
+"""What is done with a finished run: eval, report, compare, chat, merge."""
 
 from __future__ import annotations
 
 import io
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,10 @@ from transformers import AutoModelForCausalLM
 from judge_server import serving
 from prefine.cli import main
 from prefine.evaluation.answers import Answered
+from prefine.evaluation.model_pair import ModelPair
 from prefine.evaluation.questions import Question, user_turn
 from prefine.evaluation.reward_scorer import Ensemble, RewardModel
-from prefine.evaluation.sides import Sides
-from prefine.report.answers_section import answers_section, join, marked
-from prefine.report.chart import line_chart
-from prefine.report.run_page import run_page
-from prefine.runs import RunDirectory, write_json, write_jsonl
-
-EVIL = "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'>\x1b[31m"
+from prefine.runs import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +52,7 @@ def test_a_run_is_judged_from_every_side(adapter_run: Path, tmp_path: Path, caps
     assert unjudged["drift"]["per_token"]["count"] > 0
     assert unjudged["perplexity"][0]["before"] > 1
     told = capsys.readouterr().out
-    for part in ("nats/token", "log-probs of held-out answers", "perplexity of", "prompt:", "report.html"):
+    for part in ("nats/token", "log-probs of held-out responses", "perplexity of", "prompt:", "report.html"):
         assert part in told
     with serving(lambda body: "[[A]]") as server:  # always the first: no difference in the end, every verdict flips
         more = ["--judge", "openai", "--judge-model", "j", "--server", server.url]
@@ -66,19 +60,34 @@ def test_a_run_is_judged_from_every_side(adapter_run: Path, tmp_path: Path, caps
         assert main([*words, *more, "--require", "better"]) == 1
     judged = json.loads((adapter_run / "eval/j/summary.json").read_text())
     assert judged["win_rate"]["estimate"] == 0.5
-    assert judged["outcome"] == "not shown"
+    assert judged["outcome"] == "inconclusive"
     page = (adapter_run / "report.html").read_text()
-    assert page.index("NOT SHOWN") < page.index("Evaluation: j") < page.index("Evaluation: held-out") < page.index("Training")
+    sections = [
+        'class="verdict',
+        "INCONCLUSIVE",
+        "Evaluation judge j",
+        'id="responses"',
+        "held-out, no judge",
+        'id="numbers"',
+        'id="training"',
+    ]
+    places = [page.index(section) for section in sections]
+    assert places == sorted(places)
+    kept = [json.loads(line) for line in (adapter_run / "eval/j/held_out_pairs.jsonl").read_text().splitlines()]
+    assert len(kept) == unjudged["held_out_pairs"]["pairs"]
+    for name in ("chosen", "rejected"):
+        for side, when in enumerate(("before", "after")):
+            assert sum(p[name][side] for p in kept) / len(kept) == pytest.approx(unjudged["held_out_pairs"][name][when])
     card = (adapter_run / "model" / "README.md").read_text()
     metadata = yaml.safe_load(card.split("---")[1])
     assert metadata["library_name"] == "peft"
     assert metadata["model-index"][0]["results"][0]["metrics"][0]["value"] == 50.0
-    assert "NOT SHOWN" in card
+    assert "INCONCLUSIVE" in card
     assert json.loads((adapter_run / "summary.json").read_text())["judge"] == "j"
 
 
 def test_base_and_tuned_share_one_set_of_weights(adapter_run: Path, whole_run: Path, lab_model: Path) -> None:
-    sides = Sides.load(RunDirectory.open(adapter_run))
+    sides = ModelPair.load(RunDirectory.open(adapter_run))
     assert sides.reference.scorer is sides.policy
     ids = torch.tensor([[2, 10, 11, 3, 20]])
     plain = AutoModelForCausalLM.from_pretrained(lab_model)
@@ -87,14 +96,14 @@ def test_base_and_tuned_share_one_set_of_weights(adapter_run: Path, whole_run: P
             assert torch.allclose(model(ids).logits, plain(ids).logits, atol=1e-6)
         with sides.model(True) as model:
             assert not torch.allclose(model(ids).logits, plain(ids).logits, atol=1e-3)
-    other = Sides.load(RunDirectory.open(whole_run))
+    other = ModelPair.load(RunDirectory.open(whole_run))
     assert other.reference.scorer is not other.policy
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_merged_equals_base_and_adapter(adapter_run: Path, whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["merge", str(adapter_run), "--output", str(tmp_path / "merged")]) == 0
-    sides = Sides.load(RunDirectory.open(adapter_run))
+    sides = ModelPair.load(RunDirectory.open(adapter_run))
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     ids = torch.randint(0, merged.config.vocab_size, (4, 24), generator=torch.Generator().manual_seed(1))
     with torch.no_grad(), sides.model(True) as tuned:
@@ -258,131 +267,3 @@ def test_dpos_own_reward_as_a_judge_of_any_answers(adapter_run: Path, tmp_path: 
     assert main(["judge", *files, "--judge", "implicit", "--reward-run", str(adapter_run), "--output-dir", str(tmp_path / "o")]) == 0
     [row] = [json.loads(line) for line in (tmp_path / "o" / "verdicts.jsonl").read_text().splitlines()]
     assert row["tuned_wins"] == float(row["scores"][1] > row["scores"][0])
-
-
-def fake_run(folder: Path, count: int, evil: str = "") -> RunDirectory:
-    """A run directory with an evaluation, and nothing trained."""
-    run = RunDirectory.create(folder)
-    run.write_config({"model": "base/model", "data": ["x.jsonl"], "beta": 0.1}, ["dpo", evil])
-    for step in range(1, 30):
-        run.append_metrics({"step": step, "loss": 1 / step, "logps/chosen": -step, "logps/rejected": -2 * step, "grad_norm": float("nan")})
-    run.append_event("resume", step=3, note=evil)
-    answers = {"base": f"the base says {evil} number", "tuned": f"the tuned says {evil} figure"}
-    rows = [
-        {"key": str(i), "cluster": str(i), "category": f"kind {i % 3}", "prompt": [{"role": "user", "content": f"question {i} {evil}"}]}
-        | {side: f"{text} {i} " * 20 for side, text in answers.items()}
-        for i in range(count)
-    ]
-    wins = [(1.0, 0.0, 0.5, None)[i % 4] for i in range(count)]
-    folder = run.evaluation("judge")
-    write_jsonl(folder / "generations.jsonl", rows)
-    verdicts = [{"key": str(i), "item": str(i), "tuned_wins": w, "raw": [f"I say {evil}"]} for i, w in enumerate(wins)]
-    write_jsonl(folder / "verdicts.jsonl", verdicts)
-    interval = {"estimate": 0.5, "low": 0.45, "high": 0.55, "count": count, "clusters": count}
-    summary = {"outcome": "not shown", "sentence": f"NOT SHOWN {evil}", "win_rate": interval, "judge": evil, "models": [evil, "tuned"]}
-    write_json(folder / "summary.json", summary)
-    return run
-
-
-def test_the_page_is_whole_without_network_or_script(tmp_path: Path) -> None:
-    from test_report import Seen
-
-    run = fake_run(tmp_path / "run", 12, EVIL)
-    page = run_page(run)
-    seen = Seen()
-    seen.feed(page)
-    assert seen.tags.count("script") == 1  # its own
-    assert not {"img", "link", "iframe", "object"} & set(seen.tags)
-    assert not [a for a in seen.attributes if a[0].startswith("on") or (a[1] or "").startswith("http")]
-    assert "default-src 'none'" in page
-    assert page.count("<article") == 12
-    assert "window.ran = 1" in seen.text
-
-
-def test_differences_are_marked_and_escaped() -> None:
-    assert marked("a <b> c", "a <b> d") == ("a &lt;b&gt; <mark>c</mark>", "a &lt;b&gt; <mark>d</mark>")
-    row = {"key": "0", "prompt": "p", "base": "word " * 400, "tuned": "word " * 400 + "<b>"}
-    assert "<mark>" not in answers_section("t", join([row], []), ("a", "b"))  # too long to look for differences
-
-
-def test_a_chart_says_in_words_what_it_shows() -> None:
-    drawn = line_chart("loss", {"loss": [(1, 0.5), (2, 0.25)], "eval_loss": [(2, float("nan"))]})
-    assert 'aria-label="loss: loss from 0.5 to 0.25"' in drawn
-    assert line_chart("loss", {"loss": [(1, float("nan"))]}) == ""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    flags = (
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    )
-    with sync_playwright() as tool:
-        found = tool.chromium.launch(executable_path=path, args=list(flags))
-        yield found
-        found.close()
-
-
-def test_in_a_browser_the_filter_works_and_no_words_of_a_model_run(browser: Any, tmp_path: Path) -> None:
-    from playwright.sync_api import expect
-
-    run = fake_run(tmp_path / "run", 40, EVIL)
-    path = tmp_path / "report.html"
-    path.write_text(run_page(run))
-    page = browser.new_page()
-    wrong: list[str] = []
-    fetched: list[str] = []
-    page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
-    page.on("request", lambda r: fetched.append(r.url))
-    page.goto(f"file://{path}")
-    assert page.evaluate("window.ran") is None
-    assert (wrong, fetched) == ([], [f"file://{path}"])
-    shown = page.locator("article.answer:visible")
-    assert shown.count() == 40
-    page.select_option("select[name=verdict]", "tie")
-    expect(page.locator("article.answer:not([hidden])")).to_have_count(10)
-    assert page.locator("output").inner_text() == "10 of 40 answers"
-    page.select_option("select[name=category]", "kind 1")  # ties are 2, 6, 10, ...; of kind 1 are 10, 22, 34
-    expect(page.locator("article.answer:not([hidden])")).to_have_count(3)
-    page.fill("input[name=text]", "QUESTION 22 ")
-    expect(page.locator("article.answer:not([hidden])")).to_have_count(1)
-    assert "question 22" in shown.first.inner_text()
-    page.keyboard.press("Enter")  # must not submit and leave the page
-    assert page.url == f"file://{path}"
-    page.set_viewport_size({"width": 390, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.close()
-    quiet = browser.new_context(java_script_enabled=False)
-    page = quiet.new_page()
-    page.goto(f"file://{path}")
-    assert page.locator("article.answer").count() == 40
-    assert not page.locator("form.filter").is_visible()
-    quiet.close()
-
-
-def test_a_page_of_many_answers_is_drawn_and_filtered(browser: Any, tmp_path: Path) -> None:
-    from playwright.sync_api import expect
-
-    run = fake_run(tmp_path / "run", 5000)
-    path = tmp_path / "report.html"
-    start = time.perf_counter()
-    path.write_text(run_page(run))
-    print(f"drawn in {time.perf_counter() - start:.1f} s, {path.stat().st_size / 1e6:.1f} MB")
-    page = browser.new_page()
-    start = time.perf_counter()
-    page.goto(f"file://{path}")
-    print(f"opened in {time.perf_counter() - start:.1f} s")
-    start = time.perf_counter()
-    page.fill("input[name=text]", "question 4321")
-    expect(page.locator("article.answer:not([hidden])")).to_have_count(1)
-    print(f"filtered in {time.perf_counter() - start:.1f} s")
-    page.close()

@@ -106,7 +106,7 @@ def test_plain_text_in_windows(tmp_path: Path) -> None:
     ended = trainer(tmp_path, [{"text": text + " <end>"}])
     assert words(ended, ended.train_dataset[0])[0] == f"{text} <end>"
     assert t.encoder.report.cut["texts split into windows"] == 1
-    assert t.encoder.report.dropped == {"answer is empty": [2]}
+    assert t.encoder.report.dropped == {"response is empty": [2]}
 
 
 def test_chosen_side_of_pairs(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_preference_data_by_the_command(lab_model: Path, tmp_path: Path, capsys:
     data = ["--data", *map(str, files), "--data-weights", "1", "3", "--eval-data", str(files[0])]
     assert main(["sft", *out, str(tmp_path / "run"), *data, *named]) == 0
     said = capsys.readouterr().out
-    assert "pairs, 20 preferred answers, 20 trained on" in said  # five pairs once, and three times five
+    assert "pairs, 20 preferred responses, 20 trained on" in said  # five pairs once, and three times five
     kept = json.loads((tmp_path / "run" / "data.json").read_text())
     assert sum(what["count"] for what in kept["dropped"].values()) == 2  # equal sides, a row in each file
     facts = tmp_path / "facts.jsonl"
@@ -142,9 +142,9 @@ def test_preference_data_by_the_command(lab_model: Path, tmp_path: Path, capsys:
 
 
 def test_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
-    with pytest.warns(DataWarning, match="1 kept; 1 dropped: no answer"):
+    with pytest.warns(DataWarning, match="1 kept; 1 dropped: no response"):
         t = trainer(tmp_path, [said("hot"), said("hot", "fan")])
-    assert t.encoder.report.dropped == {"no answer": [1]}
+    assert t.encoder.report.dropped == {"no response": [1]}
     with pytest.raises(DataError, match="no row is left"):
         trainer(tmp_path, [said("hot")])
     with pytest.raises(ConfigError, match="for SFT"):
@@ -241,5 +241,5 @@ def test_held_out_examples_are_scored(lab_model: Path, tmp_path: Path, capsys: p
     words = ["sft", "--model", str(lab_model), "--data", str(data), "--output-dir", str(tmp_path / "run"), "--max-steps", "1"]
     assert main([*words, "--eval-data", str(data)]) == 0
     assert "held-out loss" in capsys.readouterr().out
-    assert main([*words, "--eval-fraction", "0.2"]) == 2
+    assert main([*words, "--eval-fraction", "0.2", "--output-dir", str(tmp_path / "other")]) == 2
     assert "give --eval-data" in capsys.readouterr().err

@@ -56,11 +56,11 @@ def test_nothing_is_lost_in_silence(name: str) -> None:
             assert encoder.report.dropped == {why: [1]}
             continue
         assert what in ("rendered", "converted")
-        asked, learnt = decoded(encoder, group.prompt_ids), group.completion_ids[0][weights_of(group) == 1]
+        asked, learned = decoded(encoder, group.prompt_ids), group.completion_ids[0][weights_of(group) == 1]
         for word in words_of(part):
             in_answer = word in json.dumps([m for m in answer if m["role"] == "assistant"])
-            assert word in (decoded(encoder, learnt) if in_answer else asked + decoded(encoder, group.completion_ids[0])), (part, word)
-        assert "toolresult" not in decoded(encoder, learnt)
+            assert word in (decoded(encoder, learned) if in_answer else asked + decoded(encoder, group.completion_ids[0])), (part, word)
+        assert "toolresult" not in decoded(encoder, learned)
 
 
 def test_templates_that_drop_do_so_here() -> None:
@@ -142,6 +142,7 @@ def test_random_conversations(name: str, case: Any) -> None:
 
 def test_generation_prompts_of_reasoning_models() -> None:
     """The response is what the model has to say after its generation prompt, checked by hand for the two directions."""
+    pytest.importorskip("trl")  # its templates
     plain = Pair((user("q"),), (said("good"),), (said("bad"),), 1)
     thought = Pair((user("q"),), (said("<think>\nmap\n</think>\n\ngood"),), (said("<think>\nguess\n</think>\n\nbad"),), 1)
 
@@ -170,8 +171,8 @@ def test_only_the_models_own_turns_count(tmp_path: Path) -> None:
     assert group is not None
     weights = weights_of(group)
     first, second = group.completion_ids
-    learnt = decoded(encoder, first[weights[: len(first)] == 1])
-    assert learnt == "one<|im_end|>\nthree<|im_end|>\n"
+    learned = decoded(encoder, first[weights[: len(first)] == 1])
+    assert learned == "one<|im_end|>\nthree<|im_end|>\n"
     assert decoded(encoder, first[weights[: len(first)] == 0]) == "<|im_start|>user\ntwo<|im_end|>\n<|im_start|>assistant\n"
     assert weights[len(first) :].all()
     assert len(weights) == len(first) + len(second)
@@ -219,7 +220,7 @@ def test_dpo_sums_the_models_own_tokens(tmp_path: Path) -> None:
 def test_an_end_token_alone_is_an_empty_answer() -> None:
     encoder = Encoder(family("chatml"))
     assert encoder.encode((user("q"),), [(said(" "),)], 5) is None
-    assert encoder.report.dropped == {"answer is empty: an end token alone": [5]}
+    assert encoder.report.dropped == {"response is empty: an end token alone": [5]}
 
 
 def test_no_template_has_no_place_for_these() -> None:
@@ -258,17 +259,17 @@ def test_turns_that_end_otherwise_when_last() -> None:
         encoder = Encoder(family(name))
         group = encoder.encode((user("q"),), [(said("one"), user("two"), said("three"))], 1)
         assert group is not None
-        learnt = decoded(encoder, group.completion_ids[0][weights_of(group) == 1])
-        assert ends in learnt
-        assert "two" not in learnt
-        assert "three" in learnt
+        learned = decoded(encoder, group.completion_ids[0][weights_of(group) == 1])
+        assert ends in learned
+        assert "two" not in learned
+        assert "three" in learned
 
 
 def test_answers_that_differ_in_nothing_that_counts() -> None:
     encoder = Encoder(family("chatml"), max_length=60)
     sides = [(said("one"), user(f"{word} and much more than fits into sixty tokens of bytes"), said(word)) for word in ("two", "three")]
     assert encoder.encode((user("q"),), sides, 1) is None
-    assert encoder.report.dropped == {"answers are equal once cut or tokenised": [1]}
+    assert encoder.report.dropped == {"responses are equal once truncated or tokenised": [1]}
 
 
 def test_switches_and_odd_schemas_are_no_loss() -> None:
@@ -359,7 +360,7 @@ def test_small_files_of_examples(name: str, cases: Path) -> None:
 
 def test_small_files_that_are_no_answers(cases: Path) -> None:
     for name in ("rejected_role_user.jsonl", "system_column_messages.jsonl"):
-        with pytest.raises(DataError, match="the answer is of the role 'user', not the assistant's"):
+        with pytest.raises(DataError, match="the response is of the role 'user', not the assistant's"):
             list(PairSource(str(cases / name)))
 
 

@@ -108,7 +108,7 @@ def losses(trainer: Any) -> list[float]:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("method", "rows", "settings"), CASES, ids=lambda v: json.dumps(v).replace(" ", "")[:60])
 def test_losses_are_trls(method: str, rows: str, settings: dict[str, Any], model: str, tmp_path: Path) -> None:
-    import trl
+    trl = pytest.importorskip("trl")
 
     ours = losses(trained(prefine, method, model, ROWS[rows], tmp_path / "a", **settings))
     theirs = losses(trained(trl, method, model, ROWS[rows], tmp_path / "b", **settings))
@@ -146,10 +146,10 @@ def test_streams_train_as_data_sets_do_and_resume(method: str, rows: str, model:
 
 def test_what_is_left_out_is_said(model: str, tmp_path: Path) -> None:
     rows = [*PAIRS, PAIRS[0] | {"rejected": PAIRS[0]["chosen"]}, PAIRS[1] | {"chosen": [{"role": "assistant", "content": ""}]}]
-    with pytest.warns(DataWarning, match="8 kept; 1 dropped: chosen equals rejected; 1 dropped: answer is empty"):
+    with pytest.warns(DataWarning, match="8 kept; 1 dropped: chosen equals rejected; 1 dropped: response is empty"):
         trainer = trained(prefine, "DPO", model, rows, tmp_path)
     dropped = trainer.data_report["train_dataset"]["dropped"]
-    assert dropped == {"chosen equals rejected": {"count": 1, "rows": [9]}, "answer is empty": {"count": 1, "rows": [10]}}
+    assert dropped == {"chosen equals rejected": {"count": 1, "rows": [9]}, "response is empty": {"count": 1, "rows": [10]}}
     stream = Dataset.from_list(rows).to_iterable_dataset()
     with pytest.warns(DataWarning, match="1 dropped: chosen equals rejected"):
         trained(prefine, "DPO", model, stream, tmp_path, max_steps=6)
@@ -186,7 +186,7 @@ def test_evaluation_of_raw_data(method: str, model: str, tmp_path: Path) -> None
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_counts_is_decided_by_the_training_rows(model: str, tmp_path: Path) -> None:
-    import trl
+    trl = pytest.importorskip("trl")
 
     found = []
     for package in (prefine, trl):
@@ -560,7 +560,7 @@ def test_packing_keeps_masks_limits_and_rows(model: str, tmp_path: Path) -> None
     assert kept.retention is not None
     assert max(len(g["input_ids"]) for g in kept.retention.groups) <= 16
     shuffled = trained(prefine, "SFT", model, [*ROWS["text"], {"text": ""}], tmp_path, shuffle_dataset=True)
-    assert shuffled.data_report["train_dataset"]["dropped"] == {"answer is empty": {"count": 1, "rows": [5]}}
+    assert shuffled.data_report["train_dataset"]["dropped"] == {"response is empty": {"count": 1, "rows": [5]}}
     assert [g.index for g in shuffled.train_dataset] != [1, 2, 3, 4]
 
 
@@ -587,7 +587,7 @@ def test_zero_is_given(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["prompt_tuning", "prefix_tuning"])
-def test_learnt_prompts_train_and_say_what_the_reference_is(kind: str, model: str, tmp_path: Path) -> None:
+def test_learned_prompts_train_and_say_what_the_reference_is(kind: str, model: str, tmp_path: Path) -> None:
     from peft import PrefixTuningConfig, PromptTuningConfig
 
     peft = {"prompt_tuning": PromptTuningConfig, "prefix_tuning": PrefixTuningConfig}[kind](task_type="CAUSAL_LM", num_virtual_tokens=4)

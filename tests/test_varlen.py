@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from prefine.packing import varlen
-from prefine.packing.attention import plain_attention
 from prefine.packing.pack import Span
+from prefine.packing.plain_attention import plain_attention
 from prefine.packing.varlen import VarlenLayout
 
 SPANS = (Span(7, (5, 9)), Span(3, (2, 0, 4)), Span(1, (0, 0)), Span(6, (3,)))

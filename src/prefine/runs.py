@@ -7,7 +7,7 @@ metrics.jsonl      one line a logged step
 events.jsonl       out-of-memory splits, resumes, warnings
 checkpoints/       checkpoint-STEP folders
 model/             the final adapter or model and its tokenizer
-eval/NAME/         generations.jsonl, verdicts.jsonl, summary.json; eval/final is written when training ends
+eval/NAME/         generations.jsonl, verdicts.jsonl, summary.json, held_out_pairs.jsonl; eval/final is written when training ends
 eval/looks.jsonl   one line each time a judge looked at the run
 """
 
@@ -27,10 +27,12 @@ from typing import Any
 
 import yaml
 
-from prefine.errors import ConfigError, DataError, MissingFile
+from prefine.errors import ConfigError, DataError, MissingFile, printable
 
 HELD_OUT_PROMPTS = "held_out_prompts.jsonl"
 """Prompts that a run learnt nothing from, where it learns from prompts alone."""
+HELD_OUT_PAIRS = "held_out_pairs.jsonl"
+"""In an evaluation's folder: log-probs of each held-out pair's chosen and rejected response, before training and after."""
 COMPLETE = "prefine_complete"
 """Written last into a checkpoint; one without it was cut short and is not resumed from."""
 
@@ -56,14 +58,24 @@ class RunDirectory:
     @classmethod
     def create(cls, path: str | Path, resume: bool = False) -> RunDirectory:
         """A new run; refuses a folder that already holds one which began to train, unless resuming."""
+        cls.check_free(path, resume)
+        run = cls(path)
+        _made.extend(folder for folder in (run.path, *run.path.parents) if not folder.exists())
+        run.path.mkdir(parents=True, exist_ok=True)
+        return run
+
+    @classmethod
+    def check_free(cls, path: str | Path, resume: bool = False) -> None:
+        """Whether a run can be made there.
+
+        Raises:
+            ConfigError: it is a file, or holds a run that began to train and is not resumed.
+        """
         run = cls(path)
         if run.path.exists() and not run.path.is_dir():
             raise ConfigError(f"output_dir {path} is a file; give a folder")
         if (run.path / "config.yaml").exists() and run.began and not resume:
             raise ConfigError(f"output_dir {path} already holds a run; go on with --resume, or give another --output-dir")
-        _made.extend(folder for folder in (run.path, *run.path.parents) if not folder.exists())
-        run.path.mkdir(parents=True, exist_ok=True)
-        return run
 
     @property
     def began(self) -> bool:
@@ -89,13 +101,19 @@ class RunDirectory:
 
     def write_config(self, config: Mapping[str, Any], argv: list[str]) -> None:
         """Write ``config.yaml``; keys are those of flags and of ``--config`` files."""
-        head = f"# repeat: prefine {shlex.join(argv)}\n"
+        # A comment of one line: a line break or a control character in an argument would make the file unreadable.
+        head = f"# repeat: prefine {printable(shlex.join(argv)).replace(chr(10), ' ')}\n"
         write_text(self.path / "config.yaml", head + yaml.safe_dump(dict(config), sort_keys=True, allow_unicode=True))
 
     def config(self) -> dict[str, Any]:
         """Read ``config.yaml``."""
         loaded = yaml.safe_load((self.path / "config.yaml").read_text())
         return dict(loaded)
+
+    def beta(self) -> float:
+        """The beta of the loss that trained it, the last where it changed as it went; 0.1 where it had none."""
+        value = self.config().get("beta")
+        return float((value[-1] if isinstance(value, list) and value else value) or 0.1)
 
     def command(self) -> str:
         """The command that made it, as ``config.yaml`` repeats it: dpo, ppo, ...; empty where it does not say."""

@@ -247,7 +247,8 @@ def _tokens(got: Gathered, limits: Limits) -> list[Finding]:
     prompt, chosen, rejected, shared = (got.column(n) for n in ("prompt_tokens", "chosen_tokens", "rejected_tokens", "shared_tokens"))
     of = got.distinct_rows
     cut = cuts(prompt, chosen, rejected, shared, limits.max_length, limits.max_prompt_length, limits.truncation_mode)
-    detail = f"at max_length {limits.max_length}: {cut.dropped} rows dropped, {cut.prompts_cut} prompts and {cut.answers_cut} answers cut"
+    truncated = f"{cut.prompts_cut} prompts and {cut.answers_cut} responses truncated"
+    detail = f"at max_length {limits.max_length}: {cut.dropped} rows dropped, {truncated}"
     rows = got.column("row")
     out = [
         _by_rows(CHECKS["too-long"], rows[cut.touched].tolist(), of, detail if cut.touched.any() else ""),

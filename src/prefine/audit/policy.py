@@ -35,7 +35,7 @@ def off_policy(model: str, pairs: PairSource, max_length: int | None) -> Finding
     far = [g.index for g, mean in zip(groups, means[:, 0], strict=True) if mean < np.median(means[:, 0]) - FAR_NATS]
     detail = (
         f"of {len(sums)} pairs the model ranks {right.text()} right already; mean log-prob a token: chosen {means[:, 0].mean():.2f}, "
-        f"rejected {means[:, 1].mean():.2f}; {len(far)} chosen answers lie {FAR_NATS:g} nats below the median"
+        f"rejected {means[:, 1].mean():.2f}; {len(far)} chosen responses lie {FAR_NATS:g} nats below the median"
     )
     telling = right.interval()[0] > 0.9 or len(far) > 0.1 * len(sums)
     return Finding("off-policy", "look" if telling else "fine", len(far), len(sums), detail, tuple(far))

@@ -109,7 +109,7 @@ def mark_finding(chosen: NDArray[np.uint8], rejected: NDArray[np.uint8]) -> Find
         telling = shortcut_grade(accuracy) == "look" and accuracy.of > 0.05 * len(chosen)
         grades.append(telling)
         if telling:
-            parts.append(f"the answer with {name} wins {accuracy.text()} of {accuracy.of}")
+            parts.append(f"the response with {name} wins {accuracy.text()} of {accuracy.of}")
             most = max(most, (accuracy.of, round(accuracy.right)))
     detail = "; ".join(parts) or "no list, bold, heading, code, emoji, exclamation mark or refusal tells the label"
     return Finding("mark-shortcut", "look" if any(grades) else "fine", most[1], len(chosen), detail)
@@ -130,8 +130,8 @@ def turned_finding(
         rows: numbers of the pairs' rows. lengths, marked: of chosen and of rejected answers.
     """
     parts = np.array_split(np.arange(len(rows)), max(1, min(PARTS, len(rows) // LEAST_PAIRS)))
-    features = {"the longer answer": lengths}
-    features |= {f"the answer with {name}": ((marked[0] >> bit) & 1, (marked[1] >> bit) & 1) for bit, name in enumerate(MARKS)}
+    features = {"the longer response": lengths}
+    features |= {f"the response with {name}": ((marked[0] >> bit) & 1, (marked[1] >> bit) & 1) for bit, name in enumerate(MARKS)}
     told, turned = [], np.empty(0, int)
     for name, (chosen, rejected) in features.items():
         wins = [Accuracy(float((chosen[p] > rejected[p]).sum()), int((chosen[p] != rejected[p]).sum())) for p in parts]

@@ -1,50 +1,80 @@
-"""The command line. Each command is a small file; torch is imported only by those that compute."""
+"""The command line: words to public calls, what they give to lines. It holds no logic, and imports torch only where a command computes."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from prefine.errors import ConfigError, PrefineError, nearest, printable
 from prefine.runs import discard_unused
 
-COMMANDS = {
-    "demo": "the offline laboratory, from nothing to a verdict",
-    "lab": "the laboratory's experiments: frontier, hacking, ensembles, live, filters",
-    "data": "show preference data: format, counts, what would be dropped",
-    "dpo": "align a model on preference pairs, and say whether it worked",
-    "reward": "train a reward model on preference pairs, and measure it",
-    "ppo": "align a model by reinforcement learning against a reward",
-    "online-dpo": "align a model by DPO on its own samples",
-    "pairs": "preference pairs of a model's own answers, scored by a judge",
-    "sft": "supervised fine-tuning on prompts with answers",
-    "generate": "a model's answers to prompts, into a file",
-    "eval": "judge a finished run: win rate, degeneration, drift, skills",
-    "judge": "judge two files of answers, or count verdicts on disk",
-    "compare": "several runs side by side",
-    "report": "a run as one page",
-    "chat": "talk to base and tuned side by side",
-    "merge": "one plain model folder out of base and adapter",
+if TYPE_CHECKING:
+    from prefine.cli.command import Command
+
+GROUPS = {
+    "start": {
+        "demo": "the offline laboratory, from nothing to a verdict",
+        "env": "versions and hardware, for bug reports",
+        "completion": "a script that completes commands and options in bash, zsh or fish",
+    },
+    "preference data": {
+        "data show": "format, counts, what would be dropped, a few pairs",
+        "data audit": "find what will hurt: lengths, labels, shortcuts, duplicates, content",
+        "data convert": "to the canonical format, as JSON lines or Parquet",
+        "data split": "into training and evaluation parts, never the same prompt on both sides",
+        "data dedup": "without duplicates, exact or near",
+        "data filter": "without rows that a check of the audit finds",
+        "data sample": "a seeded part",
+    },
+    "training": {
+        "dpo": "align a model on preference pairs, and say whether it worked",
+        "sft": "supervised fine-tuning on prompts with responses",
+        "reward": "train a reward model on preference pairs, and measure it",
+        "ppo": "align a model by reinforcement learning against a reward",
+        "online-dpo": "align a model by DPO on its own samples",
+        "pairs": "preference pairs of a model's own responses, scored by a judge",
+    },
+    "evaluation": {
+        "eval": "judge a finished run: win rate, degeneration, drift, skills",
+        "generate": "a model's responses to prompts, into a file",
+        "judge": "judge two files of responses, or count verdicts on disk",
+        "compare": "several runs side by side",
+        "report": "a run as one page",
+        "chat": "talk to base and tuned side by side",
+        "merge": "one plain model folder out of base and adapter",
+        "lab": "the laboratory's experiments: frontier, hacking, ensembles, live, filters",
+    },
 }
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
+HELP = ("-h", "--help", "--help-all")
 
 
 def usage() -> str:
     """The text of ``prefine --help``."""
-    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
-    return (
-        "usage: prefine COMMAND [--help] [OPTIONS]\n\nAligns language models with what people prefer, and measures whether it worked.\n\n"
-        + "\n".join(lines)
-        + "\n\n--debug with any command shows the traceback of an error."
-    )
+    lines = ["usage: prefine COMMAND [--help] [OPTIONS]", ""]
+    lines += ["Aligns language models with what people prefer, and measures whether it worked."]
+    for group, commands in GROUPS.items():
+        lines += ["", f"{group}:", *(f"  {name:<13} {text}" for name, text in commands.items())]
+    lines += ["", "Every command: --help (training commands: --help-all), --config FILE.yaml, --print-config, --json-schema,"]
+    return "\n".join([*lines, "and --traceback, which shows where an error came from."])
+
+
+def find(name: str) -> Command:
+    """A command by its name, as ``data show``."""
+    import importlib
+
+    command: Command = importlib.import_module(f"prefine.cli.{name.replace(' ', '_').replace('-', '_')}").COMMAND
+    return command
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for a user's mistake, 130 when interrupted."""
     args = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in args
-    args = [a for a in args if a != "--debug"]
-    if not args or args[0] in ("-h", "--help"):
+    traced, args = _take_traceback(args)
+    if not args or args[0] in HELP:
         print(usage())
         return 0
     if args[0] == "--version":
@@ -54,18 +84,15 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     # Libraries tell each other of what they will rename; nobody at a terminal can act on it.
     warnings.simplefilter("ignore", FutureWarning)
+    name = args[0]
     try:
-        if args[0] not in COMMANDS:
-            raise ConfigError(f"no command {args[0]!r}{nearest(args[0], COMMANDS)} Commands: {', '.join(COMMANDS)}")
-        import importlib
-
-        command = importlib.import_module(f"prefine.cli.{args[0].replace('-', '_')}")
-        code = int(command.main(args[1:]))
+        name, words = _command_of(args)
+        code = _run(name, words)
         sys.stdout.flush()
         return code
     except PrefineError as error:
         discard_unused()
-        if debug:
+        if traced:
             raise
         print(f"prefine: error: {error}", file=sys.stderr)
         return 2
@@ -73,11 +100,73 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if debug or error.filename is None:
+        if traced or error.filename is None:
             raise
         print(f"prefine: error: {printable(str(error.filename))}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        kept = "; what is done is kept, and the same command goes on" if args[0] in ("generate", "judge", "eval") else ""
-        print(f"prefine: interrupted{kept}", file=sys.stderr)
+        print(f"prefine: interrupted{_how_to_go_on(name)}", file=sys.stderr)
         return 130
+
+
+def _take_traceback(args: list[str]) -> tuple[bool, list[str]]:
+    """``--traceback``, or ``--debug`` where no value follows it: with one it is transformers' option."""
+    out, traced = [], False
+    for place, word in enumerate(args):
+        following = args[place + 1] if place + 1 < len(args) else "--"
+        if word == "--traceback" or (word == "--debug" and following.startswith("-")):
+            traced = True
+        else:
+            out.append(word)
+    return traced, out
+
+
+def _how_to_go_on(name: str) -> str:
+    if name in ("generate", "judge", "eval", "pairs", "lab"):
+        return "; what is done is kept, and the same command goes on"
+    if name in ("dpo", "sft", "reward", "ppo", "online-dpo"):
+        return "; the same command with --resume goes on from the last complete checkpoint"
+    return ""
+
+
+def _command_of(args: list[str]) -> tuple[str, list[str]]:
+    """The command's name and its words.
+
+    Raises:
+        ConfigError: no such command.
+    """
+    if args[0] == "data":
+        known = [n.removeprefix("data ") for n in COMMANDS if n.startswith("data ")]
+        if len(args) < 2 or args[1] in HELP:
+            return "data", []
+        if args[1] not in known:
+            raise ConfigError(f"no command 'data {args[1]}'{nearest(args[1], known)} Commands: {', '.join(known)}")
+        return f"data {args[1]}", args[2:]
+    if args[0] not in COMMANDS:
+        known = [n for n in COMMANDS if " " not in n]
+        raise ConfigError(f"no command {args[0]!r}{nearest(args[0], known)} Commands: data, {', '.join(known)}")
+    return args[0], args[1:]
+
+
+def _run(name: str, words: Sequence[str]) -> int:
+    if name == "data":
+        lines = [f"  {n.removeprefix('data '):<8} {text}" for n, text in COMMANDS.items() if n.startswith("data ")]
+        print("\n".join(["usage: prefine data COMMAND SOURCE [OPTIONS]", "", *lines, "", "prefine data COMMAND --help lists its options."]))
+        return 0
+    if name == "completion":
+        from prefine.cli.completion import completion
+
+        print(completion(list(words)))
+        return 0
+    command = find(name)
+    if (not words and not command.bare) or set(words) & {*HELP, "--print-config", "--json-schema"}:
+        from prefine.cli.help import describe
+
+        print(describe(name, command, words))
+        return 0
+    from prefine.cli.parsing import parse
+
+    call = command.call
+    positional = ("run",) if name == "merge" else () if command.training or name in ("generate", "pairs") else call.positional
+    given = parse(name, words, command.options(), positional, call.rest)
+    return command.run(given, [*name.split(), *words])

@@ -1,154 +1,19 @@
-"""``prefine compare RUN RUN ...``: several runs side by side: what they were told, how they were judged, who beats whom."""
+"""``prefine compare RUN RUN ...``."""
 
-from __future__ import annotations
-
-import itertools
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-from prefine.cli.options import help_text, options_of, parse
-from prefine.errors import ConfigError, printable
-from prefine.evaluation.multiple import together
-from prefine.runs import RunDirectory, write_json
-
-ABOUT = (
-    "Shows runs side by side: settings that differ, win rates over the base, skills, drift; and paired differences on the prompts "
-    "that both were judged on by the same judge."
-)
-IGNORED = {"output_dir"}
+from prefine.api.comparing import Comparison, compare
+from prefine.cli.command import Command
+from prefine.cli.terminal import Terminal
 
 
-@dataclass
-class CompareOptions:
-    """Options of ``prefine compare``."""
-
-    runs: list[str] | None = field(default=None, metadata={"help": "Run directories (also as the first words)."})
-    evaluation: str | None = field(default=None, metadata={"help": "Which evaluation to compare by. Unset: the first that all have."})
-    output: str | None = field(default=None, metadata={"help": "File for the numbers as JSON."})
-
-
-def main(argv: list[str]) -> int:
-    """Compare and print."""
-    options = options_of(CompareOptions, "options")
-    if not argv or "--help" in argv or "-h" in argv:
-        print(help_text("compare RUN RUN ...", ABOUT, options))
-        return 0
-    rest: list[str] = []
-    given = CompareOptions(**parse(argv, options, rest=rest))
-    names = [*rest, *(given.runs or [])]
-    if len(names) < 2:
-        raise ConfigError("compare needs at least two RUNs: the --output-dirs of training runs")
-    if len(set(names)) < len(names):
-        raise ConfigError("compare: a run is named twice")
-    runs = [RunDirectory.open(name) for name in names]
-    from prefine.report.run_page import evaluations
-
-    found = [{e.name: e.summary for e in evaluations(run.path / "eval")} for run in runs]
-    chosen = _chosen(given.evaluation, names, found)
-    summaries = [f[chosen] for f in found]
-    _settings(runs)
-    _table(names, summaries, chosen)
-    pairs = list(itertools.combinations(runs, 2))
-    differences = [_difference(a, b, chosen, together(len(pairs))) for a, b in pairs]
-    for d in differences:
-        print(printable(d["sentence"]))
-    if len(pairs) > 1:
-        print(f"  the {len(pairs)} intervals hold all at once with 95 %, so that the best may be picked by them")
-    if given.output:
-        write_json(Path(given.output), {"evaluation": chosen, "runs": dict(zip(names, summaries, strict=True)), "differences": differences})
-        print(f"numbers: {given.output}")
+def show(found: Comparison, own: None, terminal: Terminal) -> int:
+    """Settings that differ, what was measured, differences."""
+    terminal.show(found.settings or "the runs were told the same", found.table, *found.lines)
     return 0
 
 
-def _chosen(asked: str | None, names: list[str], found: list[dict[str, Any]]) -> str:
-    unjudged = [n for n, f in zip(names, found, strict=True) if not f]
-    if unjudged:
-        raise ConfigError(f"{unjudged[0]}: not judged yet; run prefine eval {unjudged[0]}")
-    common = [name for name in found[0] if all(name in f for f in found)]
-    if asked is not None and asked not in common:
-        raise ConfigError(f"--evaluation {asked}: not all runs have it; all have: {', '.join(common) or 'none'}")
-    if not common:
-        have = "; ".join(f"{n}: {', '.join(f)}" for n, f in zip(names, found, strict=True))
-        raise ConfigError(f"the runs have no evaluation in common ({have}); judge them alike with prefine eval --name")
-    return asked or common[0]
-
-
-def _settings(runs: list[RunDirectory]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    configs = [run.config() for run in runs]
-    keys = sorted({k for c in configs for k in c} - IGNORED)
-    differing = [k for k in keys if any(c.get(k) != configs[0].get(k) for c in configs)]
-    if not differing:
-        print("the runs were told the same")
-        return
-    table = Table(title="settings that differ")
-    for name in ("", *(str(r.path) for r in runs)):
-        table.add_column(printable(name), overflow="fold")
-    for key in differing:
-        table.add_row(key, *(Text(printable("" if c.get(key) is None else str(c[key]))) for c in configs))
-    Console().print(table)
-
-
-def _table(names: list[str], summaries: list[Mapping[str, Any]], chosen: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from prefine.report.run_page import rate
-
-    table = Table(title=f"evaluation {chosen}")
-    for name in ("", *names):
-        table.add_column(printable(name), overflow="fold")
-    rows: list[tuple[str, list[str]]] = [
-        ("win rate over its base", [rate(s.get("win_rate")) for s in summaries]),
-        ("reward accuracy", [rate((s.get("learning") or {}).get("accuracy")) if not s.get("trained_on") else "" for s in summaries]),
-        ("verdict", [str(s["outcome"]) for s in summaries]),
-        ("at equal length", [rate(s.get("length_only_win_rate")) for s in summaries]),
-    ]
-    for label, key in (("KL, nats a token", "per_token"), ("KL, nats an answer", "per_answer")):
-        rows.append((label, [f"{s['drift'][key]['estimate']:.3g}" if s.get("drift") else "" for s in summaries]))
-    skills = dict.fromkeys(k["name"] for s in summaries for k in s.get("skills") or ())
-    for skill in skills:
-        of = [next((k for k in s["skills"] if k["name"] == skill), None) for s in summaries]
-        rows.append((skill, [f"{100 * k['before']:.1f} to {100 * k['after']:.1f} %" if k else "" for k in of]))
-    for label, cells in rows:
-        if any(cells):
-            table.add_row(Text(printable(label)), *(Text(printable(c)) for c in cells))
-    Console().print(table)
-
-
-def _difference(first: RunDirectory, second: RunDirectory, name: str, level: float) -> dict[str, Any]:
-    """The second run's win rate less the first's, prompt by prompt."""
-    from prefine.evaluation.interval import least_clusters, paired_difference
-    from prefine.evaluation.verdict_files import match, read_verdicts
-
-    paths = [run.path / "eval" / name / "verdicts.jsonl" for run in (first, second)]
-    who = f"{second.path} against {first.path}"
-    if not all(path.exists() for path in paths):
-        sentence = f"{who}: no difference to give, nothing was compared prompt by prompt"
-        return {"runs": [str(first.path), str(second.path)], "sentence": sentence}
-    files = [read_verdicts(str(path)) for path in paths]
-    before, after, clusters, unmatched = match(files[0].counted, files[1].counted)
-    judges = [json.loads((run.path / "eval" / name / "summary.json").read_text(encoding="utf-8")).get("judge") for run in (first, second)]
-    bases = [str(Path(f.models[0]).resolve()) if Path(f.models[0]).exists() else f.models[0] for f in files]
-    for what, values in (("base", bases), ("judge", judges)):
-        if values[0] != values[1]:
-            sentence = f"{who}: no difference to give, another {what} ({values[1] or 'none'} and {values[0] or 'none'})"
-            return {"runs": [str(first.path), str(second.path)], "sentence": sentence}
-    if len(set(clusters)) < least_clusters(0.5):
-        sentence = f"{who}: {len(set(clusters))} prompts were judged in both, too few to compare by"
-        return {"runs": [str(first.path), str(second.path)], "sentence": sentence}
-    change = paired_difference(after, before, clusters, level=level)
-    state = "higher" if change.low > 0 else "lower" if change.high < 0 else "not shown to differ"
-    what = "win rate" if judges[0] else "reward accuracy"
-    sentence = (
-        f"{who}: {what} {100 * change.estimate:+.2f} points [{100 * change.low:+.2f}, {100 * change.high:+.2f}], {state}, "
-        f"on {change.count} prompts that both were judged on; {unmatched} have only one"
-    )
-    return {"runs": [str(first.path), str(second.path)], **vars(change), "unmatched": unmatched, "sentence": sentence}
+COMMAND = Command(
+    compare,
+    show,
+    "Shows runs side by side: settings that differ, win rates over the base, skills, drift; and paired differences on the prompts "
+    "that both were judged on by the same judge.",
+)

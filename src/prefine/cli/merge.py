@@ -1,73 +1,18 @@
-"""``prefine merge RUN``: one plain model folder out of base and adapter."""
+"""``prefine merge RUN``."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from prefine.cli.options import help_text, options_of, parse
-from prefine.errors import ConfigError, printable
-from prefine.runs import RunDirectory
-
-ABOUT = "Folds a run's adapter into its base: a folder that transformers, vLLM and llama.cpp's converter load. Proves it equal first."
+from prefine.api.merging import MergedModel, merge
+from prefine.cli.command import Command
+from prefine.cli.terminal import Terminal
 
 
-@dataclass
-class MergeOptions:
-    """Options of ``prefine merge``."""
-
-    run: str = field(default="", metadata={"help": "Run directory, or a folder with an adapter (also as the first word)."})
-    output: str | None = field(default=None, metadata={"help": "Folder for the merged model. Unset: RUN/merged."})
-    dtype: str = field(default="float32", metadata={"help": "Precision to merge and save in: float32, bfloat16 or float16."})
-    push_to_hub: str | None = field(
-        default=None, metadata={"help": "Upload it with its model card, as owner/name; the token is the Hub's own login."}
-    )
-    private: bool = field(default=True, metadata={"help": "--no-private: make the Hub's repository public."})
-    trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
-
-
-def main(argv: list[str]) -> int:
-    """Merge, save, upload."""
-    options = options_of(MergeOptions, "options")
-    if not argv or "--help" in argv or "-h" in argv:
-        print(help_text("merge RUN", ABOUT, options))
-        return 0
-    given = MergeOptions(**parse(argv, options, ("run",)))
-    if not given.run:
-        raise ConfigError("merge needs a RUN: the --output-dir of a training run")
-    if given.push_to_hub is not None and given.push_to_hub.count("/") != 1:
-        raise ConfigError(f"--push-to-hub {given.push_to_hub}: expected owner/name")
-    from prefine.scoring.loading import pick_dtype
-    from prefine.scoring.merging import merge
-
-    is_run = (Path(given.run) / "config.yaml").exists()
-    run = RunDirectory(given.run)
-    source = run.model if is_run else Path(given.run)
-    if is_run and run.config().get("load_in_4bit"):
-        print(
-            "trained on a 4-bit base: merging into the base in full precision, which answers a little differently; judge the merged model"
-        )
-    merged = merge(source, Path(given.output or f"{given.run}/merged"), pick_dtype(given.dtype)[0], given.trust_remote_code)
-    if is_run:
-        from prefine.report.model_card import model_card
-        from prefine.runs import write_text
-
-        write_text(merged.folder / "README.md", model_card(run, whole=True))
-    how = "no adapter: saved as it is" if merged.difference is None else f"largest difference of a log-prob {merged.difference:.1e} nats"
-    print(printable(f"{merged.folder}: {merged.dtype}; {how}"))
-    if given.push_to_hub:
-        print(printable(f"uploaded: {_push(merged.folder, given.push_to_hub, given.private)}"))
+def show(found: MergedModel, own: None, terminal: Terminal) -> int:
+    """Where the model is, and how equal it is."""
+    terminal.show(*found.lines)
     return 0
 
 
-def _push(folder: Path, name: str, private: bool) -> str:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-
-    api = HfApi()
-    try:
-        api.create_repo(name, private=private, exist_ok=True)
-        return str(api.upload_folder(repo_id=name, folder_path=str(folder)))
-    except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise ConfigError(f"--push-to-hub {name}: {first}; log in with: hf auth login. The model is kept in {folder}") from error
+COMMAND = Command(
+    merge,
+    show,
+    "Folds a run's adapter into its base: a folder that transformers, vLLM and llama.cpp's converter load. Proves it equal first.",
+)

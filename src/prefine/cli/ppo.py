@@ -1,14 +1,6 @@
-"""``prefine ppo``: prompts, a model and a reward in, an aligned model out."""
+"""``prefine ppo``."""
 
-from __future__ import annotations
+from prefine.api.sampling import ppo
+from prefine.cli.command import Command
 
-ABOUT = "Aligns a model by reinforcement learning against reward models or functions: PPO, RLOO, GRPO, REINFORCE++."
-
-
-def main(argv: list[str]) -> int:
-    """Train, and judge by the reward that was trained on."""
-    from prefine.cli.sampling_run import run_sampling
-    from prefine.training.config import PPOConfig
-    from prefine.training.ppo import PPOTrainer
-
-    return run_sampling("ppo", ABOUT, PPOConfig, PPOTrainer, argv)
+COMMAND = Command(ppo, lambda run, own, terminal: 0, training="ppo")

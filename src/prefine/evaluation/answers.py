@@ -83,7 +83,7 @@ def _own(row: Row) -> Answered:
 def _texts(answers: Any) -> tuple[str, ...]:
     """Answers up to the first that is missing."""
     if not isinstance(answers, list | tuple):
-        raise TypeError("its answers are not a list")
+        raise TypeError("its responses are not a list")
     return tuple(map(str, itertools.takewhile(lambda text: text is not None, answers)))
 
 
@@ -135,15 +135,15 @@ def read_answers(source: str, questions: Sequence[Question] | None = None) -> An
     for number, row in read_rows(source):
         form = next(((name, read) for columns, name, read in FORMS.values() if columns <= row.keys()), None)
         if form is None:
-            raise DataError(f"{source}, row {number}: no answer of {', '.join(FORMS)}; columns found: {', '.join(map(str, row))}")
+            raise DataError(f"{source}, row {number}: no response of {', '.join(FORMS)}; columns found: {', '.join(map(str, row))}")
         try:
             answered = form[1](row)
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise DataError(f"{source}, row {number}: not a readable answer ({type(error).__name__}: {error})") from error
+            raise DataError(f"{source}, row {number}: not a readable response ({type(error).__name__}: {error})") from error
         model = str(row.get(form[0]) or Path(source).stem)
         out = out or AnswerFile(source, model)
         if model != out.model:
-            raise DataError(f"{source}, row {number}: an answer of {model}, earlier rows of {out.model}; give one file a model")
+            raise DataError(f"{source}, row {number}: a response of {model}, earlier rows of {out.model}; give one file a model")
         known = asked.get(answered.question.key) or asked.get(plain_text(answered.question.prompt))
         if known is not None:
             answered = replace(answered, question=known)
@@ -157,7 +157,7 @@ def read_answers(source: str, questions: Sequence[Question] | None = None) -> An
         else:
             out.failures.append(answered.question.key)
     if out is None or not out.answered:
-        raise DataError(f"{source}: no row has an answer")
+        raise DataError(f"{source}: no row has a response")
     return out
 
 
@@ -236,7 +236,7 @@ class _Part:
             was = row.get("settings") or {}
             if was != self.settings:
                 differing = [f"{k} was {was.get(k)!r} and is now {v!r}" for k, v in self.settings.items() if was.get(k) != v]
-                raise ConfigError(f"{path}: holds other answers ({'; '.join(differing)}); give another name for the output, or delete it")
+                raise ConfigError(f"{path}: holds other responses ({'; '.join(differing)}); give another name for the output, or delete it")
             yield row
 
     def add(self, key: str, turn: int, answer: Answer) -> None:

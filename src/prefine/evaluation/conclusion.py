@@ -153,7 +153,7 @@ HEADS: dict[Ending, str] = {
     "changed": "CHANGED, which way is not known",
     "learned": "LEARNED, not judged",
     "opposite": "LEARNED THE OPPOSITE",
-    "not learned": "NOT SHOWN",
+    "not learned": "INCONCLUSIVE",
 }
 
 

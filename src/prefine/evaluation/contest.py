@@ -47,7 +47,7 @@ class Until:
 
 
 @dataclass
-class Held:
+class JudgedVerdicts:
     """Comparisons before a judge.
 
     Attributes:
@@ -58,14 +58,14 @@ class Held:
     looked: Looked | None = None
 
 
-def hold(
+def judge_comparisons(
     comparisons: Sequence[Comparison],
     judge: Judge,
     models: Models,
     folder: Path,
     progress: Callable[[int], None] = lambda done: None,
     until: Until | None = None,
-) -> Held:
+) -> JudgedVerdicts:
     """Judge all comparisons, or as many as decide it; write ``generations.jsonl`` and ``verdicts.jsonl`` into the folder.
 
     Raises:
@@ -89,8 +89,8 @@ def hold(
     write_jsonl(folder / "verdicts.jsonl", rows)
     asked = [row for row in rows if row.get("asked", True)]
     if asked and all(row["tuned_wins"] is None for row in asked):
-        raise DataError(f"judge {judge.name} gave no verdict at all: {told_reasons(rows)}")
-    return Held(verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl")), looked)
+        raise DataError(f"judge {judge.name} gave no verdict at all: {failure_reasons(rows)}")
+    return JudgedVerdicts(verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl")), looked)
 
 
 def _until_decided(
@@ -134,18 +134,18 @@ def judge_files(
 ) -> tuple[Count, dict[str, Any]]:
     """Judge two files of answers into a folder; the count, and what ``summary.json`` holds."""
     comparisons, unmatched = compare(base, tuned)
-    told = people_on(people, models) if people else []
-    held = hold(comparisons, judge, models, folder, progress, until)
+    told = human_verdicts(people, models) if people else []
+    held = judge_comparisons(comparisons, judge, models, folder, progress, until)
     findings = findings_of(comparisons)
     suspects = [f.suspect for f in findings]
-    found, head = count_held(held, told, comparisons, (), suspects, thresholds)
+    found, head = count_judged(held, told, comparisons, (), suspects, thresholds)
     rows = list(read_jsonl(folder / "verdicts.jsonl"))
     summary = head | {
         "judge": judge.name,
         "qualified": qualified,
         "degeneration": [f.summary() for f in findings],
         "ratings": mean_ratings(rows, models),
-        "failure_reasons": told_reasons(rows),
+        "failure_reasons": failure_reasons(rows),
         "unmatched": unmatched,
         "repeated": [base.repeated, tuned.repeated],
         "failed_answers": [*base.failures, *tuned.failures],
@@ -154,8 +154,8 @@ def judge_files(
     return found, summary
 
 
-def count_held(
-    held: Held,
+def count_judged(
+    held: JudgedVerdicts,
     people: Sequence[Judged],
     comparisons: Sequence[Comparison],
     skills: Sequence[Skill],
@@ -210,7 +210,7 @@ def with_people(file: VerdictFile, people: Sequence[Judged], comparisons: Sequen
     return power(human, judged, others) if len(human) >= LEAST_PROMPTS else None
 
 
-def told_reasons(rows: Sequence[Mapping[str, Any]]) -> str:
+def failure_reasons(rows: Sequence[Mapping[str, Any]]) -> str:
     """Why there is no verdict, the most frequent reasons with their counts."""
     counted = Counter(str(row.get("failure") or "no verdict") for row in rows if row["tuned_wins"] is None)
     return "; ".join(f"{count} x {reason}" for reason, count in counted.most_common(3))
@@ -243,7 +243,7 @@ def findings_of(comparisons: Sequence[Comparison]) -> list[Finding]:
     return compare_texts(sides[0], sides[1], [c.question.cluster or c.question.key for c in comparisons])
 
 
-def people_on(file: VerdictFile, models: Models) -> list[Judged]:
+def human_verdicts(file: VerdictFile, models: Models) -> list[Judged]:
     """People's verdicts as ones on these models, turned round where the file has them the other way.
 
     Raises:

@@ -135,13 +135,13 @@ def count(
         comparisons,
     )
     won, drawn = sum(j.win > 0.5 for j in judged), sum(j.win == 0.5 for j in judged)
-    nearer = interval.low if interval.estimate > thresholds.even else interval.high
-    same_side = (nearer > thresholds.even) == (interval.estimate > thresholds.even)
+    nearer = interval.low if interval.estimate > thresholds.null_rate else interval.high
+    same_side = (nearer > thresholds.null_rate) == (interval.estimate > thresholds.null_rate)
 
     def needed(rate: float | None = None) -> int | None:
         if given is not None:  # what is needed of people, or at every look, is another question
             return None
-        return needed_prompts(wins, thresholds.even, clusters=clusters, works=thresholds.works, rate=rate)
+        return needed_prompts(wins, thresholds.null_rate, clusters=clusters, works=thresholds.min_win_rate, rate=rate)
 
     styled = _at_equal_style(votes, wins, clusters)
     return Count(

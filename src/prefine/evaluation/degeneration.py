@@ -91,18 +91,18 @@ class Sign:
 
 
 SIGNS = (
-    Sign("empty", "share of answers without a word", lambda t: float(not t.answer.strip()), 1, 0.02),
+    Sign("empty", "share of responses without a word", lambda t: float(not t.answer.strip()), 1, 0.02),
     Sign(
         "not ended",
-        "share of answers cut at the limit, without an end token",
+        "share of responses truncated at the limit, without an end token",
         lambda t: None if t.ended is None else float(not t.ended),
         1,
         0.05,
     ),
-    Sign("loop", "share of answers that end in a loop", lambda t: float(ends_in_loop(t.answer)), 1, 0.02),
-    Sign("repetition", "share of an answer's 4-grams that are repeats", lambda t: repeated_ngrams(t.answer), 1, 0.05),
-    Sign("other language", "share of long answers in another language than their prompt", lambda t: _drifted(t), 1, 0.02),
-    Sign("words", "mean length of an answer in words", lambda t: float(len(words(t.answer))), 0, math.inf, is_share=False),
+    Sign("loop", "share of responses that end in a loop", lambda t: float(ends_in_loop(t.answer)), 1, 0.02),
+    Sign("repetition", "share of a response's 4-grams that are repeats", lambda t: repeated_ngrams(t.answer), 1, 0.05),
+    Sign("other language", "share of long responses in another language than their prompt", lambda t: _drifted(t), 1, 0.02),
+    Sign("words", "mean length of a response in words", lambda t: float(len(words(t.answer))), 0, math.inf, is_share=False),
 )
 LEAST_PROMPTS = 10
 """A sign of all answers together says nothing of fewer."""
@@ -259,5 +259,5 @@ SETS = (
         "distinct-2", "distinct word pairs over all word pairs (arXiv 1510.03055)", functools.partial(_gram_table, 2), _distinct, -1, 0.2
     ),
     SetSign("vocabulary entropy", "entropy of the words used, bits", functools.partial(_gram_table, 1), _entropy, -1, 2.0),
-    SetSign("self-similarity", "mean cosine of the words of answers to different prompts", _bags, _similarity, 1, 0.3),
+    SetSign("self-similarity", "mean cosine of the words of responses to different prompts", _bags, _similarity, 1, 0.3),
 )

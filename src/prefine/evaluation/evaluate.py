@@ -13,7 +13,16 @@ import torch
 from prefine.errors import DataError, MissingFile
 from prefine.evaluation.answers import AnswerFile, answer_questions
 from prefine.evaluation.conclusion import Conclusion, Responses, conclude, learning, reward_learning
-from prefine.evaluation.contest import Until, count_held, findings_of, generation_row, hold, mean_ratings, people_on, told_reasons
+from prefine.evaluation.contest import (
+    Until,
+    count_judged,
+    failure_reasons,
+    findings_of,
+    generation_row,
+    human_verdicts,
+    judge_comparisons,
+    mean_ratings,
+)
 from prefine.evaluation.count import Count
 from prefine.evaluation.degeneration import Finding
 from prefine.evaluation.drift import (
@@ -30,15 +39,15 @@ from prefine.evaluation.drift import (
 )
 from prefine.evaluation.interval import mean_interval
 from prefine.evaluation.judge import Comparison, Judge, compare
+from prefine.evaluation.model_pair import ModelPair
 from prefine.evaluation.questions import Question
 from prefine.evaluation.regression import check_tasks, evaluate_tasks, paired_skill, quiet
-from prefine.evaluation.sides import Sides
 from prefine.evaluation.verdict import THRESHOLDS, Skill, Thresholds, Verdict, find_broken
 from prefine.evaluation.verdict_files import VerdictFile
 from prefine.generation.engine import Sampling
 from prefine.packing.group import PromptGroup
 from prefine.packing.store import prompt_key
-from prefine.runs import read_jsonl, write_json, write_jsonl
+from prefine.runs import HELD_OUT_PAIRS, read_jsonl, write_json, write_jsonl
 from prefine.scoring.limits import Limits, check_groups
 from prefine.scoring.reference import groups_fingerprint
 from prefine.scoring.scorer import Scorer
@@ -86,7 +95,7 @@ class Evaluation:
 
 
 def answer_both(
-    sides: Sides, questions: Sequence[Question], sampling: Sampling, seed: int, folder: Path, progress: Progress, batch_size: int = 32
+    sides: ModelPair, questions: Sequence[Question], sampling: Sampling, seed: int, folder: Path, progress: Progress, batch_size: int = 32
 ) -> tuple[AnswerFile, AnswerFile, list[str]]:
     """Both sides' answers, kept in the folder so that a killed evaluation goes on; and what failed, in words."""
     total = 2 * sum(1 + len(q.later_turns) for q in questions)
@@ -95,14 +104,14 @@ def answer_both(
         model = sides.names[tuned]
         with sides.engine(bool(tuned), batch_size) as engine:
             path = folder / f"answers-{name}.jsonl"
-            done = answer_questions(engine, questions, sampling, seed, path, model, lambda n: progress("answers", n, total))
+            done = answer_questions(engine, questions, sampling, seed, path, model, lambda n: progress("responses", n, total))
         files.append(AnswerFile(str(path), model, done[0], list(done[1])))
         failed += [f"{name}: {reason}" for reason in done[1].values()]
     return files[0], files[1], failed
 
 
 def evaluate(
-    sides: Sides,
+    sides: ModelPair,
     questions: Sequence[Question],
     judge: Judge | None,
     folder: Path,
@@ -148,16 +157,17 @@ def evaluate(
     drift = _drift(sides, tuned)
     held = None
     if judge is not None:
-        held = hold(comparisons, judge, sides.names, folder, lambda n: progress("verdicts", n, len(comparisons)), until)
+        held = judge_comparisons(comparisons, judge, sides.names, folder, lambda n: progress("verdicts", n, len(comparisons)), until)
     rows = list(read_jsonl(folder / "verdicts.jsonl")) if held else []
     counted, learned = None, None
     if extras.pairs:
         clusters = [f"{prompt_key(g):016x}" for g in extras.pairs]
         learned = learning(*logps, clusters, extras.beta, epsilon_of(sides.policy))
+        write_jsonl(folder / HELD_OUT_PAIRS, pair_rows(extras.pairs, logps))
     found: Verdict | Conclusion
     if held is not None and not trained_on:
-        told = people_on(extras.people, sides.names) if extras.people else []
-        counted, head = count_held(held, told, comparisons, skills, suspects, thresholds)
+        told = human_verdicts(extras.people, sides.names) if extras.people else []
+        counted, head = count_judged(held, told, comparisons, skills, suspects, thresholds)
         found = counted.verdict
     else:
         if held is not None:
@@ -185,7 +195,7 @@ def evaluate(
         "held_out_pairs": pair_summary(extras.pairs, logps) if extras.pairs else None,
         "perplexity": [asdict(p) for p in texts],
         "ratings": mean_ratings(rows, sides.names),
-        "failure_reasons": told_reasons(rows),
+        "failure_reasons": failure_reasons(rows),
     }
     write_json(folder / "summary.json", summary)
     return Evaluation(found, counted, comparisons, summary)
@@ -223,6 +233,15 @@ def implicit_rows(models: tuple[str, str], pairs: Sequence[PromptGroup], logps: 
     ]
 
 
+def pair_rows(pairs: Sequence[PromptGroup], logps: tuple[Floats, Floats]) -> list[dict[str, Any]]:
+    """Rows of :data:`~prefine.runs.HELD_OUT_PAIRS`: log-probs before and after, nats, of chosen and of rejected."""
+    after, before = (side.reshape(-1, 2).tolist() for side in logps)
+    return [
+        {"row": g.index, "cluster": f"{prompt_key(g):016x}", "chosen": [b[0], a[0]], "rejected": [b[1], a[1]]}
+        for g, b, a in zip(pairs, before, after, strict=True)
+    ]
+
+
 def pair_summary(pairs: Sequence[PromptGroup], logps: tuple[Floats, Floats]) -> dict[str, Any]:
     """Log-probs of held-out chosen and rejected before and after, nats an answer; how often chosen is the likelier."""
     tuned, base = (side.reshape(-1, 2) for side in logps)
@@ -238,7 +257,7 @@ def pair_summary(pairs: Sequence[PromptGroup], logps: tuple[Floats, Floats]) -> 
     return out
 
 
-def _drift(sides: Sides, tuned: AnswerFile) -> Drift | None:
+def _drift(sides: ModelPair, tuned: AnswerFile) -> Drift | None:
     groups = sides.groups(tuned.answered)
     if len({prompt_key(g) for g in groups}) < 2:
         return None
@@ -247,7 +266,7 @@ def _drift(sides: Sides, tuned: AnswerFile) -> Drift | None:
     return kl_to_base(kl, tokens, [str(prompt_key(g)) for g in groups])
 
 
-def measure_skills(sides: Sides, extras: Extras, thresholds: Thresholds, progress: Progress) -> tuple[list[Skill], list[Perplexity]]:
+def measure_skills(sides: ModelPair, extras: Extras, thresholds: Thresholds, progress: Progress) -> tuple[list[Skill], list[Perplexity]]:
     """lm-eval's tasks and texts, base against tuned."""
     total = 2 * bool(extras.tasks) + len(extras.texts)
     texts = []
@@ -262,5 +281,5 @@ def measure_skills(sides: Sides, extras: Extras, thresholds: Thresholds, progres
         with sides.model(tuned) as model, quiet():
             scores.append(evaluate_tasks(model, sides.tokenizer, extras.tasks, extras.include_path, extras.limit))
         progress("skills", 1, total)
-    skills = [paired_skill(name, scores[0][name], scores[1][name], thresholds.allowed) for name in scores[0]] if scores else []
+    skills = [paired_skill(name, scores[0][name], scores[1][name], thresholds.tolerance) for name in scores[0]] if scores else []
     return skills, texts

@@ -14,7 +14,8 @@ from prefine.evaluation.answers import Answered, AnswerFile
 from prefine.evaluation.questions import Question
 from prefine.evaluation.style import style_of
 from prefine.evaluation.verdict_files import Judged
-from prefine.preferences.records import PromptText
+from prefine.preferences.records import PromptText, plain_text
+from prefine.scoring.score_function import scores_or_reasons
 
 TIE = 1e-9
 """Scores that differ by less are a tie."""
@@ -151,6 +152,28 @@ class FunctionScorer:
             yield place, Score(value) if math.isfinite(value) else Score(None, failure=f"the score is {value}")
 
 
+class TextFunctionScorer:
+    """Scores by a user's function of texts; a response on which it raises or gives no number is a counted failure.
+
+    Args:
+        function: of one prompt and response, of lists of both, or of TRL's kind, as its parameters' names say
+            (:func:`prefine.scoring.score_function.calls_by`); where they do not, of one.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name, self.function = name, function
+
+    def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
+        """In order."""
+        prompts = [plain_text(a.question.asked(a.answers[:-1])) for a in answered]
+        responses = [a.answers[-1] for a in answered]
+        for place, (value, failure) in enumerate(scores_or_reasons(self.function, prompts, responses)):
+            if failure or value is None or not math.isfinite(value):
+                yield place, Score(None, failure=failure or f"the score is {value}")
+            else:
+                yield place, Score(value)
+
+
 def matches_reference(answered: Answered) -> float:
     """1 where the last answer is the reference answer, case and white space aside.
 
@@ -159,7 +182,7 @@ def matches_reference(answered: Answered) -> float:
     """
     references, turn = answered.question.references, len(answered.answers)
     if len(references) < turn:
-        raise ValueError("the question has no reference answer (--questions with answers, or --references)")
+        raise ValueError("the question has no reference answer (--questions with responses, or --references)")
     return float(_plain(answered.answers[-1]) == _plain(references[turn - 1]))
 
 

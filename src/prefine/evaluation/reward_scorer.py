@@ -11,7 +11,7 @@ import torch
 from prefine.errors import ConfigError
 from prefine.evaluation.answers import Answered
 from prefine.evaluation.judge import Score, Scorer
-from prefine.evaluation.sides import last_turn, without_end
+from prefine.evaluation.model_pair import last_turn, without_end
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
@@ -150,7 +150,7 @@ class TrainedReward:
         each = [score_answers(r, whole, prompts, answers, self.budget) for r in self.rewards]
         cut = torch.tensor([bool(a.ended) and not a.ended[-1] for a in texts], dtype=torch.float64)
         total = self.combine(torch.stack(each)) - self.penalty * cut
-        yield from ((i, Score(None, failure="prompt or answer has no tokens")) for i, g in enumerate(groups) if g is None)
+        yield from ((i, Score(None, failure="prompt or response has no tokens")) for i, g in enumerate(groups) if g is None)
         for i, value in zip(kept, total.tolist(), strict=True):
             yield i, Score(value) if np.isfinite(value) else Score(None, failure="the reward is not a number")
 

@@ -68,11 +68,11 @@ class ConfidenceSequence:
         A rate below what works is no reason to stop by itself: it may be worse than even, which more verdicts would show.
         """
         found = self.interval()
-        if found.high < thresholds.even:
+        if found.high < thresholds.null_rate:
             return "worse"
-        if found.low > thresholds.even and found.estimate >= thresholds.works:
+        if found.low > thresholds.null_rate and found.estimate >= thresholds.min_win_rate:
             return "better"
-        near = found.low > 2 * thresholds.even - thresholds.works and found.high < thresholds.works
+        near = found.low > 2 * thresholds.null_rate - thresholds.min_win_rate and found.high < thresholds.min_win_rate
         return "short" if near else "undecided"
 
 

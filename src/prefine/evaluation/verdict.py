@@ -9,9 +9,9 @@ from typing import Any, Literal
 from prefine.evaluation.interval import Interval, least_clusters
 from prefine.evaluation.multiple import holm, together
 
-Outcome = Literal["better", "better, but", "worse", "not shown", "too few prompts"]
-State = Literal["kept", "broken", "not shown"]
-WORKS, EVEN = 0.55, 0.50
+Outcome = Literal["better", "better, but", "worse", "inconclusive", "too few prompts"]
+State = Literal["kept", "broken", "inconclusive"]
+MIN_WIN_RATE, NULL_RATE = 0.55, 0.50
 """Above 55 % training works, below 50 % it made the model worse."""
 
 
@@ -20,13 +20,13 @@ class Thresholds:
     """What counts as working, as even, and as no worse.
 
     Attributes:
-        works: the least win rate that counts; even: what its interval must clear.
-        allowed: how much of a skill may be lost, as a rate: 0.01 is one point.
+        min_win_rate: the minimum win rate that counts; null_rate: what its interval must clear.
+        tolerance: how much of a skill may be lost, as a rate: 0.01 is one point.
     """
 
-    works: float = WORKS
-    even: float = EVEN
-    allowed: float = 0.01
+    min_win_rate: float = MIN_WIN_RATE
+    null_rate: float = NULL_RATE
+    tolerance: float = 0.01
 
 
 THRESHOLDS = Thresholds()
@@ -48,7 +48,7 @@ class Skill:
     before: float
     after: float
     change: Interval
-    allowed: float = Thresholds.allowed
+    allowed: float = Thresholds.tolerance
     p_value: float | None = None
     worse: float | None = None
 
@@ -64,7 +64,7 @@ class Skill:
 
     def state_among(self, broken: frozenset[str]) -> State:
         """Whether "no worse than allowed" is shown, or a loss, or neither; ``broken`` as :func:`find_broken` names it."""
-        return "kept" if self.kept else "broken" if self.name in broken else "not shown"
+        return "kept" if self.kept else "broken" if self.name in broken else "inconclusive"
 
     @property
     def fell(self) -> float:
@@ -160,7 +160,7 @@ def decide(
         names: what base and tuned are called.
         comparisons: how many win rates hold at once by this interval's level, where there are several.
     """
-    even, works = thresholds.even, thresholds.works
+    even, works = thresholds.null_rate, thresholds.min_win_rate
     broken, phrases = find_broken(skills, suspects)
     numbers = f"{what} {win_rate.percent()} from {win_rate.count} verdicts on {win_rate.clusters} prompts"
     if comparisons > 1:
@@ -168,17 +168,17 @@ def decide(
     least = least_clusters(even, together(comparisons))
     outcome: Outcome
     if failed > MOST_FAILED:
-        outcome, words = "not shown", f"NOT SHOWN: the judge gave no verdict on {100 * failed:.0f} % of what it was asked"
+        outcome, words = "inconclusive", f"INCONCLUSIVE: the judge gave no verdict on {100 * failed:.0f} % of what it was asked"
     elif all_ties:
-        outcome, words = "not shown", "NOT SHOWN: every comparison is a tie"
+        outcome, words = "inconclusive", "INCONCLUSIVE: every comparison is a tie"
     elif win_rate.clusters < least:
         outcome, words = "too few prompts", f"TOO FEW PROMPTS: {win_rate.clusters}; {least} are the least of which anything could be shown"
     elif win_rate.high < even:
         outcome, words = "worse", f"WORSE: {names[1]} loses to {names[0]}"
     elif win_rate.low <= even:
-        outcome, words = "not shown", f"NOT SHOWN: the interval covers {100 * even:g} %"
+        outcome, words = "inconclusive", f"INCONCLUSIVE: the interval covers {100 * even:g} %"
     elif win_rate.estimate < works - 1e-9:
-        outcome, words = "not shown", f"NOT SHOWN: above {100 * even:g} %, but short of the {100 * works:g} % that counts as working"
+        outcome, words = "inconclusive", f"INCONCLUSIVE: above {100 * even:g} %, but short of the {100 * works:g} % that counts as working"
     elif broken:
         outcome, words = "better, but", f"BETTER, BUT something got worse: {names[1]} wins against {names[0]}"
     else:

@@ -220,5 +220,5 @@ class TransformersEngine:
         if not len(ids):
             return Failure("the prompt has no tokens")
         if self.max_length is not None and len(ids) + sampling.max_new_tokens > self.max_length:
-            return Failure(f"{len(ids)} tokens of prompt and {sampling.max_new_tokens} of answer exceed the model's {self.max_length}")
+            return Failure(f"{len(ids)} tokens of prompt and {sampling.max_new_tokens} of response exceed the model's {self.max_length}")
         return ids

@@ -21,9 +21,9 @@ from prefine.evaluation.evaluate import Extras
 from prefine.evaluation.evaluate import evaluate as evaluate_sides
 from prefine.evaluation.interval import CHANGE, Interval, mean_interval
 from prefine.evaluation.judge import ByScore, FunctionScorer
+from prefine.evaluation.model_pair import ModelPair
 from prefine.evaluation.questions import Question
 from prefine.evaluation.regression import skill_of
-from prefine.evaluation.sides import Sides
 from prefine.evaluation.verdict import THRESHOLDS, Verdict
 from prefine.generation.engine import Answer, Sampling
 from prefine.generation.generate import generate
@@ -278,6 +278,7 @@ def train_dpo(settings: Settings, run: RunDirectory, base: Path, pairs: Path, re
         learning_rate=settings.dpo_learning_rate,
         warmup_steps=warmup,
         lr_scheduler_type="linear",
+        logging_steps=0.05,
         beta=settings.dpo_beta,
         loss_type=[settings.dpo_loss, "sft"] if settings.dpo_nll_weight else settings.dpo_loss,
         loss_weights=[1.0, settings.dpo_nll_weight] if settings.dpo_nll_weight else None,
@@ -309,8 +310,8 @@ def evaluate(settings: Settings, base: Any, tuned: Any, tokenizer: Any, run: Run
 
     right = [facts_right(m, tokenizer, [*facts, *held_out], on_done) for m in (base, tuned)]
     known = [[float(x) for x in r[: len(facts)]] for r in right]
-    skill = skill_of("arithmetic", known[0], known[1], THRESHOLDS.allowed)
-    sides = Sides.of(tokenizer, base, tuned, ("the base", "the tuned model"))
+    skill = skill_of("arithmetic", known[0], known[1], THRESHOLDS.tolerance)
+    sides = ModelPair.of(tokenizer, base, tuned, ("the base", "the tuned model"))
     gold_judge = ByScore(FunctionScorer("gold", lambda a: _gold(a).score))
     found = evaluate_sides(
         sides,

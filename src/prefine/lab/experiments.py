@@ -252,7 +252,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     for e in (
         Experiment(
             "frontier",
-            "Gold against KL to the base, each method over its main knob; for best of n the KL's upper bound, log n - (n-1)/n.",
+            "Oracle score against KL to the base, each method over its main knob; for best of n the KL's upper bound, log n - (n-1)/n.",
             (
                 *_arms("DPO", "beta", lambda v: _dpo(dpo_beta=v), (3, 1, 0.3, 0.1, 0.03, 0.01)),
                 *_arms("IPO", "beta", lambda v: _dpo(dpo_loss="ipo", dpo_beta=v), (10, 3, 1, 0.3, 0.1)),
@@ -320,7 +320,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         ),
         Experiment(
             "filters",
-            "PPO on all its samples, on those above a threshold, on the best of four; and SFT on the base's best answers.",
+            "PPO on all its samples, on those above a threshold, on the best of four; and SFT on the base's best responses.",
             (
                 Arm("PPO", _ppo()),
                 Arm("PPO, reward above 0", _ppo(min_reward=0.0)),

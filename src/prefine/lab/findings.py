@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prefine.evaluation.interval import Interval
 from prefine.lab.experiments import Contrast, Experiment
 from prefine.lab.ground import Measured
-from prefine.report.chart import Series, xy_chart
-from prefine.report.page import page
-from prefine.report.run_page import table
+from prefine.report.page import figures, page, render
+from prefine.report.plots import Series, frontier, lines
+from prefine.report.tables import Table
+
+if TYPE_CHECKING:
+    from prefine.report.theme import Chart
 
 BySeed = Mapping[int, Mapping[str, Measured]]
 
@@ -30,7 +32,7 @@ def over_seeds(values: Sequence[float]) -> Interval:
 
 def state(interval: Interval) -> str:
     """What an interval of a difference says of the claim that it is above 0."""
-    return "shown" if interval.low > 0 else "the other way round" if interval.high < 0 else "not shown"
+    return "shown" if interval.low > 0 else "the other way round" if interval.high < 0 else "inconclusive"
 
 
 def signed(interval: Interval) -> str:
@@ -93,13 +95,13 @@ class Findings:
             )
         return out
 
-    HEAD = ("arm", "gold ± seeds", "gold, each seed", "win rate %", "KL", "reward", "arithmetic")
+    HEAD = ("arm", "oracle score ± SD of seeds", "oracle score, each seed", "win rate %", "KL", "reward", "arithmetic")
 
     def claims(self) -> list[list[str]]:
         """A contrast a row."""
         return [[c.claim, " ".join(signed(e) for e in each), signed(whole), state(whole)] for c, each, whole in self.contrasts()]
 
-    CLAIMS_HEAD = ("claim", "difference of gold, each seed", "over seeds", "")
+    CLAIMS_HEAD = ("claim", "difference of oracle score, each seed", "over seeds, 95 % CI", "")
 
     def hacked(self) -> str:
         """What became of the arm that may hack its reward."""
@@ -107,7 +109,10 @@ class Findings:
         if found is None:
             return ""
         gold, reward = found
-        name, moved = self.experiment.hacks, f"from first to last rollouts its reward changed by {signed(reward)}, gold by {signed(gold)}"
+        name, moved = (
+            self.experiment.hacks,
+            f"from first to last rollouts its reward changed by {signed(reward)}, the oracle's score by {signed(gold)}",
+        )
         if not math.isfinite(gold.low):
             return f"'{name}', one seed: {moved}."
         says = "hacked its reward" if reward.low > 0 and gold.high < 0 else "was not shown to hack its reward"
@@ -140,8 +145,8 @@ class Findings:
             ],
         }
 
-    def picture(self) -> str:
-        """Gold against KL where an experiment turns knobs; gold and reward over rollouts where it watches them."""
+    def picture(self) -> list[Chart]:
+        """Oracle score against KL where an experiment turns knobs; oracle score and reward over rollouts where it watches them."""
         if self.experiment.hacks:
             return self._curves()
         names = list(dict.fromkeys(a.name for a in self.experiment.arms))
@@ -152,36 +157,35 @@ class Findings:
             points = [(mean(m.kl for m in e), mean(m.mean() for m in e)) for e in each]
             ends = [a.knob if i in (0, len(arms) - 1) else "" for i, a in enumerate(arms)]
             series.append(Series(name, points, ends, [(m.kl, m.mean()) for e in each for m in e]))
-        title = f"{self.experiment.about} Means of seeds {', '.join(map(str, self.found))}; faint: each seed."
+        title = f"Oracle score over KL, means of seeds {', '.join(map(str, self.found))}; faint: each seed"
         base = mean(float(np.mean(by[self.labels[0]].base)) for by in self.found.values())
-        return xy_chart(title, series, "KL to the base, nats an answer (logarithmic)", "gold score", log_x=True, level=("the base", base))
+        drawn = frontier(title, series, "KL to the base, nats/response (logarithmic)", "oracle score", log_x=True, level=("the base", base))
+        return [drawn] if drawn is not None else []
 
-    def _curves(self) -> str:
+    def _curves(self) -> list[Chart]:
         out = []
-        for place, what in enumerate(("gold score of samples", "their score by the reward that is optimised")):
-            series = []
+        for place, (what, unit) in enumerate((("oracle score of samples", "oracle score"), ("reward that is optimised", "reward"))):
+            series = {}
             for label in self.labels:
                 curves = [np.array(m.curve)[:, place] for m in self.each(label)]
                 shortest = min(map(len, curves))
                 smooth = np.mean([c[:shortest] for c in curves], 0)
                 window = max(1, shortest // 20)
                 smooth = np.convolve(smooth, np.ones(window) / window, "valid")
-                series.append(Series(label, [(float(i), float(v)) for i, v in enumerate(smooth)], dots=False))
-            out.append(xy_chart(f"{what}, mean of seeds {', '.join(map(str, self.found))}", series, "rollout", what))
-        return "".join(out)
+                series[label] = [(float(i), float(v)) for i, v in enumerate(smooth)]
+            out.append(lines(f"{what}, mean of seeds {', '.join(map(str, self.found))}", series, unit, "rollout"))
+        return [c for c in out if c is not None]
 
     def html(self) -> str:
         """The page."""
-        body = [f"<header><h1>{escape(self.experiment.name)}</h1><p>{escape(self.experiment.about)}</p></header>"]
-        if self.hacked():
-            body.append(f"<p>{escape(self.hacked())}</p>")
-        body.append(self.picture())
-        body.append(f'<div class="wide">{table(self.HEAD, self.rows())}</div>')
-        if self.claims():
-            note = (
-                "Differences of gold on the same unseen prompts; a seed's interval is over combinations, the last one Student's over seeds."
-            )
-            body.append(
-                f'<h2>What was asked</h2><div class="wide">{table(self.CLAIMS_HEAD, self.claims())}</div><p class="soft">{note}</p>'
-            )
-        return page(f"Prefine's laboratory: {self.experiment.name}", "\n".join(body))
+        note = "Differences of oracle score on the same unseen prompts; a seed's interval is over combinations, the last one Student's."
+        body = render(
+            "findings.html",
+            name=self.experiment.name,
+            about=self.experiment.about,
+            hacked=self.hacked(),
+            figures=figures(self.picture()),
+            arms=Table(self.HEAD, self.rows(), "Arms"),
+            claims=Table(self.CLAIMS_HEAD, self.claims(), "What was asked", note),
+        )
+        return page(f"Prefine's laboratory: {self.experiment.name}", body)

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from prefine.evaluation.drift import completion_logps
 from prefine.evaluation.interval import CHANGE, RATE, mean_interval
-from prefine.evaluation.sides import Sides
+from prefine.evaluation.model_pair import ModelPair
 from prefine.generation.engine import Answer
 from prefine.lab.experiment import Progress, Settings, facts_right, make_pairs, pair_row, replies, train_base, user, write_retention
 from prefine.lab.language import gold, split_facts, split_tickets
@@ -188,7 +188,7 @@ class Ground:
     def measure(self, model: Any, reward: Reward | None = None) -> Measured:
         """A policy on the unseen prompts and on the facts."""
         answers = self.answers(model)
-        sides = Sides.of(self.tokenizer, self.base_model, model)
+        sides = ModelPair.of(self.tokenizer, self.base_model, model)
         logps, base_logps = completion_logps(sides.policy, sides.reference, self.groups(answers), sides.budget)
         return self.judged(answers, float((logps - base_logps).mean()), self.arithmetic(model), reward)
 

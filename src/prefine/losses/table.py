@@ -87,7 +87,7 @@ NOTES: dict[str, str] = {
     "bco_pair": "without the paper's moving shift of rewards, as in TRL's DPO",
     "sppo_hard": "win probabilities are fixed at 1 and 0, where the paper estimates them with a preference model",
     "sft": "the token mean over the batch's chosen responses, as TRL's",
-    "simpo": "the defaults are TRL's, beta 0.1 and gamma 0.5, which mean a margin of 5 nats a token; the paper has beta 2 to 10 "
+    "simpo": "the defaults are TRL's, beta 0.1 and gamma 0.5, which mean a margin of 5 nats/token; the paper has beta 2 to 10 "
     "and gamma / beta of 0.3 to 0.6: `--beta 2.5 --simpo-gamma 1.0`, say",
     "orpo": "beta is the paper's lambda",
     "cpo": "the chosen NLL is the mean over each response's tokens, where the paper sums",

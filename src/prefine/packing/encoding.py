@@ -21,7 +21,7 @@ from prefine.packing.group import Ids, PromptGroup, WeightedGroup, as_ids
 from prefine.packing.rendering import LeftOut, Messages, Piece, Rendered, Renderer, Tools
 from prefine.preferences.records import Example, Message, Pair, PromptText
 
-ENCODING_VERSION = "4"
+ENCODING_VERSION = "5"
 """Part of a cached encoding's key: raise it when the same text would get other ids."""
 
 KWARGS_NAME = "chat_template_kwargs"
@@ -33,8 +33,8 @@ Member: TypeAlias = tuple[list[int], list[float] | None]
 
 
 BY_LENGTH = (
-    *("prompt is too long", "prompt fills max_length, no answer is left", "answer is too long"),
-    *("text is too long", "answers are equal once cut or tokenised", "of the answer's own turns nothing is left once cut"),
+    *("prompt is too long", "prompt fills max_length, no response is left", "response is too long"),
+    *("text is too long", "responses are equal once truncated or tokenised", "of the response's own turns nothing is left once truncated"),
 )
 """Reasons that a larger max_length would mend."""
 BY_TEMPLATE = ("the chat template", "a model without a chat template")
@@ -175,9 +175,9 @@ class Encoder:
             return None
         members = [self._completion(rendered.prompt, prompt_ids, pieces, special) for pieces in rendered.answers]
         if any(len(pieces) > 1 for pieces in rendered.answers):
-            self.report.notes["answers of several turns: only the assistant's own tokens are trained on"] += 1
+            self.report.notes["responses of several turns: only the assistant's own tokens are trained on"] += 1
         if any(not ids or (len(ids) <= 4 and self._says_nothing(p)) for (ids, _), p in zip(members, rendered.answers, strict=True)):
-            self._drop("answer is empty: an end token alone", row)
+            self._drop("response is empty: an end token alone", row)
             return None
         return self._truncate(prompt_ids, members, row)
 
@@ -316,7 +316,7 @@ class Encoder:
             self._drop("prompt has no tokens", row)
             return None
         if not all(answers):
-            self._drop("answer is empty", row)
+            self._drop("response is empty", row)
             return None
         return self._truncate(prompt_ids, [(ids, None) for ids in answers], row)
 
@@ -332,7 +332,7 @@ class Encoder:
                 self._drop("prompt is too long", row)
                 return None
             if self.truncation_mode == "keep_start" and self.max_prompt_length is None:
-                self._drop("prompt fills max_length, no answer is left", row)
+                self._drop("prompt fills max_length, no response is left", row)
                 return None
             self.report.cut["prompts"] += 1
             prompt_ids = prompt_ids[:room] if self.truncation_mode == "keep_start" else prompt_ids[-room:]
@@ -341,15 +341,15 @@ class Encoder:
             too_long = [len(ids) > left for ids, _ in members]
             if any(too_long):
                 if self.truncation_mode == "drop":
-                    self._drop("answer is too long", row)
+                    self._drop("response is too long", row)
                     return None
                 self.report.cut["answers"] += sum(too_long)
                 members = [(ids[:left], weights and weights[:left]) for ids, weights in members]
         if len(members) == 2 and _counted(*members[0]) == _counted(*members[1]):
-            self._drop("answers are equal once cut or tokenised", row)
+            self._drop("responses are equal once truncated or tokenised", row)
             return None
         if any(weights is not None and not any(weights) for _, weights in members):
-            self._drop("of the answer's own turns nothing is left once cut", row)
+            self._drop("of the response's own turns nothing is left once truncated", row)
             return None
         self.report.pairs += 1
         completions = tuple(as_ids(ids) for ids, _ in members)
@@ -371,7 +371,7 @@ class Encoder:
         """
         prompt, answer, beside = example.prompt, example.answer, (example.tools, example.template_kwargs)
         if answer is None:
-            self._drop("no answer", example.row)
+            self._drop("no response", example.row)
             return []
         if prompt == "" and isinstance(answer, str):
             return self.encode_text(answer, example.row, split_texts)

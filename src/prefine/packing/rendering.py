@@ -417,7 +417,7 @@ class Renderer:
             after = whole[_common(head, whole) :]
             if "</think>" in text and any(part.strip() not in after for part in THINK.split(text)):
                 whole = self._framed(messages, text, tools, kwargs)
-                notes.add("answers put in as they stand, since the chat template cuts out what precedes </think>")
+                notes.add("responses put in as they stand, since the chat template cuts out what precedes </think>")
             return whole, [len(whole)]
         bounds: list[int] = []
         for place in range(asked, len(messages)):
@@ -432,7 +432,7 @@ class Renderer:
             if end == begin:  # a turn that the last one ends otherwise than those before it
                 end = self._token_boundary(whole, [done], _common(whole, done))
             if (bounds and begin < bounds[-1]) or end <= begin:
-                raise LeftOut("the chat template writes an answer's earlier turns otherwise once others follow")
+                raise LeftOut("the chat template writes a response's earlier turns otherwise once others follow")
             bounds += [begin, end]
         return whole, bounds[1:]
 

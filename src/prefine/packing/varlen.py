@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from prefine.packing.pack import Span
+from prefine.packing.plain_attention import plain_attention
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,6 @@ def _kernel() -> tuple[Callable[..., Any] | None, frozenset[str]]:
 @lru_cache(maxsize=8)
 def agrees(device: str, dtype: torch.dtype) -> bool:
     """Compare the kernel with the plain path on one small pack, forward and backward."""
-    from prefine.packing.attention import plain_attention
-
     spans = (Span(7, (5, 9)), Span(3, (2, 0, 4)))
     total = sum(s.prompt + sum(s.completions) for s in spans)
     generator = torch.Generator().manual_seed(0)

@@ -20,13 +20,13 @@ from prefine.preferences.records import Dropped, Example, Labelled, Pair, Prompt
 from prefine.preferences.source import Numbering, read_rows, said_of, source_fingerprint
 
 Row = Mapping[str, Any]
-CONVERSION_VERSION = "4"
+CONVERSION_VERSION = "5"
 """Part of the key of everything cached from a source: raise it when the same rows would give other pairs or findings."""
 NOTED_ROWS = 20
 """Rows of a note that are listed; the others are counted."""
 PEEK_ROWS = 20
 """Rows from which a source's form is told."""
-MISFITS = (KeyError, TypeError, AttributeError, IndexError, ValueError, StopIteration, RuntimeError)
+ROW_ERRORS = (KeyError, TypeError, AttributeError, IndexError, ValueError, StopIteration, RuntimeError)
 """What a converter raises on a row whose insides are not what its columns promise."""
 
 
@@ -181,8 +181,8 @@ class Converter:
                     done += [Dropped(n, str(skip), r) for n, r in rows]
         except Skip as skip:
             done = [Dropped(n, str(skip), r) for n, r in rows]
-        except (*MISFITS, RecursionError):
-            done = [Dropped(n, f"does not fit the {self.form.name} form inside", r) for n, r in rows]
+        except (*ROW_ERRORS, RecursionError):
+            done = [Dropped(n, f"does not fit the {self.form.name} format inside", r) for n, r in rows]
         yield from done
 
     def _misfit(self, number: int, row: Row) -> Dropped:
@@ -199,7 +199,7 @@ class Converter:
             raise ColumnError(
                 f"{self.source}, row {number}: the column {missing[0]!r} is missing here; columns found: {', '.join(map(str, row))}"
             )
-        return Dropped(number, "answer is not text" if not missing else f"is not of the {self.form.name} form", row)
+        return Dropped(number, "response is not text" if not missing else f"is not of the {self.form.name} form", row)
 
 
 WATCHED_ROWS = 1000
@@ -293,7 +293,7 @@ def _converts(form: Format, number: int, row: Row) -> bool:
         for item in items:
             if not isinstance(item, Dropped):
                 check_record(item)
-    except (Skip, *MISFITS, RecursionError):
+    except (Skip, *ROW_ERRORS, RecursionError):
         return False
     return bool(items)
 
@@ -303,10 +303,10 @@ def check_record(record: Record) -> None:
     if not isinstance(record, Example) or record.prompt != "":
         _check_text(record.prompt, "prompt is empty")
     for answer in answers_of(record):
-        _check_text(answer, "answer is empty")
+        _check_text(answer, "response is empty")
         if not isinstance(answer, str):
             if answer[0].get("role") != "assistant":
-                raise Skip(f"the answer is of the role {str(answer[0].get('role'))[:20]!r}, not the assistant's")
+                raise Skip(f"the response is of the role {str(answer[0].get('role'))[:20]!r}, not the assistant's")
             if answer[-1].get("role") != "assistant":
                 raise Skip("the last turn is not the assistant's")
     if isinstance(record, Pair):
@@ -363,7 +363,7 @@ def _only_pairs(
             continue
         if isinstance(item, Labelled | Example):
             raise DataError(
-                f"{source}: holds single labelled answers, not pairs; make pairs of those that share a prompt: "
+                f"{source}: holds single labelled responses, not pairs; make pairs of those that share a prompt: "
                 f"prefine data convert {source} pairs.jsonl --to pairs"
             )
         times = copies(item.row)
@@ -382,7 +382,7 @@ def as_pairs(items: Iterable[Record | Dropped], reading: Reading) -> Iterator[Pa
         pairs = to_pairs(item, reading.pairing, reading.min_gap, reading.seed)
         yield from pairs
         if not pairs:
-            yield Dropped(item.row, "no two answers differ by enough in score", canonical(item))
+            yield Dropped(item.row, "no two responses differ by enough in score", canonical(item))
 
 
 class PairSource:
@@ -530,7 +530,7 @@ def pairs_of(answers: Iterable[Labelled]) -> Iterator[Pair | Dropped]:
         for a, b in zip(good, bad, strict=False):
             yield Pair(a.prompt, a.answer, b.answer, a.row, tools=a.tools, template_kwargs=a.template_kwargs)
         for left in (*good[len(bad) :], *bad[len(good) :]):
-            yield Dropped(left.row, "no answer of the other label for its prompt", canonical(left))
+            yield Dropped(left.row, "no response of the other label for its prompt", canonical(left))
 
 
 def canonical(record: Record) -> dict[str, Any]:

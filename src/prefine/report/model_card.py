@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from prefine.errors import printable
+from prefine.report.evaluation_files import evaluations
+from prefine.report.tables import rate
 from prefine.runs import RunDirectory, write_text
 
 SETTINGS = (
@@ -18,8 +20,6 @@ SETTINGS = (
 def model_card(run: RunDirectory, whole: bool = False) -> str:
     """The card's text, metadata first; ``whole``: of the merged model, not of the adapter."""
     from huggingface_hub import ModelCardData
-
-    from prefine.report.run_page import evaluations, rate
 
     config = run.config()
     found = evaluations(run.path / "eval")

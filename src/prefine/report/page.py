@@ -1,108 +1,166 @@
-"""One HTML page that opens from disk with no network, in light and dark, wide and narrow."""
+"""One HTML page that opens from disk with no network, in light and dark, wide and narrow, on paper.
+
+Templates, style and script lie in ``templates/``. Jinja escapes every text that is not markup of our own; the page's content
+security policy knows its style and its scripts by their hashes, so that a model's words that got through as markup
+would still not run, and nothing is fetched.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from html import escape
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --paper: #ffffff; --line: #d0d7de; --bar: #2f6feb;
-  --fix: #b42318; --look: #8a5a00; --fine: #1a7f37; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa4af; --paper: #0f1318; --line: #30363d; --bar: #6ea8fe;
-  --fix: #ff8a80; --look: #f2c14e; --fine: #6fdd8b; } }
-body { margin: 0 auto; padding: 1rem; max-width: 60rem; font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
-h2, p, td.found { overflow-wrap: anywhere; } td.fix, td.look, td.fine, td.check { white-space: nowrap; }
-@media (max-width: 40rem) { table.findings tr, table.findings td { display: block; border: 0; padding: .1rem 0; }
-  table.findings thead { display: none; } table.findings tr { padding: .5rem 0; border-bottom: 1px solid var(--line); } }
-th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
-.fix { color: var(--fix); font-weight: 600; } .look { color: var(--look); font-weight: 600; } .fine { color: var(--fine); }
-ol.plain { list-style: none; margin: 0; padding: 0; } section table { margin: .5rem 0 1rem; }
-.soft { color: var(--soft); } .wide { overflow-x: auto; }
-figure { margin: 1rem 0; } figcaption { color: var(--soft); } svg { width: 100%; height: auto; max-width: 40rem; }
-svg rect { fill: var(--bar); } svg rect.base { fill: var(--soft); } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
-svg .axis { stroke: var(--line); } svg .mark { stroke: var(--soft); stroke-dasharray: 3 3; }
-svg .line { fill: none; stroke: var(--bar); stroke-width: 1.8; } svg .second { stroke: var(--look); stroke-dasharray: 6 3; }
-svg .better { fill: var(--fine); stroke: var(--fine); } svg .worse { fill: var(--fix); stroke: var(--fix); }
-svg .unsure { fill: var(--look); stroke: var(--look); }
-svg .s0 { --own: #0072b2; } svg .s1 { --own: #d55e00; } svg .s2 { --own: #009e73; } svg .s3 { --own: #cc79a7; } svg .s4 { --own: #b58900; }
-svg .s5 { --own: #56b4e9; }
-svg .series line, svg .series polyline { fill: none; stroke: var(--own); stroke-width: 2; }
-svg .series .dashed { stroke-dasharray: 5 4; }
-svg .series circle, svg .series rect, svg .series path { fill: var(--own); } svg .series .faint { opacity: .35; }
-svg .series text { fill: var(--ink); font-size: 12px; }
-.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .5rem 1rem; } .curves figure { margin: 0; }
-.curves svg[viewBox^="0 0 600"] text { font-size: 22px; }
-.verdict { font-size: 1.25rem; font-weight: 600; border-left: .4rem solid var(--look); padding-left: .8rem; overflow-wrap: anywhere; }
-.verdict.better { border-color: var(--fine); } .verdict.worse, .verdict.but { border-color: var(--fix); }
-form.filter { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: end; position: sticky; top: 0; z-index: 1;
-  background: var(--paper); padding: .5rem 0; border-bottom: 1px solid var(--line); }
-form.filter[hidden] { display: none; } form.filter label { display: flex; flex-direction: column; font-size: .85rem; color: var(--soft); }
-form.filter input, form.filter select { font: inherit; color: var(--ink); background: var(--paper); border: 1px solid var(--soft);
-  border-radius: .3rem; padding: .3rem .5rem; min-width: 0; }
-:focus-visible { outline: 3px solid var(--bar); outline-offset: 2px; }
-article { border-bottom: 1px solid var(--line); padding: .6rem 0; content-visibility: auto; contain-intrinsic-size: auto 12rem; }
-article h3 { font-size: 1rem; margin: .2rem 0; } .said { white-space: pre-wrap; overflow-wrap: anywhere; margin: .2rem 0; }
-.two { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
-@media (max-width: 40rem) { .two { grid-template-columns: 1fr; gap: .3rem; } }
-.two h4 { margin: .2rem 0; font-size: .85rem; color: var(--soft); }
-mark { color: inherit; background: color-mix(in srgb, var(--look) 25%, transparent); }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: color-mix(in srgb, var(--line) 35%, transparent); padding: .6rem; }
-"""
+from prefine.errors import printable
+from prefine.report.tables import Table, cell
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    from prefine.report.theme import Chart
+
+MOST_ROWS = 60
+"""Of a chart's numbers in the table below it."""
+HIDDEN = ("place", "kind", "seed")
+"""Columns of a chart's rows that only place or colour its marks."""
 
 
-def page(title: str, body: str, script: str = "") -> str:
-    """A whole page; ``body`` is HTML whose texts are escaped already.
+@dataclass(frozen=True)
+class Figure:
+    """A chart as a page shows it.
 
-    No script runs but ``script``, which the page's policy knows by its hash: a model's words that got
-    through as markup would still not run, and nothing is fetched.
+    Attributes:
+        about: what it shows, in words; spec: Vega-Lite as JSON that may stand in a script element; table: its numbers.
     """
-    allowed = f"script-src '{_sha256(script)}'; " if script else ""
-    policy = f"default-src 'none'; {allowed}style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n"
-        + (f"<script>{script}</script>" if script else "")
-        + "</body></html>\n"
+
+    title: str
+    about: str
+    spec: Markup
+    table: Table
+
+
+def figure(chart: Chart | None) -> Figure | None:
+    """A chart for a page; None of nothing."""
+    if chart is None:
+        return None
+    from markupsafe import Markup
+
+    from prefine.report.plots import rows_of
+    from prefine.report.theme import for_page
+
+    spec = for_page(chart)
+    # ASCII escapes and no <, > or &: whatever a model wrote cannot end the script element that holds it.
+    text = json.dumps(spec, allow_nan=False)
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    title = str(chart.title)
+    return Figure(title, printable(str(spec["description"])), Markup(text), _numbers(title, rows_of(chart)))
+
+
+def figures(charts: Sequence[Chart | None]) -> list[Figure]:
+    """Those that there are."""
+    return [f for chart in charts if (f := figure(chart)) is not None]
+
+
+def _numbers(title: str, rows: list[dict[str, Any]]) -> Table:
+    """A chart's rows as a table: series side by side where they share what they are over."""
+    if rows and "series" in rows[0] and len(rows[0]) == 3:
+        over, value = (k for k in rows[0] if k != "series")
+        by: dict[Any, dict[str, Any]] = {}
+        for row in rows:
+            by.setdefault(row[over], {})[row["series"]] = row[value]
+        names = list(dict.fromkeys(str(r["series"]) for r in rows))
+        head = [over, *(names if len(names) > 1 else [value])]
+        cells = [[cell(at), *(cell(found.get(n)) for n in names)] for at, found in sorted(by.items())]
+        if len(names) > 1:
+            title = f"{title}: {value}"
+    else:
+        head = [k for k in rows[0] if k not in HIDDEN] if rows else []
+        cells = [[cell(row[k]) for k in head] for row in rows]
+    step = -(-len(cells) // MOST_ROWS) if cells else 1
+    note = f"Every {step}th of {len(cells)} rows." if step > 1 else ""
+    return Table(head, cells[::step], title, note)
+
+
+def render(template: str, /, **values: Any) -> str:
+    """A template's HTML."""
+    return _environment().get_template(template).render(**values)
+
+
+def page(title: str, body: str) -> str:
+    """A whole page; ``body`` is HTML whose texts are escaped already. What draws charts is in it only where there are some."""
+    from markupsafe import Markup
+
+    scripts = [_file("page.js")]
+    if '<script type="application/json" class="spec">' in body:
+        scripts.insert(0, _vega())
+    style = _file("page.css")
+    allowed = " ".join(_sha256(script) for script in scripts)
+    policy = f"default-src 'none'; script-src {allowed}; style-src {_sha256(style)}; base-uri 'none'; form-action 'none'"
+    return render(
+        "page.html", title=title, policy=Markup(policy), style=Markup(style), scripts=[Markup(s) for s in scripts], body=Markup(body)
     )
 
 
-def picture_file(figure: str) -> str:
-    """The first picture of a figure as an SVG file of its own, for pages written elsewhere."""
-    start, end = figure.index("<svg "), figure.index("</svg>") + len("</svg>")
-    head, body = figure[start:end].split(">", 1)
-    paper = '<rect width="100%" height="100%" style="fill: var(--paper)"></rect>'
-    return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{STYLE}</style>{paper}{body}\n'
+def picture_file(charts: Sequence[Chart]) -> str:
+    """The first of some charts as an SVG file of its own, on white paper, for pages written elsewhere."""
+    import io
+
+    out = io.StringIO()
+    charts[0].properties(width=640, background="white").save(out, format="svg")
+    return out.getvalue()
 
 
-def _sha256(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-
-def histogram(name: str, edges: list[int], counts: list[int]) -> str:
-    """Bars over lengths on a logarithmic scale, as an inline picture.
-
-    Args:
-        edges: shape (bars + 1,); counts: shape (bars,).
-    """
-    width, height, foot = 600, 160, 18
-    most, step = max(counts) or 1, width / max(1, len(counts))
-    bars = []
-    for i, count in enumerate(counts):
-        tall = (height - foot) * count / most
-        low, high = edges[i], edges[i + 1] - 1
-        label = f"{low:,}: {count:,}" if low == high else f"{low:,} to {high:,}: {count:,}"
-        bars.append(
-            f'<rect x="{i * step:.1f}" y="{height - foot - tall:.1f}" width="{max(1.0, step - 1):.1f}" height="{tall:.1f}">'
-            f"<title>{label}</title></rect>"
-        )
-    ends = f'<text x="0" y="{height - 4}">{edges[0]:,}</text><text x="{width}" y="{height - 4}" text-anchor="end">{edges[-1] - 1:,}</text>'
-    about = f"{escape(name)}: {sum(counts):,} values from {edges[0]:,} to {edges[-1] - 1:,}"
-    return (
-        f'<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="{about}">{"".join(bars)}{ends}</svg>'
-        f"<figcaption>{about}, on a logarithmic scale</figcaption></figure>"
+    found = Environment(
+        loader=PackageLoader("prefine.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize(),
     )
+    found.globals["sentence"] = lambda text: str(text)[:1].upper() + str(text)[1:]
+    return found
+
+
+def _finalize() -> Callable[[Any], Any]:
+    from markupsafe import Markup
+
+    controls = {c: 0xFFFD for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"}
+
+    def finalize(value: Any) -> Any:
+        """Control characters of untrusted text become the sign for what cannot be shown."""
+        return value.translate(controls) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    return finalize
+
+
+@cache
+def _file(name: str) -> str:
+    return (resources.files("prefine.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script, from an installed package."""
+    import vl_convert
+
+    script = str(vl_convert.javascript_bundle())  # type: ignore[call-arg]
+    assert "</script" not in script.lower()
+    assert "<!--" not in script
+    return script
+
+
+def _sha256(text: str) -> str:
+    """As a content security policy names a text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -5,15 +5,11 @@ Legend: N completion tokens, M completions.
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import inspect
 import json
 import math
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,27 +27,16 @@ from prefine.preferences.records import PromptText, plain_text
 from prefine.scoring.limits import Limits, fit_tokenizer, whole_ids
 from prefine.scoring.proof import prove_layout
 from prefine.scoring.reward_scorer import RewardScorer, with_last
+from prefine.scoring.score_function import Kind, ScoreFunction, call_once, calls_by, where_raised
 from prefine.scoring.scorer import Scorer
 from prefine.scoring.token_logps import as_head_input
 
-RewardFunction = Callable[..., Any]
-"""Takes prompts and answers as texts and gives a score each, None where it has none; or is TRL's kind, which takes ``prompts``,
-``completions`` (messages where the prompt is), ``completion_ids``, ``trainer_state`` and the data's other columns by name. Either
-may be asynchronous."""
 FAILED = math.inf
-"""The score of an answer on which a function raised: no number that it could have given."""
-
-
-def is_trl_function(function: Any) -> bool:
-    """Whether a function takes ``completions`` by name."""
-    try:
-        return "completions" in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False
+"""The score of a response on which a function raised: no number that it could have given."""
 
 
 def score_texts(
-    function: RewardFunction, prompts: Sequence[Any], answers: Sequence[Any], columns: Mapping[str, Any] | None = None
+    function: ScoreFunction, prompts: Sequence[Any], answers: Sequence[Any], columns: Mapping[str, Any] | None = None
 ) -> torch.Tensor:
     """Scores, shape (M,), float64; NaN where the function gives none, :data:`FAILED` where it raises, which is a warning.
 
@@ -61,33 +46,22 @@ def score_texts(
     Raises:
         ConfigError: it does not give one score an answer.
     """
-    columns = columns or {}
+    columns, kind = columns or {}, calls_by(function, "lists")
     try:
-        scores = _called(function, prompts, answers, columns)
+        scores = call_once(function, prompts, answers, columns, kind)
     except Exception as error:  # the user's code: then each text alone, so that one that raises costs itself only
         name = getattr(function, "__name__", type(function).__name__)
-        where = traceback.extract_tb(error.__traceback__)[-1]
         warnings.warn(
-            f"reward function {name} raised {type(error).__name__}: {error} ({where.filename}, line {where.lineno}); "
-            "each answer is now scored alone, and those on which it raises have no score",
+            f"reward function {name} raised {where_raised(error)}; "
+            "each response is now scored alone, and those on which it raises have no score",
             stacklevel=2,
         )
-        scores = [_one(function, p, a, _part(columns, i, len(answers))) for i, (p, a) in enumerate(zip(prompts, answers, strict=True))]
+        scores = [
+            _one(function, p, a, _part(columns, i, len(answers)), kind) for i, (p, a) in enumerate(zip(prompts, answers, strict=True))
+        ]
     if len(scores) != len(answers):
-        raise ConfigError(f"the reward function gave {len(scores)} scores for {len(answers)} answers; expected one each")
+        raise ConfigError(f"the reward function gave {len(scores)} scores for {len(answers)} responses; expected one each")
     return torch.tensor([math.nan if s is None else float(s) for s in scores], dtype=torch.float64)
-
-
-def _called(function: RewardFunction, prompts: Sequence[Any], answers: Sequence[Any], columns: Mapping[str, Any]) -> list[Any]:
-    found = function(prompts=prompts, completions=answers, **columns) if is_trl_function(function) else function(prompts, answers)
-    if inspect.isawaitable(found):
-        with ThreadPoolExecutor(1) as thread:  # a notebook has a running loop of its own
-            found = thread.submit(asyncio.run, _awaited(found)).result()
-    return list(found)
-
-
-async def _awaited(found: Any) -> Any:
-    return await found
 
 
 def _part(columns: Mapping[str, Any], place: int, number: int) -> dict[str, Any]:
@@ -95,9 +69,9 @@ def _part(columns: Mapping[str, Any], place: int, number: int) -> dict[str, Any]
     return {name: [v[place]] if isinstance(v, list) and len(v) == number else v for name, v in columns.items()}
 
 
-def _one(function: RewardFunction, prompt: Any, answer: Any, columns: Mapping[str, Any]) -> float | None:
+def _one(function: ScoreFunction, prompt: Any, answer: Any, columns: Mapping[str, Any], kind: Kind) -> float | None:
     try:
-        [score] = _called(function, [prompt], [answer], columns)
+        [score] = call_once(function, [prompt], [answer], columns, kind)
     except Exception:  # a failure of this text, counted by who asked
         return FAILED
     return None if score is None else float(score)
@@ -191,7 +165,7 @@ class TextRole:
         # Its template may refuse what the policy's takes.
         reason = self.encoder.report.last_reason if group is None else self.limits.misfit(whole_ids(group))
         if reason:
-            warnings.warn(f"an answer without a reward: {reason}", stacklevel=2)
+            warnings.warn(f"a response without a reward: {reason}", stacklevel=2)
         return None if reason else group
 
 
@@ -204,7 +178,7 @@ class MessageReward(Protocol):
         ...
 
 
-Reward = HeadRole | TextRole | MessageReward | RewardFunction
+Reward = HeadRole | TextRole | MessageReward | ScoreFunction
 """What scores answers."""
 
 
@@ -229,7 +203,7 @@ def score_answers(
     if isinstance(reward, MessageReward):
         scores = reward.message_rewards(prompts, answers)
         return torch.tensor([math.nan if s is None else s for s in scores], dtype=torch.float64)
-    if not is_trl_function(reward):
+    if calls_by(reward, "lists") != "trl":
         return score_texts(reward, [plain_text(p) for p in prompts], answers)
     asked = [p if isinstance(p, str) else list(p) for p in prompts]
     said: list[Any] = [a if isinstance(p, str) else [{"role": "assistant", "content": a}] for p, a in zip(prompts, answers, strict=True)]

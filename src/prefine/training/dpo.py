@@ -316,12 +316,12 @@ class DPOTrainer(PackTrainer):
             return
         if not self.external_reference and self.args.disable_dropout:
             raise ModelError(
-                f"the reference does not match the policy at step 0: log-probs differ by {float(gap.mean()):.3g} nats an answer; "
+                f"the reference does not match the policy at step 0: log-probs differ by {float(gap.mean()):.3g} nats/response; "
                 "weights were changed after the trainer was made, or the model is not deterministic"
             )
         who = "ref_model" if self.external_reference else "the reference, as dropout is on,"
         warnings.warn(
-            f"{who} is not the policy's start: log-probs differ by {float(gap.mean()):.3g} nats an answer on the first batch",
+            f"{who} is not the policy's start: log-probs differ by {float(gap.mean()):.3g} nats/response on the first batch",
             stacklevel=2,
         )
 

@@ -161,7 +161,7 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
         """As transformers'; warns where no step had anything to learn from."""
         out = super().train(*args, **kwargs)
         if not self._num_pairs:
-            warnings.warn("not one sampled response was preferred to another, and nothing was learnt", stacklevel=2)
+            warnings.warn("not one sampled response was preferred to another, and nothing was learned", stacklevel=2)
         return out
 
     def _note_pairs(self, mode: str, pack: Pack, scored: Scored) -> None:

@@ -143,7 +143,8 @@ class PPOTrainer(SamplingTrainer):
             if value_model is not None:
                 self.value = own_role(make_trainable(value_model.to(args.device)))
             else:
-                self.value = value_role(self.scorer, self.first_reward_model, args.value_role)
+                start = args.value_role or ("policy" if self.first_reward_model is None else "reward")
+                self.value = value_role(self.scorer, self.first_reward_model, start)
             if args.disable_dropout:
                 disable_dropout(self.value.scorer.unwrapped)
         elif value_model is not None:

@@ -39,7 +39,7 @@ BETA = (0.1, "Rafailov et al., arXiv 2305.18290, appendix B; LLaMA-Factory, exam
 
 SPLIT = (True, "every token of a long text is trained on once")
 SAMPLED: Mapping[str, tuple[Any, str]] = {
-    "response_length": (128, "TRL's 53 and 64 cut most chat responses off"),
+    "response_length": (128, "TRL's 53 and 64 truncate most chat responses"),
     "temperature": (1.0, "what is sampled from is the model that is asked later, not a sharper one"),
 }
 ONLINE: Mapping[str, tuple[Any, str]] = {"beta": BETA, "max_length": (1024, "as in DPO"), **SAMPLED}

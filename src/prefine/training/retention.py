@@ -45,7 +45,7 @@ class Retention:
         with_answers = [e.answer is not None for e in examples]
         if any(with_answers) and not all(with_answers):
             row = examples[with_answers.index(False)].row
-            raise DataError(f"{source}, row {row}: has no answer while other rows do; split the file, or drop the answers")
+            raise DataError(f"{source}, row {row}: has no response while other rows do; split the file, or drop the responses")
         groups: list[PromptGroup] = []
         for e in examples:
             if e.answer is not None:

@@ -90,7 +90,7 @@ class SamplingTrainer(PackTrainer):
         """
         listed = list(rewards) if isinstance(rewards, list | tuple) else [rewards]
         if not listed or any(r is None for r in listed):
-            raise ConfigError("no reward: give a reward model (a folder), a function of prompts and answers, or several")
+            raise ConfigError("no reward: give a reward model (a folder), a function of prompts and responses, or several")
         self.reward_weights = torch.tensor(list(weights) if weights is not None else [1.0] * len(listed))
         if len(self.reward_weights) != len(listed):
             raise ConfigError(f"{len(self.reward_weights)} reward weights for {len(listed)} rewards; expected one each")
@@ -219,7 +219,7 @@ class SamplingTrainer(PackTrainer):
         return examples_of([item], f"{name}, row {number}", encoder.report.dropped)
 
     def _no_room(self) -> str:
-        return f"prompt leaves no room for an answer of {self.args.response_length} tokens"
+        return f"prompt leaves no room for a response of {self.args.response_length} tokens"
 
     def _longest_prompt(self, encoder: Encoder) -> int | None:
         limits = [encoder.max_prompt_length, encoder.max_length and encoder.max_length - self.args.response_length]
@@ -312,7 +312,7 @@ class SamplingTrainer(PackTrainer):
         if failed:
             self.on_event("failed_rewards", step=self.state.global_step, count=failed, of=len(total))
             if failed == len(total):
-                raise ModelError("not one sampled answer has a score: every reward failed or is not a number")
+                raise ModelError("not one sampled response has a score: every reward failed or is not a number")
         return out
 
     def _columns(self, rows: Sequence[int]) -> dict[str, list[Any]]:
@@ -391,7 +391,7 @@ class SamplingTrainer(PackTrainer):
         noise = NOISE[torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else weights.dtype]
         if not gap <= noise:
             raise ModelError(
-                f"rollout {rollout}: sampler and trainer disagree by {gap:.2g} nats a token, {noise:g} is this dtype's noise; "
+                f"rollout {rollout}: sampler and trainer disagree by {gap:.2g} nats/token, {noise:g} is this dtype's noise; "
                 "the model samples otherwise than it is trained (dropout, another cache, generation settings, an adapter of before)"
             )
         return float(gaps.max())

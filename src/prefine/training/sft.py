@@ -197,7 +197,7 @@ class SFTTrainer(PackTrainer):
         if isinstance(first, Example):
             examples: Iterator[Example] = rows
         elif isinstance(first, Pair) or "rejected" in first:
-            self._refuse_turns("of preference pairs the chosen answer is trained on")
+            self._refuse_turns("of preference pairs the chosen response is trained on")
             pairs = rows if isinstance(first, Pair) else read_pairs(rows, name, encoder.report.dropped, encoder.report.notes)
             examples = (Example(p.prompt, p.chosen, p.row, p.tools, p.template_kwargs) for p in pairs)
         else:

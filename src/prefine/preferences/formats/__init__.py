@@ -94,7 +94,7 @@ def _unknown(row: Row, source: str) -> DataError:
         missing = [c for c in known.columns if c not in row]
         if len(missing) == 1 and len(set(known.columns) - {"prompt", "chosen", "rejected"} - set(missing)) >= 2:
             return ColumnError(
-                f"{source}: like the {known.name} form ({known.about}), but without the column {missing[0]!r}; columns found: {found}. "
+                f"{source}: like the {known.name} format ({known.about}), but without the column {missing[0]!r}; columns found: {found}. "
                 f"Name it with --map {missing[0]}={_guess(missing[0], row)}"
             )
     missing = [w for w in ("prompt", "chosen", "rejected") if w not in row]
@@ -104,7 +104,7 @@ def _unknown(row: Row, source: str) -> DataError:
     flags = "--map " + " ".join(f"{w}={_guess(w, row)}" for w in missing)
     return ColumnError(
         f"{source}: no column {', '.join(map(repr, missing))}; columns found: {found}. Name the columns with {flags}; "
-        f"known forms: {', '.join(FORMATS)}"
+        f"known formats: {', '.join(FORMATS)}"
     )
 
 

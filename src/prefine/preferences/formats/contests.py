@@ -72,7 +72,7 @@ def _helpsteer(rows: Sequence[tuple[int, Row]]) -> Iterator[Ranked | Dropped]:
 
 HELPSTEER = Format(
     "helpsteer",
-    "prompt, response, helpfulness: a prompt's answers in rows one after another (nvidia/HelpSteer2)",
+    "prompt, response, helpfulness: a prompt's responses in rows one after another (nvidia/HelpSteer2)",
     ("prompt", "response", "helpfulness"),
     lambda r: {"prompt", "response", "helpfulness"} <= r.keys(),
     _helpsteer,

@@ -44,7 +44,7 @@ def _is_pairs(row: Row) -> bool:
 
 PAIRS = Format(
     "pairs",
-    "prompt, chosen, rejected: text, messages, or a prompt of messages with answers as text",
+    "prompt, chosen, rejected: text, messages, or a prompt of messages with responses as text",
     ("prompt", "chosen", "rejected"),
     _is_pairs,
     one(_convert),
@@ -67,7 +67,7 @@ ARGILLA = Format(
 )
 ALPACA = Format(
     "alpaca",
-    "instruction, input, chosen, rejected (LLaMA-Factory's alpaca form)",
+    "instruction, input, chosen, rejected (LLaMA-Factory's alpaca format)",
     ("instruction", "chosen", "rejected"),
     lambda r: {"instruction", "chosen", "rejected"} <= r.keys() and "prompt" not in r and not holds_conversations(r),
     one(_instruction),

@@ -73,7 +73,7 @@ def assistant(text: Any) -> tuple[Message, ...]:
     return ({"role": "assistant", "content": text_of(text)},)
 
 
-def text_of(value: Any, reason: str = "answer is not text") -> str:
+def text_of(value: Any, reason: str = "response is not text") -> str:
     """The value, if it is text."""
     if not isinstance(value, str):
         raise Skip(reason)
@@ -142,7 +142,7 @@ def history_of(row: Row) -> tuple[Message, ...]:
     return tuple(out)
 
 
-def messages_of(value: Any, reason: str = "answer is not text") -> tuple[Message, ...]:
+def messages_of(value: Any, reason: str = "response is not text") -> tuple[Message, ...]:
     """Messages with plain text contents.
 
     Raises:

@@ -45,7 +45,7 @@ def _convert(row: Row, number: int) -> Labelled:
 
 LABELLED = Format(
     "labelled",
-    "single answers with a label: prompt and completion, or messages (KTO)",
+    "single responses with a label: prompt and completion, or messages (KTO)",
     ("prompt", "completion", "label"),
     lambda r: "label" in r and ({"prompt", "completion"} <= r.keys() or is_messages(r.get("messages"))),
     one(_convert),

@@ -70,7 +70,7 @@ def _swift(row: Row, number: int) -> Pair:
 
 SWIFT = Format(
     "swift",
-    "messages that end with the preferred answer, and rejected_response or rejected_messages (ms-swift)",
+    "messages that end with the preferred response, and rejected_response or rejected_messages (ms-swift)",
     ("messages", "rejected_response"),
     lambda r: is_messages(r.get("messages")) and bool({"rejected_response", "rejected_messages"} & r.keys()) and "chosen" not in r,
     one(_swift),

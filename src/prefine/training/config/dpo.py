@@ -23,7 +23,7 @@ class DPOConfig(PackConfig):
     simpo_gamma: float = field(default=0.5, metadata={"help": "SimPO's target margin."})
     cpo_alpha: float = field(default=1.0, metadata={"help": "CPO's weight of the chosen NLL."})
     ld_alpha: float | None = field(
-        default=None, metadata={"help": "Weight of the tokens by which one answer is longer (LD-DPO, arXiv 2409.06411)."}
+        default=None, metadata={"help": "Weight of the tokens by which one response is longer (LD-DPO, arXiv 2409.06411)."}
     )
     use_weighting: bool = field(default=False, metadata={"help": "Weight pairs by the policy's probability (WPO)."})
     sync_ref_model: bool = field(default=False, metadata={"help": "Let the reference follow the policy (TR-DPO, arXiv 2404.09656)."})

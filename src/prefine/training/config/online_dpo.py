@@ -26,9 +26,9 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
     beta: list[float] = field(  # type: ignore[assignment]  # several, one an epoch, or one number as elsewhere
         default_factory=lambda: [0.1], metadata={"help": "Strength of the pull to the reference; or one an epoch."}
     )
-    max_length: int | None = field(default=512, metadata={"help": "Most tokens of prompt + completion."})
+    max_length: int | None = field(default=512, metadata={"help": "Maximum tokens of prompt + completion."})
     temperature: float = field(default=0.9, metadata={"help": "Of sampling; the loss takes log-probs as the model is, at 1."})
-    max_new_tokens: int | None = field(default=None, metadata={"help": "Most tokens of a sampled response. Unset: response_length."})
+    max_new_tokens: int | None = field(default=None, metadata={"help": "Maximum tokens of a sampled response. Unset: response_length."})
     response_length: int = field(default=64, metadata={"help": "The same by PPO's name for it."})
     top_p: float = field(default=1.0, metadata={"help": "Sample from the most likely tokens that hold this probability together."})
     top_k: int = field(default=0, metadata={"help": "Sample from so many of the most likely tokens. 0: from all."})
@@ -40,8 +40,8 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
     cache_implementation: str | None = field(default=None, metadata={"help": "TRL's; the sampler has a cache of its own."})
     reward_weights: list[float] | None = field(default=None, metadata={"help": "A weight for each reward. Unset: 1 each."})
     reward_model_path: str | None = field(default=None, metadata={"help": "TRL's, for scripts; the trainer takes reward_funcs."})
-    num_samples: int = field(default=2, metadata={"help": "Answers sampled for each prompt; the best is paired with the worst."})
-    min_score_gap: float = field(default=0.0, metadata={"help": "Least difference of scores in a pair."})
+    num_samples: int = field(default=2, metadata={"help": "Responses sampled for each prompt; the best is paired with the worst."})
+    min_score_gap: float = field(default=0.0, metadata={"help": "Minimum difference of scores in a pair."})
     use_vllm: bool = field(default=False, metadata={"help": "The same as rollout_engine vllm."})
     vllm_mode: str = field(default="colocate", metadata={"help": "colocate; a server is refused: weights cannot be sent to one yet."})
     vllm_model_impl: str = field(default="vllm", metadata={"help": "TRL's; vLLM is started with its own default."})
@@ -71,7 +71,7 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
         if self.num_samples < 2:
             raise ConfigError(f"num_samples is {self.num_samples}; a pair needs at least 2")
         if self.precompute_ref_log_probs:
-            raise ConfigError("precompute_ref_log_probs would be ignored: the answers are not known before; leave it out")
+            raise ConfigError("precompute_ref_log_probs would be ignored: the responses are not known before; leave it out")
         if self.use_vllm:
             self.rollout_engine = "vllm"
         self.use_vllm = self.rollout_engine == "vllm"

@@ -41,8 +41,8 @@ class PackConfig(TrainingArguments):
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
     disable_dropout: bool = field(default=True, metadata={"help": "Switch dropout off, so that policy and reference agree."})
-    max_length: int | None = field(default=1024, metadata={"help": "Most tokens of prompt + completion."})
-    max_prompt_length: int | None = field(default=None, metadata={"help": "Most tokens of the prompt."})
+    max_length: int | None = field(default=1024, metadata={"help": "Maximum tokens of prompt + completion."})
+    max_prompt_length: int | None = field(default=None, metadata={"help": "Maximum tokens of the prompt."})
     truncation_mode: str = field(
         default="keep_start", metadata={"help": "A prompt that is too long: keep_start, keep_end, or drop the row."}
     )
@@ -50,7 +50,7 @@ class PackConfig(TrainingArguments):
         default=None, metadata={"help": "What the chat template is given beside the messages: enable_thinking=false. Saved with the model."}
     )
     token_budget: str = field(
-        default="auto", metadata={"help": "Most tokens of one forward pass: auto or a number. Never changes a result."}
+        default="auto", metadata={"help": "Maximum tokens of one forward pass: auto or a number. Never changes a result."}
     )
     activation_offloading: bool = field(
         default=False,

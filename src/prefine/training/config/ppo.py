@@ -20,7 +20,7 @@ from prefine.training.config.sampling import SamplingConfig
 class PPOConfig(SamplingConfig):
     """PPO and its value-free kin; names, meanings and defaults follow the last PPOConfig that TRL had (1.12)."""
 
-    response_length: int = field(default=53, metadata={"help": "Most tokens of a sampled response."})
+    response_length: int = field(default=53, metadata={"help": "Maximum tokens of a sampled response."})
     temperature: float = field(default=0.7, metadata={"help": "Of sampling; the trained distribution is the tempered one."})
     sft_model_path: str | None = field(default=None, metadata={"help": "TRL's, for scripts that read it; the trainer takes a model."})
     reward_model_path: str | None = field(default=None, metadata={"help": "TRL's, for scripts; the trainer takes a reward_model."})
@@ -33,7 +33,7 @@ class PPOConfig(SamplingConfig):
     ds3_gather_for_generation: bool = field(default=True, metadata={"help": "TRL's, for DeepSpeed; it changes nothing."})
     learning_rate: float = field(default=3e-6, metadata={"help": "Peak learning rate of AdamW."})
     total_episodes: int | None = field(
-        default=None, metadata={"help": "Answers sampled in all. Unset: num_train_epochs times all prompts."}
+        default=None, metadata={"help": "Responses sampled in all. Unset: num_train_epochs times all prompts."}
     )
     num_mini_batches: int = field(
         default=1,
@@ -64,8 +64,8 @@ class PPOConfig(SamplingConfig):
     mask_truncated_completions: bool | None = field(
         default=None, metadata={"help": "Leave responses that did not end out of the loss. Unset: of dapo."}
     )
-    target_kl: float | None = field(default=None, metadata={"help": "Steer kl_coef so that the KL an answer comes to this. Unset: fixed."})
-    kl_horizon: int = field(default=10_000, metadata={"help": "Answers over which kl_coef is steered."})
+    target_kl: float | None = field(default=None, metadata={"help": "Steer kl_coef so that the KL a response comes to this. Unset: fixed."})
+    kl_horizon: int = field(default=10_000, metadata={"help": "Responses over which kl_coef is steered."})
     stop_kl: float | None = field(
         default=None, metadata={"help": "End the passes over a rollout once the policy moved by this KL a token from its start."}
     )
@@ -76,9 +76,12 @@ class PPOConfig(SamplingConfig):
     vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
     cliprange_value: float = field(default=0.2, metadata={"help": "How far a value may move."})
     value_learning_rate: float | None = field(default=None, metadata={"help": "Learning rate of the value model. Unset: the policy's."})
-    value_role: str = field(
-        default="reward",
-        metadata={"help": "gae: the value model starts as a copy of the reward model (reward), or is a head on the policy."},
+    value_role: str | None = field(
+        default=None,
+        metadata={
+            "help": "gae: the value model starts as a copy of the reward model (reward), or is a head on the policy (policy). "
+            "Unset: reward where one is a classifier on the policy's tokens, policy where rewards are functions or read texts."
+        },
     )
     gamma: float = field(default=1.0, metadata={"help": "Discount."})
     lam: float = field(default=0.95, metadata={"help": "GAE's lambda."})
@@ -87,7 +90,7 @@ class PPOConfig(SamplingConfig):
         default=False, metadata={"help": "gae, reinforce++: divide each token's reward, KL included, by their spread in the rollout."}
     )
     entropy_coef: float = field(default=0.0, metadata={"help": "Weight of the entropy bonus."})
-    min_reward: float | None = field(default=None, metadata={"help": "Leave answers with a lower score out of the update."})
+    min_reward: float | None = field(default=None, metadata={"help": "Leave responses with a lower score out of the update."})
     drop_equal: bool | None = field(
         default=None, metadata={"help": "Leave out prompts whose samples all score alike, where they are compared. Unset: of dapo."}
     )
@@ -118,14 +121,14 @@ class PPOConfig(SamplingConfig):
             raise ConfigError("kl_coef and entropy_coef must be 0 or above")
         if self.target_kl is not None and (self.kl_coef == 0 or self.target_kl <= 0):
             raise ConfigError("target_kl steers kl_coef by factors: both must be above 0")
-        if self.value_role not in ("reward", "policy"):
+        if self.value_role not in (None, "reward", "policy"):
             raise ConfigError(f"value_role is {self.value_role!r}; expected reward or policy")
         if self.best_of and estimator.num_samples > 1:
             raise ConfigError(
                 f"best_of leaves one sample a prompt, and {self.advantage_estimator} compares several; leave one of the two out"
             )
         if estimator.num_samples > 1:
-            self.refuse_unused(["gamma", "whiten_rewards"], f"by {self.advantage_estimator}, which compares whole answers")
+            self.refuse_unused(["gamma", "whiten_rewards"], f"by {self.advantage_estimator}, which compares whole responses")
         if not estimator.uses_values:
             moot = ["vf_coef", "cliprange_value", "lam", "value_learning_rate", "value_role"]
             self.refuse_unused(moot, f"by {self.advantage_estimator}, which has no value model")

@@ -15,7 +15,7 @@ class RewardConfig(PackConfig):
     learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate of AdamW."})
     truncation_mode: str = field(
         default="drop",
-        metadata={"help": "A pair that is too long: drop, or keep_start or keep_end of its prompt (then a response may be cut)."},
+        metadata={"help": "A pair that is too long: drop, or keep_start or keep_end of its prompt (then a response may be truncated)."},
     )
     eos_token: str | None = field(default=None, metadata={"help": "The token that ends a response. Unset: the tokenizer's own."})
     chat_template_path: str | None = field(

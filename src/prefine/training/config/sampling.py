@@ -20,13 +20,13 @@ LOADER = (
 class SamplingConfig(PackConfig):
     """What every trainer that samples from its policy takes."""
 
-    response_length: int = field(default=128, metadata={"help": "Most tokens of a sampled answer."})
+    response_length: int = field(default=128, metadata={"help": "Maximum tokens of a sampled response."})
     temperature: float = field(default=1.0, metadata={"help": "Of sampling; the trained distribution is the tempered one."})
-    num_samples: int = field(default=1, metadata={"help": "Answers sampled for each prompt."})
+    num_samples: int = field(default=1, metadata={"help": "Responses sampled for each prompt."})
     missing_eos_penalty: float | None = field(
-        default=None, metadata={"help": "Taken off the score of an answer that does not end by itself. 1.0 is usual."}
+        default=None, metadata={"help": "Taken off the score of a response that does not end by itself. 1.0 is usual."}
     )
-    sampling_batch_size: int = field(default=128, metadata={"help": "Most answers sampled at once; halved when memory runs out."})
+    sampling_batch_size: int = field(default=128, metadata={"help": "Maximum responses sampled at once; halved when memory runs out."})
     rollout_engine: str = field(
         default="transformers", metadata={"help": "transformers, or vllm where it is installed (needs an adapter: --lora-r)."}
     )

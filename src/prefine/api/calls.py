@@ -1,0 +1,94 @@
+"""Public functions whose keywords are the fields of option classes: one description for calls, flags and files."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prefine.api.fields import training_options
+from prefine.api.options import Option, checked, options_of, pick
+from prefine.api.progress import finishing, progress_of
+
+
+class Call:
+    """A function of option classes, called by their fields' names.
+
+    Args:
+        function: takes an instance of each of ``kinds`` (or, with ``options``, what was given by name) and a
+            :class:`~prefine.api.progress.Progress`.
+        positional: names that may stand without a keyword, in order; with ``rest`` the last takes all that are left.
+        options: of a call whose option classes take long to import.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        kinds: tuple[Any, ...],
+        positional: tuple[str, ...] = (),
+        rest: bool = False,
+        options: Callable[[], Mapping[str, Option]] | None = None,
+    ) -> None:
+        self.function, self.kinds, self.positional, self.rest, self._options = function, kinds, positional, rest, options
+        self.__name__, self.__qualname__, self.__module__ = function.__name__, function.__qualname__, function.__module__
+        self.__doc__ = function.__doc__
+
+    def options(self) -> dict[str, Option]:
+        """All its options by name."""
+        if self._options is not None:
+            return dict(self._options())
+        return {name: option for kind in self.kinds for name, option in options_of(kind).items()}
+
+    def __call__(self, *words: Any, progress: Any = None, **given: Any) -> Any:
+        """Call it; ``progress`` is None (silent), True (tqdm) or a Progress.
+
+        Raises:
+            TypeError: too many words without a keyword, or one given twice.
+            ConfigError: an unknown keyword, or a value of another type.
+        """
+        if self.rest and words:
+            words = (*words[: len(self.positional) - 1], list(words[len(self.positional) - 1 :]))
+        if len(words) > len(self.positional):
+            raise TypeError(f"{self.__name__}() takes {len(self.positional)} positional arguments but {len(words)} were given")
+        named = dict(zip(self.positional, words, strict=False))
+        twice = named.keys() & given.keys()
+        if twice:
+            raise TypeError(f"{self.__name__}() got multiple values for argument {sorted(twice)[0]!r}")
+        values = checked(named | given, self.options())
+        with finishing(progress_of(progress)) as shown:
+            if self._options is not None:
+                return self.function(values, shown)
+            return self.function(*(pick(kind, values) for kind in self.kinds), shown)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        kind = inspect.Parameter
+        options = self.options()
+        ordered = [*(options[n] for n in self.positional), *(o for n, o in options.items() if n not in self.positional)]
+        parameters = [
+            kind(
+                o.name,
+                kind.POSITIONAL_OR_KEYWORD if o.name in self.positional and not self.rest else kind.KEYWORD_ONLY,
+                default=o.default,
+                annotation=o.type,
+            )
+            for o in ordered
+        ]
+        return inspect.Signature([*parameters, kind("progress", kind.KEYWORD_ONLY, default=None)])
+
+    def __repr__(self) -> str:
+        return f"<function prefine.{self.__name__}>"
+
+
+def call(*kinds: Any, positional: tuple[str, ...] = (), rest: bool = False) -> Callable[[Callable[..., Any]], Call]:
+    """Make a function a :class:`Call`."""
+    return lambda function: Call(function, kinds, positional, rest)
+
+
+def training_call(command: str, *kinds: Any) -> Callable[[Callable[..., Any]], Call]:
+    """Make a function of what was given by name the call of a training command; ``kinds`` are its options beside its config's."""
+
+    def options() -> Mapping[str, Option]:
+        return training_options(command, kinds)
+
+    return lambda function: Call(function, (), ("model", "data", "output_dir"), options=options)

@@ -1,0 +1,77 @@
+"""DPO and its family: preference pairs and a model in, an aligned model and what is known of it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefine.api.calls import training_call
+from prefine.api.final_evaluation import MOST_PROMPTS, FinalOptions, finish
+from prefine.api.progress import Progress
+from prefine.api.run import Run
+from prefine.api.run_options import RunOptions
+from prefine.api.summaries import evaluation_lines
+from prefine.api.training_data import read_pair_data
+from prefine.api.training_setup import model_lines, set_up, settings_line, warnings_of
+
+SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "tokens_per_second")
+
+
+@training_call("dpo", RunOptions, FinalOptions)
+def dpo(given: Mapping[str, Any], progress: Progress) -> Run:
+    """Align a model on preference pairs by DPO or one of its family, and say whether it worked.
+
+    Args:
+        model: a folder, a Hub id or a finished run.
+        data: sources by name, or what :func:`prefine.load_preferences` returns.
+        output_dir: the run directory.
+        options: every flag of ``prefine dpo``: the fields of :class:`prefine.DPOConfig`, and the adapter's, the data's and the
+            evaluation's options.
+
+    Returns:
+        The finished :class:`prefine.Run`.
+
+    Raises:
+        PrefineError: an option, a file, a row or a model that is wrong, before anything is trained.
+    """
+    from prefine.report.run_page import write_report
+    from prefine.scoring.limits import check_groups
+    from prefine.training.dpo import DPOTrainer
+    from prefine.training.record import RecordRun
+
+    setup = set_up("dpo", given, progress, extra=FinalOptions)
+    args = setup.args
+    judge = setup.extra.ready_judge(setup.options.model, setup.output_dir)
+    data = read_pair_data(setup)
+    setup.extra.check_held_out(len(data.held_out))
+    eval_dataset = data.eval_dataset(args)
+    started = setup.start(data.encoded.key)
+    started.run.write_data(data.summary)
+    trainer = DPOTrainer(
+        started.model,
+        None,
+        args,
+        train_dataset=data.train,
+        eval_dataset=eval_dataset,
+        processing_class=setup.tokenizer,
+        callbacks=[RecordRun(started.run)],
+        peft_config=started.peft_config,
+    )
+    check_groups(trainer.limits, data.held_out, "held-out pairs")
+    progress.say(
+        [
+            *data.lines(),
+            *model_lines(trainer, setup.precision),
+            f"loss {'+'.join(args.loss_type)}, {settings_line(args, setup.options)}; run directory: {started.run.path}",
+            *warnings_of("dpo", args, trainer.model),
+        ]
+    )
+    started.train(trainer, SHOWN)
+    if len(data.held_out):
+        questions = data.questions(args.encoder(setup.tokenizer), args.seed, MOST_PROMPTS)
+        found = finish(trainer, started.run, setup.extra, judge, questions, data.held_out, started.seconds, progress)
+        progress.say(["", *evaluation_lines(found)])
+    else:
+        progress.say("no pairs were held out, so nothing is known of what was learned; give --eval-data or --eval-fraction")
+    progress.say(f"report: {write_report(started.run)}")
+    return Run(started.run.path)

@@ -1,0 +1,233 @@
+"""Preference data as an object: read from anywhere, looked at, thinned out, split, handed on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefine.api.reading import column_map, describe, reading_lines
+from prefine.api.tables import Table, lines_html
+from prefine.errors import ConfigError, DataError
+from prefine.preferences.convert import PairSource, Reading, canonical
+from prefine.preferences.records import Pair
+
+
+class Preferences:
+    """Preference pairs of a source; rows are read when they are asked for, so that a file may be larger than memory.
+
+    Args:
+        sources: files, folders, globs, Hub ids, databases.
+        options: how they are read, by the names of :func:`load_preferences`.
+    """
+
+    def __init__(self, sources: list[str], options: Mapping[str, Any]) -> None:
+        self.sources, self._options = sources, dict(options)
+        self._source = self._open()
+        self._count: int | None = None
+
+    def _open(self) -> PairSource:
+        how = self._options
+        return PairSource(self.sources, Reading(column_map(how["map"]), how["format"], how["pairing"], how["min_gap"], how["seed"]))
+
+    def __iter__(self) -> Iterator[Pair]:
+        self._source = self._open()
+        count = 0
+        for pair in self._source:
+            count += 1
+            yield pair
+        self._count = count
+
+    def __len__(self) -> int:
+        if self._count is None:
+            for _ in self:
+                pass
+        assert self._count is not None
+        return self._count
+
+    @property
+    def format(self) -> str:
+        """The format that was found."""
+        len(self)
+        return self._source.format
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many rows are not usable, by reason."""
+        return {reason: what["count"] for reason, what in self.summary()["dropped"].items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Format, counts, drops with their rows, notes: what a run's ``data.json`` holds of its reading."""
+        len(self)
+        return self._source.summary()
+
+    def audit(self, **options: Any) -> Any:
+        """What will hurt, before it is trained on; options are those of ``prefine data audit``, ``model`` for tokens among them.
+
+        Raises:
+            ConfigError: an unknown option.
+        """
+        from prefine.api.auditing import audit_data
+
+        return audit_data(**self._reading() | {"source": self.sources} | options)
+
+    def show(self, **options: Any) -> Any:
+        """A few records; with ``model`` and ``tokens=True`` what a trainer would be given of them."""
+        from prefine.api.showing import show
+
+        return show(**self._reading() | {"source": self.sources} | options)
+
+    def dedup(self, **options: Any) -> Preferences:
+        """Without duplicates; options are those of ``prefine data dedup``, as ``near=0.5``."""
+        from prefine.api.deduplicating import dedup
+
+        return self._through(dedup, options)
+
+    def filter(self, **options: Any) -> Preferences:
+        """Without rows that a check of the audit finds; options are those of ``prefine data filter``, as ``drop=["refusal"]``."""
+        from prefine.api.filtering import filter_rows
+
+        return self._through(filter_rows, options)
+
+    def sample(self, fraction: float, seed: int = 0) -> Preferences:
+        """A seeded part."""
+        from prefine.api.drawing import sample
+
+        return self._through(sample, {"fraction": fraction, "seed": seed})
+
+    def train_test_split(self, test_size: float = 0.05, seed: int = 0) -> tuple[Preferences, Preferences]:
+        """Two parts, never one prompt on both sides; a prompt's side depends on it and the seed alone.
+
+        Raises:
+            DataError: a part would be empty.
+        """
+        from prefine.api.splitting import split
+
+        folder = self._cache("split", {"test_size": test_size, "seed": seed})
+        if not (folder / "eval.jsonl").exists():
+            split(**self._reading() | {"source": self.sources, "output_dir": str(folder), "eval_fraction": test_size, "seed": seed})
+        parts = tuple(load_preferences(str(folder / f"{name}.jsonl"), seed=self._options["seed"]) for name in ("train", "eval"))
+        for part in parts:
+            if not (folder / "eval.jsonl").stat().st_size:
+                raise DataError(f"a test_size of {test_size} leaves {part.sources[0]} empty; give more rows or a larger share")
+        return parts[0], parts[1]
+
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Write the canonical format: .jsonl, .jsonl.gz or .parquet; options are those of ``prefine data convert``.
+
+        Raises:
+            DataError: nothing is left to write.
+        """
+        from prefine.api.converting import convert
+
+        convert(**self._reading() | {"source": self.sources, "output": str(path)} | options)
+        return Path(path)
+
+    def to_dataset(self) -> Any:
+        """A ``datasets.Dataset`` in the canonical format, for other trainers."""
+        from datasets import Dataset
+
+        return Dataset.from_list([canonical(pair) for pair in self])
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame in the canonical format."""
+        import pandas
+
+        return pandas.DataFrame([canonical(pair) for pair in self])
+
+    def files(self) -> tuple[list[str], dict[str, Any]]:
+        """Sources and reading options that give these pairs, for a training command."""
+        return self.sources, {name: self._options[name] for name in ("map", "format", "pairing", "min_gap")}
+
+    def written(self) -> list[str]:
+        """As :meth:`files`, in one file that needs no options."""
+        path = self._cache("canonical", {}).with_suffix(".jsonl")
+        if not path.exists():
+            self.save(path)
+        return [str(path)]
+
+    def _reading(self) -> dict[str, Any]:
+        return dict(self._options)
+
+    def _cache(self, what: str, options: Mapping[str, Any]) -> Path:
+        """A place for what is made of these pairs, by their content and the options."""
+        from prefine.packing.encoded import cache_folder
+
+        key = hashlib.sha256(repr((self._source.fingerprint, self._options, what, sorted(options.items()))).encode()).hexdigest()[:24]
+        folder = cache_folder() / "preferences"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{what}-{key}"
+
+    def _through(self, command: Any, options: Mapping[str, Any]) -> Preferences:
+        path = self._cache(command.__name__, options).with_suffix(".jsonl")
+        if not path.exists():
+            command(**self._reading() | {"source": self.sources, "output": str(path)} | dict(options))
+        return load_preferences(str(path), seed=self._options["seed"])
+
+    def _lines(self) -> list[str]:
+        read = self.summary()
+        return [f"{read['source']}: {describe(read)}", *reading_lines(read)]
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _repr_html_(self) -> str:
+        from itertools import islice
+
+        from prefine.api.reading import shown_text
+
+        rows = [[shown_text(v, 200) for v in (p.prompt, p.chosen, p.rejected)] for p in islice(self._open(), 3)]
+        return lines_html(self._lines()) + Table(["prompt", "chosen", "rejected"], rows)._repr_html_()
+
+
+def load_preferences(
+    sources: Any,
+    *,
+    format: str | None = None,
+    map: Any = None,
+    pairing: str = "best-vs-worst",
+    min_gap: float = 0.0,
+    seed: int = 0,
+) -> Preferences:
+    """Preference pairs from any source and format.
+
+    Args:
+        sources: a file, folder, glob, Hub id or database, or several of them; a list of rows or a ``datasets.Dataset`` is written
+            into the cache first.
+        format: of the data; found from its rows where None.
+        map: columns by another name, ``{"prompt": "question"}``.
+        pairing: ranked responses to pairs: best-vs-worst, best-vs-random, adjacent or all.
+        min_gap: minimum difference of scores in a pair made of ranked responses.
+        seed: of random choices.
+
+    Raises:
+        MissingFile, DataError, ConfigError: nothing there, not readable, or unknown options.
+    """
+    if isinstance(sources, str | Path):
+        names = [str(sources)]
+    elif isinstance(sources, list | tuple) and sources and all(isinstance(s, str | Path) for s in sources):
+        names = [str(s) for s in sources]
+    else:
+        names = [str(_write_rows(sources))]
+    options = {"format": format, "map": [f"{k}={v}" for k, v in map.items()] if isinstance(map, dict) else map}
+    return Preferences(names, options | {"pairing": pairing, "min_gap": min_gap, "seed": seed})
+
+
+def _write_rows(rows: Any) -> Path:
+    """Rows that are in memory, as a file in the cache under their content."""
+    import json
+
+    from prefine.packing.encoded import cache_folder
+    from prefine.runs import write_text
+
+    listed = list(rows)
+    if not listed or not all(isinstance(row, Mapping) for row in listed):
+        raise ConfigError("expected the name of a source, or rows that are mappings")
+    text = "".join(json.dumps(dict(row), ensure_ascii=False, default=str) + "\n" for row in listed)
+    folder = cache_folder() / "preferences"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"rows-{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:24]}.jsonl"
+    if not path.exists():
+        write_text(path, text)
+    return path

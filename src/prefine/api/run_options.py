@@ -1,0 +1,68 @@
+"""Options of a training run that are not fields of its trainer's config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+PRESETS = ("recipe", "trl")
+
+
+def _in(group: str, help: str) -> dict[str, str]:
+    return {"help": help, "group": group}
+
+
+@dataclass
+class RunOptions:
+    """Model, data and adapter of a run."""
+
+    model: str = field(default="", metadata=_in("model and data", "Model: a folder, a Hub id or a finished run."))
+    data: list[str] | None = field(
+        default=None,
+        metadata=_in("model and data", "Training data: files, folders, globs, Hub ids[:config][:split], databases, - (stdin)."),
+    )
+    data_weights: list[float] | None = field(
+        default=None, metadata=_in("model and data", "How many times each source's rows are used: 2 is twice, 0.5 half of them.")
+    )
+    eval_data: str | None = field(
+        default=None, metadata=_in("model and data", "Held-out evaluation data. Unset: a part of --data is held out.")
+    )
+    eval_fraction: float | None = field(
+        default=None,
+        metadata=_in(
+            "model and data",
+            "Share of prompts held out of --data (at most 500; of prompts to sample from, 200). "
+            "Unset: one in twenty, at least 30, at most one in five.",
+        ),
+    )
+    preset: str = field(
+        default="recipe",
+        metadata=_in("training", "What is not given: recipe (settings known to work, see the recipes page) or trl (TRL's defaults)."),
+    )
+    map: list[str] | dict[str, str] | None = field(
+        default=None, metadata=_in("model and data", "Columns by another name: prompt=question.")
+    )
+    format: str | None = field(
+        default=None, metadata=_in("model and data", "The data's format. Unset: found from its rows; see the formats page.")
+    )
+    pairing: str = field(
+        default="best-vs-worst",
+        metadata=_in("model and data", "Ranked responses to pairs: best-vs-worst, best-vs-random, adjacent or all."),
+    )
+    min_gap: float = field(default=0.0, metadata=_in("model and data", "Minimum difference of scores in a pair made of ranked responses."))
+    ignore_audit: bool = field(
+        default=False,
+        metadata=_in("model and data", "Train even where the audit finds that it means nothing, or the template drops most rows."),
+    )
+    resume: bool = field(default=False, metadata=_in("output and evaluation", "Go on from the run's last complete checkpoint."))
+    dtype: str = field(default="auto", metadata=_in("memory", "auto, float32, bfloat16 or float16."))
+    load_in_4bit: bool = field(default=False, metadata=_in("memory", "Load the base in 4-bit NF4 (needs CUDA and LoRA)."))
+    lora_r: int | None = field(default=None, metadata=_in("memory", "Train a LoRA adapter of this rank. Unset: all weights."))
+    lora_alpha: float | None = field(default=None, metadata=_in("memory", "LoRA's alpha. Unset: twice the rank."))
+    lora_dropout: float = field(default=0.0, metadata=_in("memory", "LoRA's dropout."))
+    lora_target: list[str] | None = field(default=None, metadata=_in("memory", "Modules to adapt. Unset: all-linear."))
+
+    @property
+    def sources(self) -> list[Any]:
+        """Where the training data comes from."""
+        return self.data or []

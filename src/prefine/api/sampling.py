@@ -1,0 +1,184 @@
+"""PPO and its kin, and online DPO: prompts, rewards, the run, its verdict by the reward it was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefine.api.calls import training_call
+from prefine.api.final_evaluation import finish
+from prefine.api.progress import Progress
+from prefine.api.reading import column_map, prompt_lines
+from prefine.api.rewards import RewardOptions
+from prefine.api.run import Run
+from prefine.api.run_options import RunOptions
+from prefine.api.summaries import evaluation_lines
+from prefine.api.training_setup import TrainingSetup, model_lines, set_up, settings_line, warnings_of
+from prefine.errors import ConfigError
+from prefine.evaluation.judge import ByScore
+from prefine.evaluation.questions import Question
+from prefine.runs import HELD_OUT_PROMPTS, write_jsonl
+
+SHOWN = ("loss", "objective/scores", "objective/kl", "completions/length", "completions/ended")
+
+
+@training_call("ppo", RunOptions, RewardOptions)
+def ppo(given: Mapping[str, Any], progress: Progress) -> Run:
+    """Align a model by reinforcement learning against reward models or functions: PPO, RLOO, GRPO, REINFORCE++.
+
+    Args:
+        model: a folder, a Hub id or a finished run.
+        data: sources of prompts by name.
+        output_dir: the run directory.
+        options: every flag of ``prefine ppo``: the fields of :class:`prefine.PPOConfig`, and the adapter's, the reward's and the
+            evaluation's options.
+
+    Returns:
+        The finished :class:`prefine.Run`.
+
+    Raises:
+        PrefineError: an option, a file, a row or a model that is wrong, before anything is trained.
+    """
+    from prefine.training.ppo import PPOTrainer
+
+    return _sample_and_train("ppo", "reward_model", PPOTrainer, given, progress)
+
+
+@training_call("online-dpo", RunOptions, RewardOptions)
+def online_dpo(given: Mapping[str, Any], progress: Progress) -> Run:
+    """Align a model by DPO on its own samples, scored by reward models or functions as it learns.
+
+    Args:
+        model: a folder, a Hub id or a finished run.
+        data: sources of prompts by name.
+        output_dir: the run directory.
+        options: every flag of ``prefine online-dpo``: the fields of :class:`prefine.OnlineDPOConfig`, and the adapter's, the reward's
+            and the evaluation's options.
+
+    Returns:
+        The finished :class:`prefine.Run`.
+
+    Raises:
+        PrefineError: an option, a file, a row or a model that is wrong, before anything is trained.
+    """
+    from prefine.training.online_dpo import OnlineDPOTrainer
+
+    return _sample_and_train("online-dpo", "reward_funcs", OnlineDPOTrainer, given, progress)
+
+
+@dataclass
+class PromptData:
+    """Prompts to sample from, and those held out.
+
+    Attributes:
+        num_cut: conversations of which the first turn alone is asked; heard: what reading them said.
+    """
+
+    learnt: list[Question]
+    held_out: list[Question]
+    num_cut: int
+    heard: list[dict[str, Any]]
+    key: str
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return len(self.learnt) + len(self.held_out)
+
+
+def _read_prompts(setup: TrainingSetup) -> PromptData:
+    """Read and split the prompts.
+
+    Raises:
+        ConfigError: nothing is left to learn from.
+    """
+    from prefine.evaluation.questions import read_questions
+    from prefine.preferences.convert import Reading
+    from prefine.preferences.draws import held_out_count, prompt_text_key, share
+
+    own, seed = setup.options, setup.args.seed
+    setup.progress.stage("reading prompts")
+    reading = Reading(column_map(own.map), own.format)
+    heard: list[dict[str, Any]] = []
+    questions = {q.key: q for source in own.sources for q in read_questions(source, reading, heard=heard)}
+
+    def drawn(found: dict[str, Question]) -> list[str]:
+        return sorted(found, key=lambda k: share(prompt_text_key(found[k]), seed))
+
+    if own.eval_data:
+        given = {q.key: q for q in read_questions(own.eval_data, reading)}
+        held = {k: given[k] for k in drawn(given)}
+    else:
+        held = {k: questions[k] for k in drawn(questions)[: held_out_count(len(questions), own.eval_fraction, 200)]}
+    learnt = [q for k, q in questions.items() if k not in held]
+    if not learnt:
+        raise ConfigError("no prompt is left to learn from; lower --eval-fraction")
+    key = hashlib.sha256("\n".join(sorted(questions)).encode()).hexdigest()[:24]
+    return PromptData(learnt, list(held.values()), sum(bool(q.later_turns) for q in questions.values()), heard, key)
+
+
+def _sample_and_train(command: str, reward_name: str, trainer_type: Any, given: Mapping[str, Any], progress: Progress) -> Run:
+    """Train on prompts, judge held-out ones by the reward that was trained on, say what is known."""
+    from prefine.preferences.convert import canonical
+    from prefine.preferences.records import Example
+    from prefine.report.run_page import write_report
+    from prefine.training.record import RecordRun
+
+    setup = set_up(command, given, progress, extra=RewardOptions)
+    own, args, extra = setup.options, setup.args, setup.extra
+    for name in ("data_weights", "ignore_audit", "min_gap", "pairing"):
+        if getattr(own, name) != getattr(type(own), name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is of no use here: the data is prompts, and what is learned is sampled; leave it out"
+            )
+    rewards = extra.rewards()
+    judge = extra.ready_judge(own.model, setup.output_dir)
+    data = _read_prompts(setup)
+    extra.check_held_out(len(data.held_out))
+    started = setup.start(data.key)
+    rows = [Example(q.prompt, None, 0, q.tools, q.template_kwargs) for q in data.held_out]
+    write_jsonl(started.run.path / HELD_OUT_PROMPTS, [canonical(row) for row in rows])
+    trainer = trainer_type(
+        model=started.model,
+        args=args,
+        train_dataset=[Example(q.prompt, None, 0, q.tools, q.template_kwargs) for q in data.learnt],
+        processing_class=setup.tokenizer,
+        **{reward_name: rewards},
+        reward_weights=extra.reward_weights,
+        callbacks=[RecordRun(started.run)],
+        peft_config=started.peft_config,
+    )
+    dropped = trainer.encoder.report.dropped
+    counts = {reason: {"count": len(places), "rows": places} for reason, places in dropped.items()}
+    about = {"source": " + ".join(own.sources), "prompts": data.count, "held_out": len(data.held_out)}
+    started.run.write_data(about | {"dropped": counts, "key": data.key})
+    progress.say(
+        [
+            f"prompts: {len(trainer.train_dataset)} learned from, {len(data.held_out)} held out; "
+            f"dropped: {', '.join(f'{len(p)} {r}' for r, p in dropped.items()) or 'none'}"
+            + (f"; of {data.num_cut} conversations the first turn alone" if data.num_cut else ""),
+            *prompt_lines(data.heard, trainer.encoder.report.summary()["notes"]),
+            *model_lines(trainer, setup.precision),
+            f"{settings_line(args, own)}; {args.num_samples} samples a prompt; run directory: {started.run.path}",
+            *warnings_of(command, args, trainer.model),
+        ]
+    )
+    started.train(trainer, SHOWN)
+    if data.held_out:
+        by, own_reward = judge or _trained_on(trainer), judge is None
+        found = finish(trainer, started.run, extra, by, data.held_out, [], started.seconds, progress, trained_on=own_reward)
+        progress.say(["", *evaluation_lines(found)])
+    else:
+        progress.say("no prompts were held out, so nothing is known of what was learned; give --eval-data or --eval-fraction")
+    progress.say(f"report: {write_report(started.run)}")
+    return Run(started.run.path)
+
+
+def _trained_on(trainer: Any) -> ByScore:
+    """The reward that was trained on: the policy should score higher there; whether it is better, another judge must say."""
+    from prefine.evaluation.reward_scorer import TrainedReward
+
+    penalty = trainer.args.missing_eos_penalty or 0.0
+    return ByScore(TrainedReward(trainer.rewards, trainer.combine, trainer.encoder, trainer.budget, penalty))

@@ -1,0 +1,57 @@
+"""Tables that show themselves: as text in a terminal, as HTML in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from prefine.errors import printable
+
+
+@dataclass
+class Table:
+    """Rows of cells under a heading; cells are untrusted text.
+
+    Attributes:
+        styles: rich's style of each row's first cell, where rows are graded.
+        numbers: columns that stand to the right.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    styles: Sequence[str] = ()
+    numbers: frozenset[int] = field(default_factory=frozenset)
+
+    def __rich__(self) -> Any:
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        shown = RichTable(title=self.title or None)
+        for place, column in enumerate(self.columns):
+            shown.add_column(printable(column), justify="right" if place in self.numbers else "left", overflow="fold")
+        for place, row in enumerate(self.rows):
+            style = self.styles[place] if place < len(self.styles) else ""
+            shown.add_row(*(Text(printable(cell), style if at == 0 else "") for at, cell in enumerate(row)))
+        return shown
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=100, color_system=None)
+        with console.capture() as got:
+            console.print(self)
+        return got.get()
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(c)}</th>" for c in self.columns)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in self.rows)
+        caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def lines_html(lines: Sequence[str]) -> str:
+    """Sentences for a notebook."""
+    return "".join(f"<div>{escape(printable(line))}</div>" for line in lines)

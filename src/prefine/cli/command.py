@@ -1,0 +1,65 @@
+"""What a command is: a public call, what is printed of what it gives, and options of the terminal's alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefine.api.calls import Call
+from prefine.api.options import Option, options_of, pick
+from prefine.api.progress import finishing
+from prefine.api.selecting import Written
+from prefine.cli.terminal import Terminal
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        call: what it calls; show: prints what came of it, given the terminal's own options, and returns the exit code.
+        about: for help; unset: the first sentence of the call's docstring.
+        own: a dataclass of options that only say what is printed.
+        training: its options are many, and help shows the common ones; bare: it runs without a single word.
+        before: called with the own options before anything else; an exit code ends the command.
+    """
+
+    call: Call
+    show: Callable[[Any, Any, Terminal], int]
+    about: str = ""
+    own: type | None = None
+    training: str = ""
+    bare: bool = False
+    before: Callable[[Any, Terminal], int | None] = lambda own, terminal: None
+
+    def options(self) -> dict[str, Option]:
+        """All its options."""
+        return self.call.options() | (options_of(self.own) if self.own else {})
+
+    def help(self) -> str:
+        """What it does."""
+        return self.about or " ".join((self.call.__doc__ or "").partition("\n\n")[0].split())
+
+    def run(self, given: Mapping[str, Any], words: Sequence[str]) -> int:
+        """Call and show; ``words`` are the command line that gave the options."""
+        mine = options_of(self.own) if self.own else {}
+        own = pick(self.own, {k: v for k, v in given.items() if k in mine}) if self.own else None
+        values = {k: v for k, v in given.items() if k not in mine}
+        terminal = Terminal()
+        with finishing(terminal):
+            code = self.before(own, terminal)
+            if code is not None:
+                return code
+            if self.training:
+                terminal.stage("starting")
+                found = self.call.function({**values, "repeat": list(words)}, terminal)
+            else:
+                found = self.call(**values, progress=terminal)
+            return self.show(found, own, terminal)
+
+
+def show_written(found: Written, own: None, terminal: Terminal) -> int:
+    """What a data command wrote."""
+    terminal.show(*found.lines)
+    return 0

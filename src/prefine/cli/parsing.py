@@ -1,0 +1,190 @@
+"""A command's words to its options, by cyclopts; the types of values are checked where files' and calls' are."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter
+from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownOptionError
+from cyclopts.help import PlainFormatter
+
+from prefine.api.options import ALIASES, Option, checked, meant, read_yaml
+from prefine.errors import ConfigError
+
+STDIN = "\0stdin"
+"""Stands for a lone hyphen, which cyclopts takes for an option."""
+CONFIG = Option("config", str | None, None, "YAML file with the same keys as flags; flags win.")
+
+
+class TwoLines(PlainFormatter):
+    """An option's name on a line of its own, so that none is broken; what it does below."""
+
+    def _format_parameter_entry(self, options: Any, desc: str, console: Any, entry: Any) -> None:
+        default = "" if entry.default is None else f" (default: {entry.default})"
+        self._print_plain(console, f"  {options[0]}")
+        if desc or default:
+            self._print_plain(
+                console, textwrap.fill(" ".join(f"{desc}{default}".split()), 78, initial_indent=" " * 8, subsequent_indent=" " * 8)
+            )
+
+
+def make_app(
+    name: str,
+    about: str,
+    options: Mapping[str, Option],
+    body: Callable[..., Any] = lambda *words, **given: (words, given),
+    everything: bool = False,
+    typed: bool = True,
+) -> App:
+    """A cyclopts app of one command.
+
+    Args:
+        name: as ``data show``; body: called with the loose words and what was given by name, as text.
+        everything: help shows all options, not the common ones alone.
+        typed: cyclopts is told what a value is, for help and completion; to read words it is told that all are text.
+    """
+    app = App(
+        name=name.split()[-1],
+        help=about,
+        help_format="plaintext",
+        version_flags=[],
+        help_flags=[],
+        help_formatter=TwoLines(),
+        result_action="return_value",
+    )
+    app.default(_function(name, about, options, body, everything, typed))
+    return app
+
+
+def _function(
+    name: str, about: str, options: Mapping[str, Option], body: Callable[..., Any], everything: bool, typed: bool
+) -> Callable[..., Any]:
+    """A function with a parameter an option, which cyclopts reads flags, types and help from."""
+
+    def command(*words: str, **given: Any) -> Any:
+        return body(*words, **given)
+
+    groups = {g: Group(g, sort_key=i) for i, g in enumerate(dict.fromkeys(o.group for o in options.values()))}
+    kind = inspect.Parameter
+    parameters = [kind("words", kind.VAR_POSITIONAL, annotation=Annotated[str, Parameter(show=False)])]
+    for option in (*options.values(), CONFIG):
+        shown = Parameter(
+            name=option.flag,
+            alias=[f"--{old.replace('_', '-')}" for old, new in ALIASES.items() if new == option.name] or None,
+            help=" ".join(option.help.split()),
+            group=groups.get(option.group),
+            show=everything or option.common,
+            show_default=functools.partial(_default, option) if option.default not in (None, "", []) else False,
+            converter=functools.partial(_as_text, option.is_many),
+            consume_multiple=option.is_many,
+            negative=(),
+            allow_repeating=True,
+            json_list=False,
+            json_dict=False,
+            accepts_keys=False,
+        )
+        parameters.append(kind(option.name, kind.KEYWORD_ONLY, default=None, annotation=Annotated[_kind(option, typed) | None, shown]))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__name__, command.__doc__ = name.split()[-1].replace("-", "_"), about
+    return command
+
+
+def _default(option: Option, value: Any) -> str:
+    """The option's own default: what cyclopts has is None, so that what was given can be told."""
+    value = option.default
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _kind(option: Option, typed: bool) -> Any:
+    """What cyclopts is told of a value: how many words it takes, and what help calls it."""
+    if typed and bool in option.kinds and set(option.kinds) <= {bool, type(None)}:
+        return bool
+    if option.is_many:
+        return list[str]
+    numbers = [k for k in (int, float) if k in option.kinds and typed]
+    return numbers[-1] if numbers and str not in option.kinds else str
+
+
+def _as_text(many: bool, kind: Any, tokens: Sequence[Any]) -> Any:
+    """Values as they were written: their types are checked by :func:`prefine.api.options.checked`."""
+    texts = [("-" if t.value == STDIN else t.value) if t.implicit_value in (None, ()) or t.value else t.implicit_value for t in tokens]
+    return texts if many else texts[-1]
+
+
+def parse(
+    command: str, argv: Sequence[str], options: Mapping[str, Option], positional: Sequence[str] = (), rest: bool = False
+) -> dict[str, Any]:
+    """Read flags and the ``--config`` file they name; returns only what was given, each value of its option's type.
+
+    Args:
+        positional: names of the words that stand without a flag; with ``rest`` the last takes all that are left.
+
+    Raises:
+        ConfigError: an unknown option (with the one that is meant), a missing or ill-typed value, a word too many.
+        MissingFile: the config file does not exist.
+    """
+    app = make_app(command, "", options, typed=False)
+    try:
+        words, given = app(_normal(argv, options), exit_on_error=False, print_error=False, help_on_error=False)
+    except UnknownOptionError as error:
+        token = error.token.keyword or error.token.value if error.token is not None else "?"
+        if not str(token).startswith("--"):
+            raise ConfigError(f"unexpected argument {token!r}; options begin with --") from None
+        raise ConfigError(f"unknown option {token}{meant(str(token), options)}. See --help for all") from None
+    except MissingArgumentError as error:
+        flag = str(error.argument.name) if error.argument is not None else "an option"
+        option = options.get(flag.removeprefix("--").replace("-", "_"))
+        raise ConfigError(f"{flag} needs a value{f' ({option.help.rstrip(chr(46))})' if option else ''}") from None
+    except CycloptsError as error:
+        raise ConfigError(" ".join(str(error).split())) from None
+    loose = ["-" if w == STDIN else w for w in words]
+    named = {k: v for k, v in given.items() if v is not None}
+    config = named.pop("config", None)
+    if rest:
+        *single, many = positional
+        named.update(zip(single, loose, strict=False))
+        if loose[len(single) :]:
+            named[many] = [*loose[len(single) :], *(named.get(many) or [])]
+    elif len(loose) > len(positional):
+        raise ConfigError(f"unexpected argument {loose[len(positional)]!r}; options begin with --")
+    else:
+        named.update(zip(positional, loose, strict=False))
+    from_file = read_yaml(config, options) if config else {}
+    return from_file | checked(named, options)
+
+
+def _normal(argv: Sequence[str], options: Mapping[str, Option]) -> list[str]:
+    """Words as cyclopts takes them: hyphens in names, on and off with or without a value, a lone hyphen as a word."""
+    out: list[str] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if word == "-":
+            out.append(STDIN)
+            continue
+        if not word.startswith("--"):
+            out.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        flag = f"--{name.replace('_', '-')}"
+        option = options.get(name.replace("-", "_"))
+        negated = options.get(name.replace("-", "_").removeprefix("no_")) if name.startswith(("no-", "no_")) and option is None else None
+        following = words[0] if words else ""
+        if negated is not None and bool in negated.kinds and not equals:
+            out.append(f"{negated.flag}=false")
+        elif option is not None and bool in option.kinds and not equals:
+            if following.lower() in ("true", "false"):
+                value = words.pop(0).lower()
+            elif set(option.kinds) <= {bool, type(None)} or not following or following.startswith("--"):
+                value = "true"
+            else:
+                value = words.pop(0)
+            out.append(f"{flag}={value}")
+        else:
+            out.append(f"{flag}={value}" if equals else flag)
+    return out
