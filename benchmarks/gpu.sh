@@ -10,7 +10,7 @@ mkdir -p "$out"
 export PYTHONPATH="src:tests:${PYTHONPATH:-}" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 python3 -c 'import torch; assert torch.cuda.is_available(), "no NVIDIA GPU"; print(torch.__version__, torch.cuda.get_device_name())' || exit 1
 status=0
-timeout 120 python3 -m pytest -p no:cacheprovider -q tests/test_varlen.py 2>&1 | tee "$out/exactness.txt" || status=1
+timeout 120 python3 -m pytest -p no:cacheprovider -q tests/packing/test_varlen.py 2>&1 | tee "$out/exactness.txt" || status=1
 for shape in qwen2.5-0.5b qwen2.5-1.5b llama-3.1-8b; do
     for lengths in hh long; do
         timeout 75 python3 benchmarks/gpu_dpo.py --shape "$shape" --lengths "$lengths" 2>&1 | tee "$out/$shape-$lengths.txt" || status=1

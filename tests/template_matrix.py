@@ -103,7 +103,7 @@ PARTS: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], Any]] = {
     "tool result": ((user(), CALL, RESULT), (said(),), [TOOL]),
     "reasoning": ((user(),), (said(reasoning_content="hiddenthought"),), None),
     "<think> in content": ((user(),), (said("<think>\nhiddenthought\n</think>\n\nlastanswer"),), None),
-    "calls within the answer": ((user(),), (CALL, RESULT, said()), [TOOL]),
+    "calls within the response": ((user(),), (CALL, RESULT, said()), [TOOL]),
 }
 """Prompt, answer and tools of what a conversation may have; each word is one that no template writes."""
 WORDS = (

@@ -64,7 +64,7 @@ class Job:
     """What a worker needs to make parts."""
 
     source: str
-    form: str
+    format: str
     reading: Reading
     tokenization: Tokenization | None
     near: bool
@@ -73,7 +73,7 @@ class Job:
     def maker(self) -> PartMaker:
         """A maker of parts."""
         counter = self.tokenization.counter() if self.tokenization else None
-        converter = Converter(format_named(self.form), self.source, self.reading.columns)
+        converter = Converter(format_named(self.format), self.source, self.reading.columns)
         return PartMaker(converter, self.reading, counter, self.near, self.sampling)
 
 
@@ -97,7 +97,7 @@ def parts(
     """A source's parts in order.
 
     Raises:
-        DataError: the source is empty, unreadable, or of no known form.
+        DataError: the source is empty, unreadable, or of no known format.
     """
     stream = numbering.blocks(source)
     first = list(itertools.islice(stream, INLINE_BLOCKS))
@@ -106,10 +106,10 @@ def parts(
         raise DataError(f"{source}: empty, no rows to read")
     converter = find_converter(head, source, reading)
     sampling = Sampling(_sample_share(source, [block for block, _ in first]), reading.seed)
-    job = Job(source, converter.form.name, reading, tokenization, near, sampling)
+    job = Job(source, converter.format.name, reading, tokenization, near, sampling)
     everything = itertools.chain(first, stream)
     workers = processes or os.cpu_count() or 1
-    if converter.form.gather is not None:
+    if converter.format.gather is not None:
         yield from _gathered(everything, job)
     elif len(first) < INLINE_BLOCKS or workers == 1:
         maker = job.maker()
@@ -119,7 +119,7 @@ def parts(
 
 
 def _gathered(stream: Iterator[tuple[Block, int]], job: Job) -> Iterator[Part]:
-    """Forms that spread a prompt over rows: a run may cross blocks, so they are converted here, in one stream."""
+    """Formats that spread a prompt over rows: a run may cross blocks, so they are converted here, in one stream."""
     maker = job.maker()
     part = Part()
 

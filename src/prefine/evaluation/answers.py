@@ -105,17 +105,17 @@ def _mt_bench(row: Row) -> Answered:
     return Answered(Question(key, "", ("",) * (len(turns) - 1), cluster=key), texts)
 
 
-FORMS: dict[str, tuple[set[str], str, Callable[[Row], Answered]]] = {
+FORMATS: dict[str, tuple[set[str], str, Callable[[Row], Answered]]] = {
     "prefine": ({"key", "prompt", "model"}, "model", _own),
     "alpaca_eval": ({"instruction", "output"}, "generator", _alpaca),
     "mt-bench": ({"question_id", "choices"}, "model_id", _mt_bench),
 }
-"""A form's telling columns, the one that names the model, and its reader."""
+"""A format's telling columns, the one that names the model, and its reader."""
 
 
 def is_answers(row: Row) -> bool:
-    """Whether a row is an answer of one of :data:`FORMS`."""
-    return any(columns <= row.keys() for columns, _, _ in FORMS.values())
+    """Whether a row is an answer of one of :data:`FORMATS`."""
+    return any(columns <= row.keys() for columns, _, _ in FORMATS.values())
 
 
 def read_answers(source: str, questions: Sequence[Question] | None = None) -> AnswerFile:
@@ -127,20 +127,20 @@ def read_answers(source: str, questions: Sequence[Question] | None = None) -> An
         questions: supply prompts, categories and references by id or words, where the file has none.
 
     Raises:
-        DataError: a row of none of :data:`FORMS`, two models in a file, or no answers.
+        DataError: a row of none of :data:`FORMATS`, two models in a file, or no answers.
     """
     asked = {q.key: q for q in questions or ()} | {plain_text(q.prompt): q for q in questions or ()}
     out: AnswerFile | None = None
     seen: Counter[str] = Counter()
     for number, row in read_rows(source):
-        form = next(((name, read) for columns, name, read in FORMS.values() if columns <= row.keys()), None)
-        if form is None:
-            raise DataError(f"{source}, row {number}: no response of {', '.join(FORMS)}; columns found: {', '.join(map(str, row))}")
+        format = next(((name, read) for columns, name, read in FORMATS.values() if columns <= row.keys()), None)
+        if format is None:
+            raise DataError(f"{source}, row {number}: no response of {', '.join(FORMATS)}; columns found: {', '.join(map(str, row))}")
         try:
-            answered = form[1](row)
+            answered = format[1](row)
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise DataError(f"{source}, row {number}: not a readable response ({type(error).__name__}: {error})") from error
-        model = str(row.get(form[0]) or Path(source).stem)
+        model = str(row.get(format[0]) or Path(source).stem)
         out = out or AnswerFile(source, model)
         if model != out.model:
             raise DataError(f"{source}, row {number}: a response of {model}, earlier rows of {out.model}; give one file a model")
@@ -162,7 +162,7 @@ def read_answers(source: str, questions: Sequence[Question] | None = None) -> An
 
 
 def answer_row(answered: Answered, model: str, failure: str = "") -> dict[str, Any]:
-    """One line of our own form."""
+    """One line of our own format."""
     q = answered.question
     row: dict[str, Any] = {"key": q.key, "model": model, "prompt": q.prompt if isinstance(q.prompt, str) else list(q.prompt)}
     for name in ("later_turns", "category", "cluster", "references"):

@@ -1,4 +1,4 @@
-"""What a model is asked: any preference data's prompts, a plain list, MT-Bench's and AlpacaEval's published forms."""
+"""What a model is asked: any preference data's prompts, a plain list, MT-Bench's and AlpacaEval's published formats."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def read_questions(
     for the chat template; text beside answers of text (``prompt`` with ``completion``, or with ``chosen``) stays text.
 
     Args:
-        reading: how preference data is to be read; a format given there rules out the other forms.
+        reading: how preference data is to be read; a format given there rules out the other formats.
         raw: ask prompts of a list as they stand, without the chat template.
         heard: takes what reading did, as :meth:`PairSource.summary` has it.
 

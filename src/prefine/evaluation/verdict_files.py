@@ -56,12 +56,12 @@ class VerdictFile:
         models: (baseline, model).
         failures: row numbers without a usable verdict.
         failed_votes: verdicts that were asked for and are not there.
-        unread: verdicts beyond those that the form knows.
+        unread: verdicts beyond those that the format knows.
         judge: who judged, where our own files say.
     """
 
     source: str
-    form: str
+    format: str
     models: tuple[str, str]
     judged: list[Judged] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
@@ -176,7 +176,7 @@ def _style(counts: Any) -> tuple[Style, Style] | None:
     return base, tuned
 
 
-FORMS: dict[str, tuple[Callable[[Row], bool], Callable[[Row], list[Judged]], Callable[[Row], tuple[str, str]]]] = {
+FORMATS: dict[str, tuple[Callable[[Row], bool], Callable[[Row], list[Judged]], Callable[[Row], tuple[str, str]]]] = {
     "alpaca_eval": (
         lambda r: {"preference", "instruction"} <= r.keys(),
         _alpaca,
@@ -193,21 +193,21 @@ FORMS: dict[str, tuple[Callable[[Row], bool], Callable[[Row], list[Judged]], Cal
 
 
 IN_GAMES = ("arena-hard", "mt-bench")
-"""Forms with :data:`GAMES` verdicts a row; the others have one."""
+"""Formats with :data:`GAMES` verdicts a row; the others have one."""
 
 
 def read_verdicts(source: str) -> VerdictFile:
-    """Read verdicts of any of :data:`FORMS`.
+    """Read verdicts of any of :data:`FORMATS`.
 
     Raises:
-        DataError: no form fits, rows differ in form or models, or no row has a verdict.
+        DataError: no format fits, rows differ in format or models, or no row has a verdict.
     """
     return verdicts_of(read_rows(source), source)
 
 
 def is_verdicts(row: Row) -> bool:
-    """Whether a row is a verdict of one of :data:`FORMS`."""
-    return any(sniff(row) for sniff, _, _ in FORMS.values())
+    """Whether a row is a verdict of one of :data:`FORMATS`."""
+    return any(sniff(row) for sniff, _, _ in FORMATS.values())
 
 
 def verdicts_of(rows: Iterable[tuple[int, Row]], source: str) -> VerdictFile:
@@ -215,25 +215,25 @@ def verdicts_of(rows: Iterable[tuple[int, Row]], source: str) -> VerdictFile:
     out: VerdictFile | None = None
     halved: set[str] = set()
     for number, row in rows:
-        form = next((name for name, (sniff, _, _) in FORMS.items() if sniff(row)), None)
-        if form is None:
-            raise DataError(f"{source}, row {number}: no verdicts of {', '.join(FORMS)}; columns found: {', '.join(map(str, row))}")
-        _, read, models = FORMS[form]
+        format = next((name for name, (sniff, _, _) in FORMATS.items() if sniff(row)), None)
+        if format is None:
+            raise DataError(f"{source}, row {number}: no verdicts of {', '.join(FORMATS)}; columns found: {', '.join(map(str, row))}")
+        _, read, models = FORMATS[format]
         if out is None:
-            out = VerdictFile(source, form, models(row), judge=str(row.get("judge") or "") if form == "prefine" else "")
-        if (form, models(row)) != (out.form, out.models):
+            out = VerdictFile(source, format, models(row), judge=str(row.get("judge") or "") if format == "prefine" else "")
+        if (format, models(row)) != (out.format, out.models):
             raise DataError(f"{source}, row {number}: judges {' against '.join(models(row))}, earlier rows {' against '.join(out.models)}")
         try:
             judged = read(row)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{source}, row {number}: not a readable verdict ({type(error).__name__}: {error})") from error
-        missing = (GAMES if form in IN_GAMES else 1) - len(judged)
+        missing = (GAMES if format in IN_GAMES else 1) - len(judged)
         out.failed_votes += missing
-        if missing and form in IN_GAMES:
+        if missing and format in IN_GAMES:
             judged = [replace(j, alone=True) for j in judged]
         elif missing and row.get("order"):
             halved.add(_item_of(row))  # our own rows hold an order each: the other one is on a row of its own
-        out.unread += max(0, len(row.get("games") or ()) - GAMES) if form == "arena-hard" else 0
+        out.unread += max(0, len(row.get("games") or ()) - GAMES) if format == "arena-hard" else 0
         if not judged:
             out.failures.append(number)
         out.judged += judged
@@ -241,7 +241,7 @@ def verdicts_of(rows: Iterable[tuple[int, Row]], source: str) -> VerdictFile:
         out.judged = [replace(j, alone=True) if j.order and j.item in halved else j for j in out.judged]
     if out is None or not out.judged:
         expected = (
-            "; AlpacaEval's preference is a number from 1 to 2, or 0 for a draw" if out is not None and out.form == "alpaca_eval" else ""
+            "; AlpacaEval's preference is a number from 1 to 2, or 0 for a draw" if out is not None and out.format == "alpaca_eval" else ""
         )
         raise DataError(f"{source}: no row has a verdict{expected}")
     if not out.counted:
@@ -250,19 +250,19 @@ def verdicts_of(rows: Iterable[tuple[int, Row]], source: str) -> VerdictFile:
 
 
 def other_count(file: VerdictFile) -> OtherCount | None:
-    """Another count of the same verdicts, where the form's project has rules of its own.
+    """Another count of the same verdicts, where the format's project has rules of its own.
 
     Arena-Hard's weight of ``>>`` is taken over: told is the rate without it. FastChat takes two games that disagree for a tie,
     a tie and a win too, which here are half a point and a whole one.
     """
     judged = file.counted
-    if file.form == "arena-hard":
+    if file.format == "arena-hard":
         heavy = sum(j.weight > 1 for j in judged)
         rate = sum(j.win for j in judged) / len(judged)
         words = f"{heavy} of {len(judged)} verdicts are >> and weigh three, as in Arena-Hard's show_result; weighed once {_percent(rate)}"
         more = f"; {file.unread} games beyond a prompt's second are not read, as there" if file.unread else ""
         return OtherCount(words + more, rate) if heavy or more else None
-    if file.form != "mt-bench":
+    if file.format != "mt-bench":
         return None
     pairs = [a.win if a.win == b.win else 0.5 for a, b in zip(judged[::GAMES], judged[1::GAMES], strict=True)]
     won, lost = pairs.count(1.0), pairs.count(0.0)

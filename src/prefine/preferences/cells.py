@@ -1,4 +1,4 @@
-"""A row's cells as what their columns mean: one reader of messages, calls, tools and columns for every form and every command.
+"""A row's cells as what their columns mean: one reader of messages, calls, tools and columns for every format and every command.
 
 Messages come as lists, as JSON or Python text in a cell, with ``role`` and ``content`` or ``from`` and ``value``, with contents
 in parts, with calls as OpenAI, Hermes and ShareGPT write them. What comes out is one shape; what was changed is told as notes.
@@ -221,7 +221,7 @@ PLAIN_ROLES = {"user", "assistant", "system", "tool", "developer"}
 def read_message(message: dict[str, Any], note: Note) -> dict[str, Any]:
     """One message as ``role``, ``content``, and where it has them ``reasoning_content``, ``tool_calls``, ``tool_call_id``, ``name``.
 
-    Contents that are no text (images) are left as they are, for the form to refuse.
+    Contents that are no text (images) are left as they are, for the format to refuse.
     """
     if _is_plain(message):
         return message

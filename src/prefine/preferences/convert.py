@@ -25,7 +25,7 @@ CONVERSION_VERSION = "5"
 NOTED_ROWS = 20
 """Rows of a note that are listed; the others are counted."""
 PEEK_ROWS = 20
-"""Rows from which a source's form is told."""
+"""Rows from which a source's format is told."""
 ROW_ERRORS = (KeyError, TypeError, AttributeError, IndexError, ValueError, StopIteration, RuntimeError)
 """What a converter raises on a row whose insides are not what its columns promise."""
 
@@ -80,10 +80,10 @@ class Noted:
 
 
 class Converter:
-    """Turns rows of one form into records.
+    """Turns rows of one format into records.
 
     Args:
-        form: the rows' form.
+        format: the rows' format.
         source: what to call the data in messages.
         columns: our name -> the source's column.
 
@@ -91,14 +91,14 @@ class Converter:
         notes: what was read otherwise than it was written -> how many rows, and the first of them.
     """
 
-    def __init__(self, form: Format, source: str, columns: Mapping[str, str] | None = None) -> None:
-        self.form = form
+    def __init__(self, format: Format, source: str, columns: Mapping[str, str] | None = None) -> None:
+        self.format = format
         self.source = source
         self.columns = dict(columns or {})
         self.notes: dict[str, Noted] = defaultdict(Noted)
         self.beside: Counter[str] = Counter()
         self.seen: dict[str, None] = {}
-        self.read: set[str] = set(form.reads)
+        self.read: set[str] = set(format.reads)
         self._watched = self._number = 0
 
     def unread(self) -> list[str]:
@@ -128,7 +128,7 @@ class Converter:
     def convert(self, rows: Iterable[tuple[int, Row]]) -> Iterator[Record | Dropped]:
         """Records, and what was dropped, in order."""
         renamed = ((number, self.prepared(number, row)) for number, row in rows)
-        if self.form.gather is None:
+        if self.format.gather is None:
             for number, row in renamed:
                 yield from self._convert([(number, row)])
             return
@@ -157,17 +157,17 @@ class Converter:
         return found
 
     def _key(self, row: Row) -> Any:
-        assert self.form.gather is not None
-        return self.form.gather(row) if self.form.sniff(row) else id(row)
+        assert self.format.gather is not None
+        return self.format.gather(row) if self.format.sniff(row) else id(row)
 
     def _convert(self, rows: Sequence[tuple[int, Row]]) -> Iterator[Record | Dropped]:
         number, row = rows[0]
-        if not self.form.sniff(row):
+        if not self.format.sniff(row):
             yield self._misfit(number, row)
             return
         done: list[Record | Dropped] = []
         try:
-            for item in self.form.convert(rows):
+            for item in self.format.convert(rows):
                 try:
                     if not isinstance(item, Dropped):
                         before, item = item, complete(item, row)
@@ -182,24 +182,24 @@ class Converter:
         except Skip as skip:
             done = [Dropped(n, str(skip), r) for n, r in rows]
         except (*ROW_ERRORS, RecursionError):
-            done = [Dropped(n, f"does not fit the {self.form.name} format inside", r) for n, r in rows]
+            done = [Dropped(n, f"does not fit the {self.format.name} format inside", r) for n, r in rows]
         yield from done
 
     def _misfit(self, number: int, row: Row) -> Dropped:
-        """A row that is not of the form: a mixture of forms is an error, a broken row is dropped."""
+        """A row that is not of the format: a mixture of formats is an error, a broken row is dropped."""
         other = next((f.name for f in FORMATS.values() if f.sniff(row) and _converts(f, number, row)), None)
         if other is not None:
             raise DataError(
-                f"{self.source}, row {number}: format changes from {self.form.name} to {other}; split the file, one format each"
+                f"{self.source}, row {number}: format changes from {self.format.name} to {other}; split the file, one format each"
             )
-        missing = [c for c in self.form.columns if c not in row]
-        if not self.form.columns:
+        missing = [c for c in self.format.columns if c not in row]
+        if not self.format.columns:
             return Dropped(number, "nothing in it that is read", row)
-        if missing and len(missing) < len(self.form.columns):
+        if missing and len(missing) < len(self.format.columns):
             raise ColumnError(
                 f"{self.source}, row {number}: the column {missing[0]!r} is missing here; columns found: {', '.join(map(str, row))}"
             )
-        return Dropped(number, "response is not text" if not missing else f"is not of the {self.form.name} form", row)
+        return Dropped(number, "response is not text" if not missing else f"is not of the {self.format.name} format", row)
 
 
 WATCHED_ROWS = 1000
@@ -287,9 +287,9 @@ def as_chat(record: Record) -> Record:
     return replace(record, prompt=asked, answer=None if record.answer is None else said(record.answer))  # type: ignore[arg-type]
 
 
-def _converts(form: Format, number: int, row: Row) -> bool:
+def _converts(format: Format, number: int, row: Row) -> bool:
     try:
-        items = list(form.convert([(number, row)]))
+        items = list(format.convert([(number, row)]))
         for item in items:
             if not isinstance(item, Dropped):
                 check_record(item)
@@ -340,7 +340,7 @@ def read_pairs(rows: Iterable[Row], source: str, dropped: dict[str, list[int]], 
     stands -> how many rows.
 
     Raises:
-        DataError: no form fits, or a row is of another form than the first ones.
+        DataError: no format fits, or a row is of another format than the first ones.
     """
     numbered = enumerate(rows, 1)
     head = list(itertools.islice(numbered, PEEK_ROWS))
@@ -399,7 +399,7 @@ class PairSource:
         dropped: reason -> row numbers (from 1, over all sources).
         notes: what was read otherwise than it was written -> how many rows, and the first of them.
         unread: columns that nothing read.
-        format: the forms' names.
+        format: the formats' names.
     """
 
     def __init__(self, sources: str | Sequence[str], reading: Reading | None = None, weights: Sequence[float] | None = None) -> None:
@@ -451,14 +451,14 @@ class PairSource:
         """A source's records and drops, in order, rows numbered after those of earlier sources.
 
         Raises:
-            DataError: the source is empty, or its form is not known.
+            DataError: the source is empty, or its format is not known.
         """
         numbered = self._counted(source)
         head = list(itertools.islice(numbered, PEEK_ROWS))
         if not head:
             raise DataError(f"{source}: empty, no rows to read")
         converter = self.find_converter([r for _, r in head], source)
-        names = dict.fromkeys([*filter(None, self.format.split(" + ")), converter.form.name])
+        names = dict.fromkeys([*filter(None, self.format.split(" + ")), converter.format.name])
         self.format = " + ".join(names)
         try:
             yield from converter.convert(itertools.chain(head, numbered))
@@ -506,10 +506,10 @@ def find_converter(head: Sequence[Row], source: str, reading: Reading) -> Conver
     """The converter for a source whose first rows are ``head``."""
     probe = Converter(FORMATS["pairs"], source, reading.columns)
     renamed = [read_cells(probe.rename(number, row), lambda note: None) for number, row in enumerate(head, 1)]
-    form = format_named(reading.format) if reading.format else detect(renamed, source)
-    if reading.format and not any(form.sniff(row) for row in renamed):
-        raise ColumnError(f"{source}: --format {form.name} expects {form.about}; columns found: {', '.join(map(str, renamed[0]))}")
-    return Converter(form, source, reading.columns)
+    format = format_named(reading.format) if reading.format else detect(renamed, source)
+    if reading.format and not any(format.sniff(row) for row in renamed):
+        raise ColumnError(f"{source}: --format {format.name} expects {format.about}; columns found: {', '.join(map(str, renamed[0]))}")
+    return Converter(format, source, reading.columns)
 
 
 def labelled_of(pair: Pair) -> list[Labelled]:
@@ -534,7 +534,7 @@ def pairs_of(answers: Iterable[Labelled]) -> Iterator[Pair | Dropped]:
 
 
 def canonical(record: Record) -> dict[str, Any]:
-    """A record as a row of the canonical form, which every command reads back."""
+    """A record as a row of the canonical format, which every command reads back."""
     beside: dict[str, Any] = {"tools": list(record.tools)} if record.tools else {}
     if record.template_kwargs:
         beside["chat_template_kwargs"] = dict(record.template_kwargs)

@@ -66,7 +66,7 @@ class ExampleSource(PairSource):
         """
         try:
             found = super().find_converter(head, source)
-            if found.form is not LABELLED or self.reading.format or all(map(may_be_label, head)):
+            if found.format is not LABELLED or self.reading.format or all(map(may_be_label, head)):
                 return found
         except ColumnError:
             prompt = self.reading.columns.get("prompt")

@@ -62,7 +62,7 @@ class RowWriter:
 
 
 OPTIONAL = {"chosen": ("score_chosen", "score_rejected", "tools"), "completion": ("tools",), "answers": ("tools",)}
-"""Fields of the canonical form that some rows have: a Parquet table has them for all."""
+"""Fields of the canonical format that some rows have: a Parquet table has them for all."""
 
 
 class _Parquet:

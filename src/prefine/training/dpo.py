@@ -36,7 +36,7 @@ class DPOTrainer(PackTrainer):
     Args:
         model: a name, a folder, or a loaded causal language model (plain or peft).
         ref_model: None for the policy's own start.
-        train_dataset: rows in any form ``prefine.preferences`` reads, or pairs, or groups.
+        train_dataset: rows in any format ``prefine.preferences`` reads, or pairs, or groups.
         peft_config: a peft configuration to train an adapter; the reference is then the adapter off.
 
     Raises:
@@ -93,7 +93,7 @@ class DPOTrainer(PackTrainer):
             self._precompute()
 
     def encode_rows(self, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[PromptGroup]:
-        """Pairs, rows of them in any form, or rows of token ids."""
+        """Pairs, rows of them in any format, or rows of token ids."""
         return pair_groups(rows, name, encoder)
 
     def _sync_reference(self) -> None:

@@ -15,7 +15,7 @@ See = Callable[[Any, PromptGroup], None]
 
 
 def pair_groups(rows: Iterator[Any], name: str, encoder: Encoder, see: See = lambda pair, group: None) -> Iterator[PromptGroup]:
-    """Encode pairs, rows of them in any form, or rows of token ids, one by one.
+    """Encode pairs, rows of them in any format, or rows of token ids, one by one.
 
     Args:
         see: called with each pair (or row of token ids) that is kept, and its group.

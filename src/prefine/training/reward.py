@@ -58,7 +58,7 @@ class RewardTrainer(PackTrainer):
 
     Args:
         model: a name or folder (a causal language model's gets a new head), or a loaded classifier.
-        train_dataset: rows in any form ``prefine.preferences`` reads, or pairs, or groups.
+        train_dataset: rows in any format ``prefine.preferences`` reads, or pairs, or groups.
         margins: a group's :func:`pair_key` -> by how much its chosen is to be preferred; read from a column ``margin`` too.
 
     Raises:
@@ -138,7 +138,7 @@ class RewardTrainer(PackTrainer):
         return loaded
 
     def encode_rows(self, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[PromptGroup]:
-        """Pairs, rows of them in any form, or rows of token ids; their margins are noted."""
+        """Pairs, rows of them in any format, or rows of token ids; their margins are noted."""
 
         def note(pair: Any, group: PromptGroup) -> None:
             margin = margin_of(pair, self.use_margins) if isinstance(pair, Pair) else pair.get("margin")

@@ -152,7 +152,7 @@ class SFTTrainer(PackTrainer):
         return self.streamed(dataset, name, encoder, lambda rows, _, __: (one(row, number) for number, row in enumerate(rows, 1)))
 
     def encode_rows(self, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[Any]:
-        """Groups of rows in any form, or blocks of them where they are packed."""
+        """Groups of rows in any format, or blocks of them where they are packed."""
         args = self.args
         packs = args.packing if name == "train_dataset" or args.eval_packing is None else args.eval_packing
         if packs and args.packing_strategy != "bfd":

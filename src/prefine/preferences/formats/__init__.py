@@ -1,4 +1,4 @@
-"""The forms preference data comes in: one table, and finding a source's form in it."""
+"""The formats preference data comes in: one table, and finding a source's format in it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def detect(rows: Sequence[Row], source: str) -> Format:
     if row is not None:
         choices = " or ".join(f"--format {name} ({FORMATS[name].about})" for name in winners)
         raise DataError(f"{source}: could be read in {len(winners)} ways; give {choices}. A row: {_shown(row)}")
-    # Rows that are each of one form only are a mixture; the row where it changes will be named.
+    # Rows that are each of one format only are a mixture; the row where it changes will be named.
     return next(f for row in rows for f in FORMATS.values() if f.name in winners and f.sniff(row))
 
 
@@ -89,7 +89,7 @@ def _shown(row: Row) -> str:
 
 def _unknown(row: Row, source: str) -> DataError:
     found = ", ".join(map(str, row)) or "(none)"
-    # Some other form, all but one of its telling columns there: name that column.
+    # Some other format, all but one of its telling columns there: name that column.
     for known in FORMATS.values():
         missing = [c for c in known.columns if c not in row]
         if len(missing) == 1 and len(set(known.columns) - {"prompt", "chosen", "rejected"} - set(missing)) >= 2:

@@ -1,4 +1,4 @@
-"""Pairs under their own names, and the forms of sets that only name them otherwise."""
+"""Pairs under their own names, and the formats of sets that only name them otherwise."""
 
 from __future__ import annotations
 

@@ -22,14 +22,14 @@ class Skip(Exception):
 
 @dataclass(frozen=True)
 class Format:
-    """One form of preference data: how to know it and how to read it.
+    """One format of preference data: how to know it and how to read it.
 
     Attributes:
         columns: what a row must have; named in messages about missing columns.
-        sniff: whether a row is of this form, by its columns and their types.
+        sniff: whether a row is of this format, by its columns and their types.
         convert: rows (one, or a run with the same ``gather`` key) with their numbers to records, and
             to what it leaves out of them; raises :class:`Skip` for what cannot be used at all.
-        gather: for forms that spread one prompt over consecutive rows: what those rows share.
+        gather: for formats that spread one prompt over consecutive rows: what those rows share.
         reads: columns that are read although no look at the row shows it.
     """
 

@@ -1,4 +1,4 @@
-"""OpenAI's preference fine-tuning form."""
+"""OpenAI's preference fine-tuning format."""
 
 from __future__ import annotations
 

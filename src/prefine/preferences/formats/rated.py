@@ -85,7 +85,7 @@ def _is_rated(row: Row) -> bool:
 
 RATED = Format(
     "rated",
-    "a prompt with a list of rated or ranked answers (openbmb/UltraFeedback, berkeley-nest/Nectar), or with scores in a list beside",
+    "a prompt with a list of rated or ranked responses (openbmb/UltraFeedback, berkeley-nest/Nectar), or with scores in a list beside",
     ("prompt", "answers", "scores"),
     _is_rated,
     _convert,
@@ -105,7 +105,7 @@ def _is_stack_exchange(row: Row) -> bool:
 
 STACK_EXCHANGE = Format(
     "stack-exchange",
-    "question, answers with text and pm_score (HuggingFaceH4/stack-exchange-preferences)",
+    "question, `answers` with text and pm_score (HuggingFaceH4/stack-exchange-preferences)",
     ("question", "answers"),
     _is_stack_exchange,
     _stack_exchange,

@@ -24,8 +24,8 @@ class PPOConfig(SamplingConfig):
     temperature: float = field(default=0.7, metadata={"help": "Of sampling; the trained distribution is the tempered one."})
     sft_model_path: str | None = field(default=None, metadata={"help": "TRL's, for scripts that read it; the trainer takes a model."})
     reward_model_path: str | None = field(default=None, metadata={"help": "TRL's, for scripts; the trainer takes a reward_model."})
-    stop_token: str | None = field(default=None, metadata={"help": "TRL's; a response always ends at its end token: eos, or unset."})
-    stop_token_id: int | None = field(default=None, metadata={"help": "TRL's; refused: a response ends at the model's own end tokens."})
+    stop_token: str | None = field(default=None, metadata={"help": "TRL's; a response always ends at EOS: eos, or unset."})
+    stop_token_id: int | None = field(default=None, metadata={"help": "TRL's; refused: a response ends at the model's own EOS tokens."})
     local_rollout_forward_batch_size: int = field(
         default=64, metadata={"help": "TRL's; the token budget sizes every forward pass, so it changes nothing."}
     )

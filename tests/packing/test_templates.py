@@ -69,7 +69,7 @@ def test_templates_that_drop_do_so_here() -> None:
     assert outcome(family("qwen25"), "developer") == ("converted", "a developer's message written as the system's")
     assert outcome(family("phi3"), "tool result")[1].startswith("the chat template leaves out a tool call")
     assert outcome(family("gemma2"), "system")[1].endswith("System role not supported")
-    assert outcome(family("qwen3"), "calls within the answer") == ("rendered", "")
+    assert outcome(family("qwen3"), "calls within the response") == ("rendered", "")
 
 
 WORD = st.text(string.ascii_lowercase, min_size=3, max_size=8)

@@ -389,7 +389,7 @@ def test_best_against_worst_by_hand(lab_model: Path) -> None:
 
 SCRIPT = """
 import sys, time
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, {tests!r} + "/training"]
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
@@ -415,7 +415,7 @@ if __name__ == "__main__":
 
 def test_killed_and_resumed_it_goes_the_same_way(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
-    script.write_text(textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parent))))
+    script.write_text(textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parents[1]))))
 
     def losses(run: Path) -> list[float]:
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

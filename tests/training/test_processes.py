@@ -33,7 +33,7 @@ trainer.accelerator.end_training()  # without it gloo's threads may abort the pr
 
 def test_two_processes_equal_one(lab_model: Path, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[1])))
     found: list[Any] = []
     for processes, batch in ((1, 8), (2, 4)):
         out = tmp_path / f"{processes}"
