@@ -98,10 +98,38 @@ def test_the_notebook(chat_model: Path, tmp_path: Path, monkeypatch: pytest.Monk
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") for cell in notebook.cells), "the notebook is kept without outputs"
     with_kernel_of_this_python(tmp_path / "JUPYTER_DATA_DIR")
+    notebook.cells.append(nbformat.v4.new_code_cell("import json\nPath('win_rate.json').write_text(json.dumps(vars(verdict.win_rate)))"))
     nbclient.NotebookClient(notebook, timeout=300, kernel_name="tests", resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [json.dumps(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
     assert "44 pairs" in shown[1]
     assert (tmp_path / "out" / "dpo" / "model" / "adapter_model.safetensors").exists()
+    same_by_command(tmp_path, chat_model)
+
+
+def same_by_command(folder: Path, chat_model: Path) -> None:
+    """The commands give what the notebook's calls gave: metrics, what was learned, responses, win rate."""
+    out, again = folder / "out", folder / "again"
+    data = ["--data", str(out / "train.jsonl"), "--eval-data", str(out / "held-out.jsonl")]
+    steps = ["--lora-r", "16", "--num-train-epochs", "3", "--max-steps", "2", "--logging-steps", "1"]
+    assert main(["dpo", "--model", str(chat_model), *data, "--output-dir", str(again / "dpo"), *steps]) == 0
+    timed = ("_runtime", "per_second", "_memory", "seconds")
+    for run_a, run_b in zip(*((d / "dpo" / "metrics.jsonl").read_text().splitlines() for d in (out, again)), strict=True):
+        a, b = ({k: v for k, v in json.loads(line).items() if not any(t in k for t in timed)} for line in (run_a, run_b))
+        assert a == b
+    learned = [json.loads((d / "dpo" / "eval" / "final" / "summary.json").read_text())["learning"] for d in (out, again)]
+    assert learned[0] == learned[1]
+    (folder / "to_the_point.py").write_text(
+        "def score(prompt, response):\n    words = len(response.split())\n"
+        "    return 0.5 * response.rstrip().endswith(('.', '!', '?')) + (1.0 if 0 < words <= 60 else 0.0)\n"
+    )
+    asked = ["--prompts", str(out / "held-out.jsonl"), "--max-new-tokens", "4"]
+    for model, name in ((chat_model, "base"), (again / "dpo", "tuned")):
+        assert main(["generate", "--model", str(model), *asked, "--output", str(again / f"{name}.jsonl")]) == 0
+        texts = [[json.loads(line)["answers"] for line in (d / f"{name}.jsonl").read_text().splitlines()] for d in (out, again)]
+        assert texts[0] == texts[1]
+    judge = ["--judge", "python", "--function", f"{folder / 'to_the_point.py'}:score", "--output", str(again / "numbers.json")]
+    assert main(["judge", str(again / "base.jsonl"), str(again / "tuned.jsonl"), *judge, "--output-dir", str(again / "verdicts")]) == 0
+    assert json.loads((again / "numbers.json").read_text())["win_rate"] == json.loads((folder / "win_rate.json").read_text())
 
 
 def with_kernel_of_this_python(data: Path) -> None:

@@ -15,17 +15,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from prefine.errors import ConfigError, DataError, MissingFile, printable
 
@@ -102,11 +97,15 @@ class RunDirectory:
     def write_config(self, config: Mapping[str, Any], argv: list[str]) -> None:
         """Write ``config.yaml``; keys are those of flags and of ``--config`` files."""
         # A comment of one line: a line break or a control character in an argument would make the file unreadable.
+        import yaml
+
         head = f"# repeat: prefine {printable(shlex.join(argv)).replace(chr(10), ' ')}\n"
         write_text(self.path / "config.yaml", head + yaml.safe_dump(dict(config), sort_keys=True, allow_unicode=True))
 
     def config(self) -> dict[str, Any]:
         """Read ``config.yaml``."""
+        import yaml
+
         loaded = yaml.safe_load((self.path / "config.yaml").read_text())
         return dict(loaded)
 
@@ -239,6 +238,10 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 def environment() -> dict[str, Any]:
     """Versions of what computes, the machine, and the working folder's git commit."""
+    import platform
+    import subprocess
+    from importlib import metadata
+
     names = ("prefine", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy", "bitsandbytes")
     versions = {}
     for name in names:
@@ -246,11 +249,14 @@ def environment() -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git here
+        commit = ""
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "versions": versions,
-        "git_commit": git.stdout.strip() or None,
+        "git_commit": commit or None,
     }

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 import prefine as pf
 from prefine.api.fields import CONFIGS, TABLE, make_table
-from prefine.api.options import HINTS, checked, coerce, json_schema, options_of, print_config, read_yaml
+from prefine.api.judges import JudgeChoice
+from prefine.api.options import HINTS, as_flags, checked, coerce, json_schema, load_yaml, options_of, print_config, read_yaml
 from prefine.cli import find
+from prefine.cli.parsing import parse
 from prefine.errors import ConfigError
 
 
@@ -76,9 +80,51 @@ def test_values_of_another_type(name: str, value: Any, message: str) -> None:
         coerce(OPTIONS[name], value, "--x")
 
 
-def test_objects_pass_as_they_are() -> None:
+def test_objects_pass_where_they_are_taken() -> None:
     judge = object()
-    assert coerce(OPTIONS["word"], judge, "--x") is judge
+    assert coerce(options_of(JudgeChoice)["judge"], judge, "--x") is judge
+    with pytest.raises(ConfigError, match="a object is no value for it; expected text"):
+        coerce(OPTIONS["word"], judge, "--x")
+    with pytest.raises(ConfigError, match=r"train it with prefine\.DPOTrainer"):
+        pf.dpo(torch.nn.Linear(1, 1), "data")
+
+
+def test_what_stands_for_a_plain_value_is_that() -> None:
+    assert coerce(OPTIONS["words"], [Path("a"), Path("b")], "--x") == ["a", "b"]
+    assert coerce(OPTIONS["words"], ("a", "b"), "--x") == ["a", "b"]
+    assert coerce(OPTIONS["word"], torch.bfloat16, "--x") == "bfloat16"
+    assert coerce(OPTIONS["whole"], np.int64(3), "--x") == 3
+    assert coerce(OPTIONS["number"], np.float32(0.5), "--x") == 0.5
+
+
+@pytest.mark.parametrize("text", ["2024-01-01", "123", "1e5", "12:30", "a: b", "no"])
+def test_text_for_an_option_of_any_type_stays_text(text: str) -> None:
+    assert coerce(pf.evaluate.options()["base"], text, "--x") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("010", 10), ("12:30", "12:30"), ("1_000", "1_000"), ("0o10", 8), ("0x10", 16), ("2024-01-01", "2024-01-01"), ("5e-7", 5e-7)),
+        *((".5", 0.5), ("1.", 1.0), ("yes", "yes"), ("~", None), ("true", True), ("-3", -3), (".inf", float("inf")), ("0b11", "0b11")),
+    ],
+)
+def test_files_are_yaml_1_2(text: str, value: Any) -> None:
+    """YAML 1.2.2's core schema, 10.3.2."""
+    assert load_yaml(f"key: {text}") == {"key": value}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"model": "m", "lora_r": 16, "resume": True, "bf16": False, "data": ["a b.jsonl", "-"]},
+        {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, -0.5], "max_length": None},
+        {"retain": "-x", "model_init_kwargs": {"a": [1, {"b": "c d"}]}, "learning_rate": 5e-7},
+    ],
+)
+def test_flags_say_what_was_given(given: dict[str, Any]) -> None:
+    words = as_flags("dpo", given)
+    assert parse("dpo", words[1:], pf.dpo.options()) == checked(given, pf.dpo.options())
 
 
 @given(st.one_of(st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False), st.booleans()))

@@ -49,6 +49,45 @@ def test_thinning_out(pairs_file: Path) -> None:
         data.dedup(nearr=0.5)
 
 
+def test_what_was_read_is_told_of_all_of_it_and_of_the_file_as_it_is(tmp_path: Path, pairs_file: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    lines = pairs_file.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines))
+    data = pf.load_preferences(path)
+    assert len(data) == 64
+    next(iter(data))
+    assert "64 usable pairs" in repr(data)
+    assert len(data.filter(max_words=99)) == 64
+    path.write_text("".join(lines[:10]))
+    assert len(data) == 10
+    assert len(data.filter(max_words=99)) == 10
+
+
+def test_rejected_rows_are_written_each_time(tmp_path: Path, pairs_file: Path) -> None:
+    data = pf.load_preferences(pairs_file)
+    for name in ("a", "b"):
+        data.filter(max_words=12, rejected=str(tmp_path / f"{name}.jsonl"))
+        assert (tmp_path / f"{name}.jsonl").exists()
+    with pytest.raises(pf.PrefineError, match="output is given by the pairs themselves"):
+        data.filter(max_words=9, output="x.jsonl")
+
+
+def test_a_split_has_the_pairs_that_were_looked_at(tmp_path: Path) -> None:
+    """Which pair a random pairing makes is drawn by the reading's seed; a split's seed is another."""
+
+    def row(i: int) -> str:
+        answers = [{"text": f"r{i}{k}", "pm_score": score} for score, k in enumerate("abcd")]
+        return json.dumps({"question": f"q{i}", "answers": answers}) + "\n"
+
+    path = tmp_path / "ranked.jsonl"
+    path.write_text("".join(map(row, range(30))))
+    data = pf.load_preferences(path, pairing="best-vs-random", seed=5)
+    whole = {repr((p.prompt, p.chosen, p.rejected)) for p in data}
+    assert len(whole) == 30
+    train, test = data.train_test_split(test_size=0.3, seed=1)
+    assert {repr((p.prompt, p.chosen, p.rejected)) for part in (train, test) for p in part} == whole
+
+
 def test_it_shows_itself(pairs_file: Path) -> None:
     data = pf.load_preferences([{"prompt": "<b>hi</b>", "chosen": "<script>alert(1)</script>", "rejected": "no"}])
     assert "1 usable pairs" in repr(data)

@@ -76,7 +76,8 @@ def in_lists(prompts: list[str], responses: list[str]) -> list[float]:
 
 
 def as_trl(prompts: Any, completions: Any, **columns: Any) -> list[float]:
-    return [float(len(c)) for c in completions]
+    assert all(isinstance(p, list) for p in prompts)  # messages, as TRL gives them
+    return [float(len(c[0]["content"])) for c in completions]
 
 
 async def later(prompt: str, response: str) -> float:
@@ -90,6 +91,39 @@ def test_functions_of_every_kind_judge_files_alike(function: Any, tmp_path: Path
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
     found = pf.judge(tmp_path / "base.json", tmp_path / "tuned.json", judge=function, output_dir=tmp_path / "out")
     assert (found.summary["wins"], found.summary["losses"], found.summary["draws"]) == (1, 1, 1)
+
+
+def test_judges_that_differ_have_other_names(tmp_path: Path) -> None:
+    from prefine.api.judges import JudgeChoice, build_judge, qualification_file
+
+    class Counts:
+        def __init__(self, word: str) -> None:
+            self.word = word
+
+        def __call__(self, prompt: str, response: str) -> float:
+            return response.count(self.word)
+
+    def counting(word: str) -> Any:
+        return lambda prompt, response: response.count(word)
+
+    judges = [lambda p, r: r.count("good"), lambda p, r: r.count("bad"), Counts("a"), Counts("b"), counting("a"), counting("b")]
+    choices = [JudgeChoice(j) for j in judges]
+    built = [build_judge(c, ("a", "b")) for c in choices]
+    assert len({j.name for j in built if j}) == len(judges)
+    assert len({qualification_file(j, c) for j, c in zip(built, choices, strict=True) if j}) == len(judges)
+    again = build_judge(JudgeChoice(counting("a")), ("a", "b"))
+    assert again is not None
+    assert again.name == built[4].name  # type: ignore[union-attr]
+    own = JudgeChoice(pf.FakeJudge())
+    assert qualification_file(pf.FakeJudge(), own) is None
+
+
+@pytest.mark.parametrize("judge", [5, ["openai"], {"a": "b"}, pf.FakeJudge, "own", "openi"])
+def test_what_is_no_judge_is_told(judge: Any, tmp_path: Path) -> None:
+    for name in ("base", "tuned"):
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"instruction": "q", "output": name, "generator": name}]))
+    with pytest.raises(pf.PrefineError, match="judge"):
+        pf.judge(tmp_path / "base.json", tmp_path / "tuned.json", judge=judge)
 
 
 def test_a_function_that_raises_is_told(tmp_path: Path) -> None:
@@ -118,6 +152,54 @@ def test_models_in_memory_whoever_trained_them(lab_model: Path) -> None:
     assert other.summary["draws"] < 4
     with pytest.raises(TypeError, match="tokenizer"):
         pf.evaluate(base, tuned, prompts, judge=longer)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_models_in_memory_are_left_as_they_were(lab_model: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(lab_model)
+    base, tuned = (AutoModelForCausalLM.from_pretrained(lab_model).train() for _ in range(2))
+    base.lm_head.weight.requires_grad_(False)
+    pf.evaluate(base, tuned, ["my kettle is loud", "my lamp is hot"], tokenizer=tokenizer, judge=longer, max_new_tokens=3)
+    assert base.training
+    assert tuned.training
+    assert [n for n, p in base.named_parameters() if not p.requires_grad] == ["model.embed_tokens.weight"]  # the head is tied to it
+    assert all(p.requires_grad for p in tuned.parameters())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_data_of_every_kind_trains_the_same(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    from transformers.utils import logging
+
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    data = pf.load_preferences(pairs_file)
+    kinds = [pairs_file, [pairs_file], (str(pairs_file),), rows, data, [data], data.to_dataset(), data.to_pandas()]
+    before = logging.get_verbosity()
+    losses = []
+    for place, given in enumerate(kinds):
+        run = pf.dpo(lab_model, given, tmp_path / str(place), **SETTINGS | {"max_steps": 2, "final_eval": "off"})
+        losses.append(run.metrics["loss"].dropna().tolist())
+        repeat = (run.path / "config.yaml").read_text().splitlines()[0]
+        assert "Preferences" not in repeat
+        assert "Dataset" not in repeat
+    assert all(found == losses[0] for found in losses)
+    assert logging.get_verbosity() == before
+    named = pf.load_preferences(
+        [{"question": r["prompt"], "chosen": r["chosen"], "rejected": r["rejected"]} for r in rows], map={"prompt": "question"}
+    )
+    run = pf.dpo(
+        lab_model, named, tmp_path / "named", eval_data=data, **SETTINGS | {"max_steps": 1, "final_eval": "off", "eval_fraction": None}
+    )
+    assert run.data["pairs"] == 64
+    with pytest.raises(pf.PrefineError, match="map would be ignored"):
+        pf.dpo(lab_model, named, tmp_path / "more", map={"prompt": "question"})
+
+
+def test_a_call_that_fails_leaves_nothing(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(pf.PrefineError):
+        pf.dpo(lab_model, pairs_file, tmp_path / "runs" / "r", retain="nowhere.jsonl", max_steps=1)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.filterwarnings("ignore")

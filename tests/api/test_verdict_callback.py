@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,40 @@ def test_inside_our_trainer_with_an_adapter(lab_model: Path, tmp_path: Path) -> 
     )
     trainer.train()
     assert [h["step"] for h in callback.history] == [3]
+
+
+def train(lab_model: Path, folder: Path, callback: Any, steps: int, **more: Any) -> Any:
+    model, tokenizer = loaded(lab_model)
+    settings = {"per_device_train_batch_size": 4, "report_to": "none", "disable_tqdm": True, "learning_rate": 1e-2, "save_steps": 2}
+    args = pf.DPOConfig(output_dir=str(folder), max_steps=steps, lr_scheduler_type="constant", warmup_steps=0, **settings)
+    trainer = pf.DPOTrainer(model, args=args, train_dataset=lab_pairs(16), processing_class=tokenizer, callbacks=[callback])
+    trainer.train(**more)
+    return trainer
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_resumed_run_is_compared_with_where_the_first_began(lab_model: Path, tmp_path: Path) -> None:
+    whole = pf.VerdictCallback(PROMPTS, longer, every_steps=2, max_new_tokens=6)
+    train(lab_model, tmp_path / "a", whole, 4)
+    train(lab_model, tmp_path / "b", pf.VerdictCallback(PROMPTS, longer, every_steps=2, max_new_tokens=6), 2)
+    again = pf.VerdictCallback(PROMPTS, longer, every_steps=2, max_new_tokens=6)
+    train(lab_model, tmp_path / "b", again, 4, resume_from_checkpoint=str(tmp_path / "b" / "checkpoint-2"))
+    assert again.history == whole.history[1:]
+    (tmp_path / "b" / "verdict_callback.json").unlink()
+    with pytest.raises(pf.PrefineError, match="training is resumed"):
+        train(lab_model, tmp_path / "b", again, 4, resume_from_checkpoint=str(tmp_path / "b" / "checkpoint-2"))
+
+
+def test_a_judge_that_fails_costs_a_look_alone(lab_model: Path, tmp_path: Path) -> None:
+    def fails(prompt: str, response: str) -> float:
+        raise OSError("rate limit")
+
+    callback = pf.VerdictCallback(PROMPTS, fails, every_steps=2, max_new_tokens=4)
+    with pytest.warns(UserWarning, match=r"no win rate at step \d: .*rate limit"):
+        trainer = train(lab_model, tmp_path, callback, 3)
+    assert trainer.state.global_step == 3
+    assert [h["step"] for h in callback.history] == [2, 3]
+    assert all(math.isnan(h["verdict/win_rate"]) for h in callback.history)
 
 
 def test_mistakes_before_training() -> None:

@@ -8,7 +8,10 @@ from typing import Any
 
 from prefine.api.fields import training_options
 from prefine.api.options import Option, checked, options_of, pick
-from prefine.api.progress import finishing, progress_of
+from prefine.api.progress import Progress, finishing, progress_of
+from prefine.api.quiet import restore
+from prefine.errors import PrefineError
+from prefine.runs import discard_unused
 
 
 class Call:
@@ -47,7 +50,9 @@ class Call:
             ConfigError: an unknown keyword, or a value of another type.
         """
         if self.rest and words:
-            words = (*words[: len(self.positional) - 1], list(words[len(self.positional) - 1 :]))
+            many = words[len(self.positional) - 1 :]
+            lone = many[0] if len(many) == 1 and isinstance(many[0], list | tuple) else many
+            words = (*words[: len(self.positional) - 1], list(lone))
         if len(words) > len(self.positional):
             raise TypeError(f"{self.__name__}() takes {len(self.positional)} positional arguments but {len(words)} were given")
         named = dict(zip(self.positional, words, strict=False))
@@ -56,24 +61,32 @@ class Call:
             raise TypeError(f"{self.__name__}() got multiple values for argument {sorted(twice)[0]!r}")
         values = checked(named | given, self.options())
         with finishing(progress_of(progress)) as shown:
+            return self.run(values, shown)
+
+    def run(self, values: Mapping[str, Any], progress: Progress) -> Any:
+        """Call it with values that were checked; ``repeat`` among a training command's are the words of the line that gave them."""
+        try:
             if self._options is not None:
-                return self.function(values, shown)
-            return self.function(*(pick(kind, values) for kind in self.kinds), shown)
+                return self.function(values, progress)
+            return self.function(*(pick(kind, values) for kind in self.kinds), progress)
+        except PrefineError:
+            discard_unused()  # a run directory in which nothing began
+            raise
+        finally:
+            restore()
 
     @property
     def __signature__(self) -> inspect.Signature:
         kind = inspect.Parameter
         options = self.options()
         ordered = [*(options[n] for n in self.positional), *(o for n, o in options.items() if n not in self.positional)]
-        parameters = [
-            kind(
-                o.name,
-                kind.POSITIONAL_OR_KEYWORD if o.name in self.positional and not self.rest else kind.KEYWORD_ONLY,
-                default=o.default,
-                annotation=o.type,
-            )
-            for o in ordered
-        ]
+        parameters = []
+        for o in ordered:
+            if self.rest and o.name == self.positional[-1]:
+                parameters.append(kind(o.name, kind.VAR_POSITIONAL, annotation=Any))
+            else:
+                how = kind.POSITIONAL_OR_KEYWORD if o.name in self.positional else kind.KEYWORD_ONLY
+                parameters.append(kind(o.name, how, default=o.default, annotation=o.type))
         return inspect.Signature([*parameters, kind("progress", kind.KEYWORD_ONLY, default=None)])
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from prefine.api.calls import call
 from prefine.api.progress import Progress
-from prefine.api.tables import Table, lines_html
+from prefine.api.tables import Shows, Table
 from prefine.errors import ConfigError
 from prefine.evaluation.multiple import together
 from prefine.runs import RunDirectory, write_json
@@ -29,8 +29,8 @@ class CompareOptions:
     html: str | None = field(default=None, metadata={"help": "File for a page of the runs side by side; opens with no network."})
 
 
-@dataclass
-class Comparison:
+@dataclass(repr=False)
+class Comparison(Shows):
     """Runs side by side.
 
     Attributes:
@@ -46,9 +46,9 @@ class Comparison:
     table: Table
     lines: Sequence[str]
 
-    def _repr_html_(self) -> str:
-        settings = self.settings._repr_html_() if self.settings else ""
-        return settings + self.table._repr_html_() + lines_html(self.lines)
+    def parts(self) -> list[Any]:
+        """What there is to see."""
+        return [self.settings or "the runs were told the same", self.table, *self.lines]
 
 
 @call(CompareOptions, positional=("runs",), rest=True)

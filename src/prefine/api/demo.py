@@ -15,7 +15,7 @@ from prefine.api.options import as_flags
 from prefine.api.progress import Progress
 from prefine.api.quiet import quiet_transformers
 from prefine.api.run import Run
-from prefine.api.tables import Table
+from prefine.api.tables import Shows, Table
 from prefine.runs import RunDirectory, write_json
 
 
@@ -32,8 +32,8 @@ class DemoOptions:
     quick: bool = field(default=False, metadata={"help": "A few steps only, to see that everything runs; the verdict means nothing."})
 
 
-@dataclass
-class Demo:
+@dataclass(repr=False)
+class Demo(Shows):
     """What the laboratory found.
 
     Attributes:
@@ -54,11 +54,9 @@ class Demo:
         """
         return Run(self.folder)
 
-    def __str__(self) -> str:
-        return "\n".join([str(self.table), *self.lines])
-
-    def _repr_html_(self) -> str:
-        return self.table._repr_html_()
+    def parts(self) -> list[Any]:
+        """What there is to see."""
+        return [self.table, *self.lines]
 
 
 @call(DemoOptions)

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefine.api.calls import call
 from prefine.api.progress import Progress
+from prefine.api.tables import Shows
 from prefine.errors import printable
 from prefine.runs import environment as measured
 
@@ -17,8 +18,8 @@ class EnvironmentOptions:
     """Options of ``prefine env``: none."""
 
 
-@dataclass(frozen=True)
-class Environment:
+@dataclass(frozen=True, repr=False)
+class Environment(Shows):
     """What computes here.
 
     Attributes:
@@ -35,8 +36,9 @@ class Environment:
         rows += [("accelerator", name) for name in self.accelerators or ("none",)]
         return [printable(f"{name}: {value}") for name, value in (*facts["versions"].items(), *rows)]
 
-    def __str__(self) -> str:
-        return "\n".join(self.lines())
+    def parts(self) -> list[Any]:
+        """What there is to see."""
+        return self.lines()
 
 
 @call(EnvironmentOptions)

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefine.api.calls import call
-from prefine.api.judges import Gates, JudgeChoice, Stopping, build_judge, check_ready, qualification
+from prefine.api.judges import (
+    Gates,
+    JudgeChoice,
+    Stopping,
+    build_judge,
+    check_demands,
+    check_ready,
+    people_beside,
+    qualification,
+)
 from prefine.api.progress import Progress
 from prefine.api.quiet import quiet_transformers
 from prefine.api.reading import column_map, shown_text
 from prefine.api.results import EvaluationResult
 from prefine.api.summaries import agreement_line, evaluation_lines, skill_lines, summary_details
 from prefine.errors import ConfigError, DataError
-from prefine.evaluation.verdict_files import read_verdicts
 from prefine.preferences.draws import prompt_text_key
 from prefine.preferences.records import Example
 from prefine.runs import HELD_OUT_PROMPTS, RunDirectory, model_of
@@ -78,7 +87,7 @@ def evaluate_run(given: EvalOptions, choice: JudgeChoice, stopping: Stopping, ga
         choice.judge = None  # the run's own reward is what is reported without a judge
     until = stopping.stopping(choice, thresholds, given.seed)
     judge = _ready_judge(given, run, choice, gates)
-    people = read_verdicts(choice.human) if choice.human and choice.judge != "human" else None
+    people = people_beside(choice)
     progress.stage("loading the models")
     quiet_transformers()
     from prefine.evaluation.evaluate import Extras, evaluate
@@ -140,16 +149,13 @@ def _ready_judge(given: EvalOptions, run: RunDirectory, choice: JudgeChoice, gat
     Raises:
         ConfigError: the run has nothing to judge, or options contradict each other.
     """
-    if gates.require == "better" and choice.judge is None:
-        raise ConfigError("--require better needs a --judge: without one nothing can be shown to be better")
+    check_demands(choice, gates)
     if run.command() == "reward":
         raise ConfigError(
             f"{given.run} trained a reward model, which gives no responses; its held-out accuracy was measured when it was trained"
         )
     if "model" not in run.config():
         raise ConfigError(f"{given.run} is not a run of prefine dpo; its config.yaml names no model")
-    if choice.human and choice.judge is None:
-        raise ConfigError("--human holds a judge against people: give --judge too (or --judge human)")
     judge = build_judge(choice, (str(run.config()["model"]), str(run.path)))
     if judge is not None:
         check_ready(judge)
@@ -184,6 +190,7 @@ def evaluate(given: CompareModelsOptions, choice: JudgeChoice, stopping: Stoppin
 
     if given.base is None or given.tuned is None or given.prompts is None:
         raise ConfigError("evaluate needs base, tuned and prompts")
+    check_demands(choice, gates)
     thresholds = gates.thresholds()
     until = stopping.stopping(choice, thresholds, given.seed)
     names = (model_name(given.base, "base"), model_name(given.tuned, "tuned"))
@@ -193,15 +200,17 @@ def evaluate(given: CompareModelsOptions, choice: JudgeChoice, stopping: Stoppin
     questions = questions_of(given.prompts)
     progress.stage("loading the models")
     quiet_transformers()
+    from prefine.evaluation.evaluate import Extras
     from prefine.evaluation.evaluate import evaluate as measure
     from prefine.generation.engine import Sampling
     from prefine.report.run_page import write_judged
 
-    models = model_pair(given.base, given.tuned, given.tokenizer, names)
     sampling = Sampling(given.max_new_tokens, given.temperature)
-    with tempfile.TemporaryDirectory() as temporary:
+    people = people_beside(choice)
+    with tempfile.TemporaryDirectory() as temporary, as_they_were(given.base, given.tuned):
         folder = Path(given.output_dir or temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        models = model_pair(given.base, given.tuned, given.tokenizer, names)
         known, advance = qualification(judge, choice), progress.advance
         found = measure(
             models,
@@ -210,7 +219,7 @@ def evaluate(given: CompareModelsOptions, choice: JudgeChoice, stopping: Stoppin
             folder,
             sampling,
             given.seed,
-            None,
+            Extras(people=people),
             thresholds,
             advance,
             given.batch_size,
@@ -218,9 +227,26 @@ def evaluate(given: CompareModelsOptions, choice: JudgeChoice, stopping: Stoppin
             qualified=known,
         )
         report = write_judged(folder) if given.output_dir else None
-    result = _result(found, [*evaluation_lines(found)], folder, report, given.samples, gates)
+    lines = evaluation_lines(found)
+    if found.summary.get("agreement"):
+        lines.append(agreement_line(found.summary["agreement"]))
+    result = _result(found, lines, folder, report, given.samples, gates)
     result.folder = folder if given.output_dir else None
     return result
+
+
+@contextmanager
+def as_they_were(*models: Any) -> Iterator[None]:
+    """Within the block models may be frozen and put into evaluation; behind it those in memory are as they were."""
+    held = [m for m in models if hasattr(m, "parameters")]
+    before = [(m, m.training, [(p, p.requires_grad) for p in m.parameters()]) for m in held]
+    try:
+        yield
+    finally:
+        for model, training, flags in before:
+            model.train(training)
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
 
 
 def model_name(model: Any, otherwise: str) -> str:

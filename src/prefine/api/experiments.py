@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from prefine.api.calls import call
 from prefine.api.demo import absolute
 from prefine.api.progress import Progress
 from prefine.api.quiet import quiet_transformers
-from prefine.api.tables import Table
+from prefine.api.tables import Shows, Table
 from prefine.errors import ConfigError, nearest
 
 ABOUT = {
@@ -36,13 +37,17 @@ class LabOptions:
     quick: bool = field(default=False, metadata={"help": "A few steps only, to see that everything runs; the figures mean nothing."})
 
 
-@dataclass
-class Found:
+@dataclass(repr=False)
+class Found(Shows):
     """What an experiment found: its tables, its page, and what there is to say."""
 
     tables: Sequence[Table]
     page: Path
     lines: Sequence[str]
+
+    def parts(self) -> list[Any]:
+        """What there is to see."""
+        return [*self.tables, *self.lines]
 
 
 @call(LabOptions, positional=("experiment",))

@@ -10,7 +10,7 @@ import json
 import operator
 import typing
 from collections.abc import Mapping, Sequence
-from importlib import metadata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ KINDS: dict[str, Any] = {
 def training_options(command: str, kinds: Sequence[Any]) -> dict[str, Option]:
     """All options of a training command: those of ``kinds``, then the config's, transformers' last."""
     own = [o for kind in kinds for o in options_of(kind).values()]
-    named = (Option(o.name, o.type, o.default, o.help, o.group, o.name in COMMON_RUN) for o in own)
+    named = (replace(o, common=o.name in COMMON_RUN) for o in own)
     options = [*named, *(Option(**_read(row)) for row in _table()[command])]
     order = [*GROUPS, *dict.fromkeys(o.group for o in options if o.group not in GROUPS and o.group != TRANSFORMERS), TRANSFORMERS]
     return {o.name: o for o in sorted(options, key=lambda o: order.index(o.group))}
@@ -55,6 +55,8 @@ def _read(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """What the table depends on."""
+    from importlib import metadata
+
     return {name: metadata.version(name) for name in ("transformers", "prefine")}
 
 

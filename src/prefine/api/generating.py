@@ -12,7 +12,7 @@ from prefine.api.options import options_of
 from prefine.api.progress import Progress
 from prefine.api.quiet import quiet_transformers
 from prefine.api.reading import column_map, prompt_lines
-from prefine.api.tables import lines_html
+from prefine.api.tables import Shows
 from prefine.errors import ConfigError, nearest, printable
 from prefine.preferences.convert import Reading
 from prefine.runs import model_of
@@ -81,8 +81,8 @@ def _vllm(given: GenerateOptions) -> Any:
 ENGINES: dict[str, Callable[[GenerateOptions], Any]] = {"transformers": _transformers, "vllm": _vllm}
 
 
-@dataclass
-class Generated:
+@dataclass(repr=False)
+class Generated(Shows):
     """What :func:`generate` made.
 
     Attributes:
@@ -94,13 +94,9 @@ class Generated:
     failures: Mapping[str, str]
     lines: Sequence[str]
 
-    def __str__(self) -> str:
-        return "\n".join(self.lines)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return lines_html(self.lines)
+    def parts(self) -> list[Any]:
+        """What there is to see."""
+        return [*self.lines]
 
 
 @call(GenerateOptions, positional=("model", "prompts", "output"))

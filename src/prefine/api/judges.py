@@ -13,14 +13,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from prefine.api.options import options_of, pick, read_yaml
+from prefine.api.options import checked, options_of, pick, read_yaml
 from prefine.errors import ConfigError, MissingFile, PrefineError, nearest
 from prefine.evaluation.contest import Until, human_verdicts
 from prefine.evaluation.judge import ByScore, FakeJudge, FunctionScorer, Judge, TextFunctionScorer, matches_reference
 from prefine.evaluation.judge import HumanJudge as HumanVerdicts
 from prefine.evaluation.verdict import THRESHOLDS, Thresholds
-from prefine.evaluation.verdict_files import read_verdicts
+from prefine.evaluation.verdict_files import VerdictFile, read_verdicts
 from prefine.runs import models_of
+from prefine.scoring.score_function import identity_of
 
 MODES = ("pairwise", "single", "logprob")
 REQUIRED = ("better", "not worse")
@@ -155,13 +156,25 @@ class JudgeChoice:
     def __post_init__(self) -> None:
         """A judge that is an object says itself what it is; a function is a judge, too."""
         self.own: Judge | None = None
-        if isinstance(self.judge, JudgeSpec):
-            for name, value in self.judge.choice().items():
+        given = self.judge
+        if isinstance(given, JudgeSpec):
+            for name, value in given.choice().items():
+                before = getattr(self, name)
+                if name != "judge" and before != _DEFAULTS[name] and before != value:
+                    raise ConfigError(
+                        f"{name} is given twice: beside the judge, and by it ({before!r} and {value!r}); leave one of the two out"
+                    )
                 setattr(self, name, value)
-        elif hasattr(self.judge, "judge"):
-            self.own, self.judge = self.judge, OWN
-        elif callable(self.judge):
-            self.judge, self.function = "python", self.judge
+        elif isinstance(given, type) or not (given is None or isinstance(given, str) or callable(given) or hasattr(given, "judge")):
+            what = f"the class {given.__name__}: give one of its kind" if isinstance(given, type) else repr(given)
+            raise ConfigError(f"judge is {what}; expected a name, one of this package's judges, or a function that scores")
+        elif hasattr(given, "judge"):
+            self.own, self.judge = given, OWN
+        elif callable(given):
+            self.judge, self.function = "python", given
+
+
+_DEFAULTS = {f.name: f.default for f in fields(JudgeChoice)}
 
 
 @dataclass
@@ -276,8 +289,8 @@ def _implicit(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
 
 def _python(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
     if callable(choice.function):
-        name = getattr(choice.function, "__name__", type(choice.function).__name__)
-        return ByScore(TextFunctionScorer(name, choice.function))
+        name, digest = identity_of(choice.function)
+        return ByScore(TextFunctionScorer(f"{name} {digest[:6]}".strip(), choice.function))
     return ByScore(TextFunctionScorer(choice.function or "", load_function(choice.function)))
 
 
@@ -358,7 +371,7 @@ def build_judge(choice: JudgeChoice, models: tuple[str, str]) -> Judge | None:
     if choice.judge is None:
         _refuse_others(choice)
         return None
-    if choice.judge not in JUDGES:
+    if choice.judge not in JUDGES or (choice.judge == OWN and choice.own is None):
         known = [name for name in JUDGES if name != OWN]
         raise ConfigError(f"--judge is {choice.judge!r}; expected one of {', '.join(known)}{nearest(choice.judge, known)}")
     _refuse_others(choice)
@@ -381,7 +394,26 @@ def judge_choice(given: Any, option: str) -> JudgeChoice:
     """
     if isinstance(given, str):
         return pick(JudgeChoice, read_yaml(given, options_of(JudgeChoice), option))
-    return JudgeChoice(**given) if isinstance(given, dict) else JudgeChoice(given)
+    if isinstance(given, dict):
+        return pick(JudgeChoice, checked(given, options_of(JudgeChoice), f"{option}: key"))
+    return JudgeChoice(given)
+
+
+def check_demands(choice: JudgeChoice, gates: Gates) -> None:
+    """Refuse what cannot be met without a judge.
+
+    Raises:
+        ConfigError: a verdict is demanded, or people are to be held against a judge, and there is none.
+    """
+    if gates.require == "better" and choice.judge is None:
+        raise ConfigError("--require better needs a --judge: without one nothing can be shown to be better")
+    if choice.human and choice.judge is None:
+        raise ConfigError("--human holds a judge against people: give --judge too (or --judge human)")
+
+
+def people_beside(choice: JudgeChoice) -> VerdictFile | None:
+    """People's verdicts to hold a judge against; None where there are none, or they are the judge."""
+    return read_verdicts(choice.human) if choice.human and choice.judge != "human" else None
 
 
 def asker_of(judge: Any) -> Any:
@@ -400,16 +432,21 @@ def check_ready(judge: Judge) -> None:
         asker.client.check()
 
 
-def qualification_file(judge: Judge, choice: JudgeChoice) -> Path:
-    """Where a judge's qualification is kept: by its kind, name, server, words, and the content of the files it is made of."""
+def qualification_file(judge: Judge, choice: JudgeChoice) -> Path | None:
+    """Where a judge's qualification is kept: by its kind, name, server, words, and the content of the files it is made of.
+
+    None for one of which it cannot be told whether it will be the same another time.
+    """
     from prefine.packing.encoded import cache_folder
 
     asker = asker_of(judge)
     what = [type(getattr(judge, "scorer", judge)).__name__, judge.name, asker.client.server if asker else "", choice.mode, choice.aggregate]
     digest = hashlib.sha256(repr(what).encode())
     source = choice.function.rpartition(":")[0] if isinstance(choice.function, str) else ""
+    if choice.judge == OWN or (callable(choice.function) and not identity_of(choice.function)[1]):
+        return None
     if callable(choice.function):
-        digest.update(getattr(getattr(choice.function, "__code__", None), "co_code", b""))
+        digest.update(identity_of(choice.function)[1].encode())
     for name in filter(None, (choice.judge_prompt, source if source.endswith(".py") else None)):
         digest.update(Path(name).read_bytes())
     if source and not source.endswith(".py"):
@@ -427,4 +464,4 @@ def qualification(judge: Judge | None, choice: JudgeChoice | None) -> dict[str, 
     if judge is None or choice is None:
         return None
     path = qualification_file(judge, choice)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else None

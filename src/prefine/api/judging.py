@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from prefine.api.calls import call
-from prefine.api.judges import Gates, JudgeChoice, Stopping, asker_of, build_judge, check_ready, qualification, qualification_file
+from prefine.api.judges import (
+    Gates,
+    JudgeChoice,
+    Stopping,
+    asker_of,
+    build_judge,
+    check_ready,
+    people_beside,
+    qualification,
+    qualification_file,
+)
 from prefine.api.progress import Progress
 from prefine.api.results import EvaluationResult
 from prefine.api.summaries import agreement_line, count_details, count_lines
-from prefine.api.tables import Table
+from prefine.api.tables import Shows, Table
 from prefine.errors import ConfigError
 from prefine.evaluation.answers import AnswerFile, is_answers, read_answers
 from prefine.evaluation.bradley_terry import Game, ratings
@@ -39,6 +49,7 @@ class FilesOptions:
     files: list[str] | None = field(
         default=None, metadata={"help": "Files of responses (base, then tuned), or of verdicts (also as the first words)."}
     )
+    verdicts: list[str] | None = field(default=None, metadata={"help": "Files of verdicts to count."})
 
 
 @dataclass
@@ -53,7 +64,6 @@ class TwoFiles:
 class JudgeOptions:
     """Options of ``prefine judge`` beside the judge's."""
 
-    verdicts: list[str] | None = field(default=None, metadata={"help": "Files of verdicts to count."})
     output: str | None = field(default=None, metadata={"help": "File for the numbers as JSON."})
     output_dir: str | None = field(
         default=None, metadata={"help": "Folder for verdicts, responses and summary. Unset: verdicts/BASE-vs-TUNED."}
@@ -70,8 +80,8 @@ class JudgeOptions:
     price_out: float = field(default=0.0, metadata={"help": "--dry-run: price of a million completion tokens."})
 
 
-@dataclass
-class JudgedFiles:
+@dataclass(repr=False)
+class JudgedFiles(Shows):
     """What judging or counting found.
 
     Attributes:
@@ -87,6 +97,10 @@ class JudgedFiles:
         """Whether what was demanded is met."""
         return all(r.passed for r in self.results)
 
+    def parts(self) -> list[Any]:
+        """What there is to see."""
+        return [*(line for r in self.results for line in r.lines), *self.tables, *self.lines]
+
 
 @call(FilesOptions, JudgeOptions, JudgeChoice, Stopping, Gates, positional=("files",), rest=True)
 def judge_files(
@@ -101,12 +115,12 @@ def judge_files(
     until = stopping.stopping(choice, thresholds)
     rest = what.files or []
     kinds = [_kind(source) for source in rest]
-    if given.verdicts or set(kinds) == {"verdicts"}:
+    if what.verdicts or set(kinds) == {"verdicts"}:
         if choice.judge is not None:
             raise ConfigError("--judge would be ignored: verdicts on disk are judged already; leave it out, or give files of responses")
         if given.qualify:
             raise ConfigError("--qualify asks a judge: give two files of responses and --judge; verdicts on disk are judged already")
-        return _count_files([*rest, *(given.verdicts or [])], given, gates, choice.human)
+        return _count_files([*rest, *(what.verdicts or [])], given, gates, choice.human)
     files = _read_files(given, rest, kinds)
     found = JudgedFiles()
     for f in (f for f in files if f.repeated):
@@ -146,6 +160,8 @@ def judge(
     found: JudgedFiles = judge_files.function(FilesOptions([what.base, what.tuned]), given, choice, stopping, gates, progress)
     if not found.results:
         raise ConfigError("dry_run and qualify give no verdict: call judge_files")
+    if len(found.results) > 1:
+        raise ConfigError("these are files of verdicts, which are judged already: pf.judge_files counts and compares them")
     [result] = found.results
     result.lines = [*result.lines, *found.lines]
     return result
@@ -223,7 +239,7 @@ def _contest(
     out: JudgedFiles,
 ) -> None:
     folder = _folder(given, models, judge)
-    people = read_verdicts(choice.human) if choice.human and choice.judge != "human" else None
+    people = people_beside(choice)
     votes = len(compare(base, tuned)[0]) * (2 if hasattr(judge, "asks") else 1)
     known = qualification(judge, choice)
 
@@ -277,6 +293,8 @@ def _qualify(files: list[AnswerFile], judge: Judge, choice: JudgeChoice, models:
     if found is None:
         raise ConfigError(f"{choice.human}: people tie on all of these prompts, which says nothing of a judge")
     path = qualification_file(judge, choice)
+    if path is None:
+        raise ConfigError("this judge cannot be known again another time, so nothing can be kept of it: name a function of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"judge": judge.name, "people": choice.human, **found.summary()})
     return [f"judge {judge.name}", *(f"  {line}" for line in (*found.lines(), "later verdicts by this judge quote this"))]

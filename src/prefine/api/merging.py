@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from prefine.api.calls import call
 from prefine.api.progress import Progress
 from prefine.api.quiet import quiet_transformers
+from prefine.api.tables import Shows
 from prefine.errors import ConfigError
 from prefine.runs import RunDirectory
 
@@ -26,12 +28,16 @@ class MergeOptions:
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
 
 
-@dataclass
-class MergedModel:
+@dataclass(repr=False)
+class MergedModel(Shows):
     """A plain model folder, and what there is to say of it."""
 
     folder: Path
     lines: list[str]
+
+    def parts(self) -> list[Any]:
+        """What there is to see."""
+        return [*self.lines]
 
 
 @call(MergeOptions, positional=("run", "output"))

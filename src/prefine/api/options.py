@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
+import os
 import re
 import types
 import typing
@@ -11,8 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
-
-import yaml
 
 from prefine.errors import ConfigError, MissingFile, nearest
 
@@ -46,7 +46,6 @@ HINTS = {
     **dict.fromkeys(("reward_fn", "reward_funcs", "reward_func", "remote_rm_url"), "reward_function"),
     **dict.fromkeys(("reward_model_path", "reward_model_name", "reward_pretrain"), "reward_model"),
     **dict.fromkeys(("num_generations", "n_samples_per_prompt", "rloo_k", "n"), "num_samples"),
-    **dict.fromkeys(("ref_model", "ref_model_name_or_path", "reference_model"), "model"),
     **dict.fromkeys(("warmup", "lr_warmup_steps", "num_warmup_steps"), "warmup_steps"),
     **dict.fromkeys(("scheduler", "lr_scheduler"), "lr_scheduler_type"),
     **dict.fromkeys(("temp",), "temperature"),
@@ -63,7 +62,7 @@ class Option:
 
     Attributes:
         type: of its value, as in an annotation; default: what it is where it is not given.
-        group: its heading in help; common: whether the short help shows it.
+        group: its heading in help; common: whether the short help shows it; objects: whether it takes what no file could hold.
     """
 
     name: str
@@ -72,6 +71,7 @@ class Option:
     help: str
     group: str = "options"
     common: bool = True
+    objects: bool = False
 
     @property
     def flag(self) -> str:
@@ -84,11 +84,6 @@ class Option:
         return _members(self.type)
 
     @property
-    def is_flag(self) -> bool:
-        """Whether it is on or off and nothing else."""
-        return self.kinds == (bool,)
-
-    @property
     def is_many(self) -> bool:
         """Whether it may be several values."""
         return any(kind is list or typing.get_origin(kind) is list for kind in self.kinds)
@@ -99,7 +94,14 @@ def options_of(kind: Any) -> dict[str, Option]:
     group = getattr(kind, "GROUP", "options")
     hints = typing.get_type_hints(kind)
     return {
-        f.name: Option(f.name, hints[f.name], _default(f), str(f.metadata.get("help", "")), str(f.metadata.get("group", group)))
+        f.name: Option(
+            f.name,
+            hints[f.name],
+            _default(f),
+            str(f.metadata.get("help", "")),
+            str(f.metadata.get("group", group)),
+            objects=bool(f.metadata.get("objects")),
+        )
         for f in fields(kind)
         if f.init and "help" in f.metadata
     }
@@ -142,8 +144,6 @@ def meant(name: str, known: Iterable[str]) -> str:
     name = name.lstrip("-").replace("-", "_")
     known = list(known)
     target = HINTS.get(name)
-    if name == "max_new_tokens" and "max_new_tokens" in known:
-        target = name
     if target in known:
         return f"; here it is {target!r}"
     return nearest(name, known)
@@ -152,21 +152,27 @@ def meant(name: str, known: Iterable[str]) -> str:
 def coerce(option: Option, value: Any, where: str) -> Any:
     """A value as its option's type says. Text is read as YAML means it, 5e-7 is a number, ``none`` is None.
 
+    Paths, tuples, numpy's numbers and torch's dtypes are what they stand for; other objects pass where the option takes objects.
+
     Raises:
         ConfigError: it is of another type.
     """
-    if isinstance(value, Path):
-        value = str(value)
+    value = _simple(value)
+    kinds = option.kinds
+    if option.objects and isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        return value  # rows
     if not _is_plain(value):
-        return value
+        if option.objects or Any in kinds:
+            return value
+        hint = ": give its name or folder here, or train it with prefine.DPOTrainer and its like" if hasattr(value, "state_dict") else ""
+        raise ConfigError(f"{where}: a {type(value).__name__} is no value for it{hint}; expected {_told(option)}")
     if value is None or (isinstance(value, str) and value.lower() in ("none", "null") and option.default != "none"):
-        if option.default is None or type(None) in option.kinds:
+        if option.default is None or type(None) in kinds:
             return None
         if value is None:
             raise ConfigError(f"{where} has no value; expected {_told(option)}")
-    kinds = option.kinds
     if Any in kinds:
-        return _loaded(value) if isinstance(value, str) else value
+        return _loaded(value) if isinstance(value, str) and value.strip().startswith(("{", "[")) else value
     if isinstance(value, str) and any(k is dict or typing.get_origin(k) is dict for k in kinds):
         value = _mapping(value)
     if isinstance(value, str) and str in kinds and {bool, int, float} & set(kinds):
@@ -178,12 +184,7 @@ def coerce(option: Option, value: Any, where: str) -> Any:
         value = value if any(k is not type(None) for k in lone) else [value]
     if str in kinds and isinstance(value, int | float) and not isinstance(value, bool) and not {int, float} & set(kinds):
         value = str(value)
-    import pydantic
-
-    try:
-        found = _adapter(option.type).validate_python(value)
-    except pydantic.ValidationError as error:
-        raise ConfigError(f"{where}: {value!r} is {_not_what(option, error)}") from None
+    found = value if _is_of(value, kinds) else _converted(option, value, where)
     # One of what may be several is as the default is, however it was given.
     if isinstance(option.default, list) and not isinstance(found, list | dict | None):
         found = [found]
@@ -191,6 +192,20 @@ def coerce(option: Option, value: Any, where: str) -> Any:
         found = found[0]
     # A whole number that was written as one stays one, so that a file says 16 and not 16.0.
     return int(found) if isinstance(found, float) and found.is_integer() and str(value).lstrip("-").isdigit() else found
+
+
+def _simple(value: Any) -> Any:
+    """What a value stands for, where a file could hold that."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        return [_simple(v) for v in value]
+    kind = type(value)
+    if kind.__module__ == "torch" and kind.__name__ == "dtype":
+        return str(value).removeprefix("torch.")
+    if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    return value
 
 
 def _as_said(text: str, kinds: tuple[Any, ...]) -> Any:
@@ -203,6 +218,23 @@ def _as_said(text: str, kinds: tuple[Any, ...]) -> Any:
         except ValueError:
             return text
     return text
+
+
+def _is_of(value: Any, kinds: tuple[Any, ...]) -> bool:
+    """Whether a value is of a kind as it stands: no library need be imported to say so."""
+    if type(value) in kinds and not isinstance(value, list):
+        return True
+    items = [typing.get_args(k) for k in kinds if typing.get_origin(k) is list]
+    return isinstance(value, list) and any(all(type(v) is item[0] for v in value) for item in items)
+
+
+def _converted(option: Option, value: Any, where: str) -> Any:
+    import pydantic
+
+    try:
+        return _adapter(option.type).validate_python(value)
+    except pydantic.ValidationError:
+        raise ConfigError(f"{where}: {value!r} is {_not_what(option)}") from None
 
 
 @functools.cache
@@ -241,7 +273,7 @@ def _told(option: Option) -> str:
     return " or ".join(dict.fromkeys(told)) or "a value"
 
 
-def _not_what(option: Option, error: Any) -> str:
+def _not_what(option: Option) -> str:
     kinds = set(option.kinds) - {type(None)}
     if kinds <= {int, float}:
         return "not a whole number" if kinds == {int} else "not a number"
@@ -256,16 +288,34 @@ def _mapping(text: str) -> Any:
     return {name.strip(): _loaded(value)} if equals and name.strip().isidentifier() else text
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's notion of true and false: ``off`` and ``no`` are words, as in ``eval_strategy: no``; 5e-7 is a number."""
+@functools.cache
+def _loader() -> Any:
+    """YAML 1.2's core schema: ``off`` and ``no`` are words, as in ``eval_strategy: no``; 5e-7 is a number; 010 is ten; no dates.
 
+    Source: https://yaml.org/spec/1.2.2/, 10.3.2.
+    """
+    import yaml
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:bool"]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.yaml_implicit_resolvers = {}
+    for tag, pattern, first in (
+        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("null", r"~|null|Null|NULL|", "~nN\0"),
+        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+        ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+0123456789."),
+        ("merge", r"<<", "<"),
+    ):
+        firsts: list[Any] = ["" if c == "\0" else c for c in first]
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), firsts)
+
+    def whole(loader: Any, node: Any) -> int:
+        text = loader.construct_scalar(node)
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+    Loader.add_constructor("tag:yaml.org,2002:int", whole)
+    return Loader
 
 
 def load_yaml(text: str) -> Any:
@@ -274,10 +324,14 @@ def load_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is none.
     """
-    return yaml.load(text, _Loader)
+    import yaml
+
+    return yaml.load(text, _loader())
 
 
 def _loaded(text: str) -> Any:
+    import yaml
+
     try:
         return load_yaml(text) if text.strip() else text
     except yaml.YAMLError:
@@ -290,6 +344,8 @@ def read_yaml(path: str, options: Mapping[str, Option], flag: str = "--config") 
     Raises:
         MissingFile, ConfigError: no such file; not YAML; an unknown key or a value of another type.
     """
+    import yaml
+
     file = Path(path)
     if not file.is_file():
         raise MissingFile(f"{flag} {path}: no such file")
@@ -303,22 +359,30 @@ def read_yaml(path: str, options: Mapping[str, Option], flag: str = "--config") 
 
 
 def as_flags(command: str, given: Mapping[str, Any]) -> list[str]:
-    """The words of a command line that gives the same."""
+    """The words of a command line that gives the same; values are plain."""
     words = command.split()
     for name, value in given.items():
-        flag = name.replace("_", "-")
+        flag = f"--{name.replace('_', '-')}"
         if value is True or value is False:
-            words.append(f"--{'' if value else 'no-'}{flag}")
-        elif isinstance(value, list | tuple):
-            words += [f"--{flag}", *map(str, value)]
-        elif value is not None:
-            words += [f"--{flag}", str(value)]
+            words.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, list):
+            words += (
+                [flag, *map(str, value)] if value and not any(str(v).startswith("-") for v in value) else [f"{flag}={v}" for v in value]
+            )
+        elif isinstance(value, dict):
+            words += [flag, json.dumps(value)]
+        elif value is None:
+            words += [flag, "none"]
+        else:
+            words += [f"{flag}={value}"] if str(value).startswith("-") or not str(value) else [flag, str(value)]
     return words
 
 
 def print_config(command: str, options: Mapping[str, Option]) -> str:
     """A YAML file to start from: each key with its default, commented out, under its help."""
     import textwrap
+
+    import yaml
 
     lines = [f"# prefine {command} --config FILE.yaml; flags win over keys. Remove the # of a key to set it."]
     for group in dict.fromkeys(o.group for o in options.values()):

@@ -14,6 +14,7 @@ from prefine.api.options import options_of, pick
 from prefine.api.progress import Progress
 from prefine.api.quiet import quiet_transformers
 from prefine.api.reading import column_map, prompt_lines
+from prefine.api.tables import Shows
 from prefine.errors import ConfigError, nearest, printable
 from prefine.evaluation.judge import ByScore
 from prefine.preferences.convert import Reading, canonical
@@ -54,18 +55,17 @@ class PairsOptions:
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
 
 
-@dataclass
-class MadePairs:
+@dataclass(repr=False)
+class MadePairs(Shows):
     """What :func:`make_pairs` wrote: the file, how many pairs it holds, and what there is to say."""
 
     file: Path
     count: int
     lines: Sequence[str]
 
-    def __str__(self) -> str:
-        return "\n".join(self.lines)
-
-    __repr__ = __str__
+    def parts(self) -> list[Any]:
+        """What there is to see."""
+        return [*self.lines]
 
 
 @call(PairsOptions, JudgeChoice, positional=("model", "prompts", "output"))

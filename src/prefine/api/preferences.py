@@ -7,11 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from prefine import __version__
 from prefine.api.reading import column_map, describe, reading_lines
 from prefine.api.tables import Table, lines_html
 from prefine.errors import ConfigError, DataError
 from prefine.preferences.convert import PairSource, Reading, canonical
 from prefine.preferences.records import Pair
+
+READ_PLAINLY = {"format": None, "map": None, "pairing": "best-vs-worst", "min_gap": 0.0}
+"""How pairs are read where nothing is said of it; the seed then decides nothing."""
 
 
 class Preferences:
@@ -24,33 +28,27 @@ class Preferences:
 
     def __init__(self, sources: list[str], options: Mapping[str, Any]) -> None:
         self.sources, self._options = sources, dict(options)
-        self._source = self._open()
-        self._count: int | None = None
+        self._read: tuple[str, dict[str, Any]] | None = None
 
     def _open(self) -> PairSource:
         how = self._options
         return PairSource(self.sources, Reading(column_map(how["map"]), how["format"], how["pairing"], how["min_gap"], how["seed"]))
 
     def __iter__(self) -> Iterator[Pair]:
-        self._source = self._open()
-        count = 0
-        for pair in self._source:
+        source = self._open()
+        before, count = source.fingerprint, 0
+        for pair in source:
             count += 1
             yield pair
-        self._count = count
+        self._read = (before, source.summary() | {"pairs": count})
 
     def __len__(self) -> int:
-        if self._count is None:
-            for _ in self:
-                pass
-        assert self._count is not None
-        return self._count
+        return int(self.summary()["pairs"])
 
     @property
     def format(self) -> str:
         """The format that was found."""
-        len(self)
-        return self._source.format
+        return str(self.summary()["format"])
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -58,9 +56,12 @@ class Preferences:
         return {reason: what["count"] for reason, what in self.summary()["dropped"].items()}
 
     def summary(self) -> dict[str, Any]:
-        """Format, counts, drops with their rows, notes: what a run's ``data.json`` holds of its reading."""
-        len(self)
-        return self._source.summary()
+        """Format, counts, drops with their rows, notes: what a run's ``data.json`` holds of its reading. Read again where files changed."""
+        if self._read is None or self._read[0] != self._open().fingerprint:
+            for _ in self:
+                pass
+        assert self._read is not None
+        return self._read[1]
 
     def audit(self, **options: Any) -> Any:
         """What will hurt, before it is trained on; options are those of ``prefine data audit``, ``model`` for tokens among them.
@@ -94,7 +95,7 @@ class Preferences:
         """A seeded part."""
         from prefine.api.drawing import sample
 
-        return self._through(sample, {"fraction": fraction, "seed": seed})
+        return self._through(sample, {"fraction": fraction}, seed)
 
     def train_test_split(self, test_size: float = 0.05, seed: int = 0) -> tuple[Preferences, Preferences]:
         """Two parts, never one prompt on both sides; a prompt's side depends on it and the seed alone.
@@ -106,12 +107,11 @@ class Preferences:
 
         folder = self._cache("split", {"test_size": test_size, "seed": seed})
         if not (folder / "eval.jsonl").exists():
-            split(**self._reading() | {"source": self.sources, "output_dir": str(folder), "eval_fraction": test_size, "seed": seed})
-        parts = tuple(load_preferences(str(folder / f"{name}.jsonl"), seed=self._options["seed"]) for name in ("train", "eval"))
-        for part in parts:
-            if not (folder / "eval.jsonl").stat().st_size:
-                raise DataError(f"a test_size of {test_size} leaves {part.sources[0]} empty; give more rows or a larger share")
-        return parts[0], parts[1]
+            reading = {"source": self.files()} | {"seed": seed}
+            split(**reading | {"output_dir": str(folder), "eval_fraction": test_size})
+        if not (folder / "eval.jsonl").stat().st_size:
+            raise DataError(f"a test_size of {test_size} leaves no prompt to test on; give more rows or a larger share")
+        return load_preferences(str(folder / "train.jsonl")), load_preferences(str(folder / "eval.jsonl"))
 
     def save(self, path: str | Path, **options: Any) -> Path:
         """Write the canonical format: .jsonl, .jsonl.gz or .parquet; options are those of ``prefine data convert``.
@@ -136,12 +136,13 @@ class Preferences:
 
         return pandas.DataFrame([canonical(pair) for pair in self])
 
-    def files(self) -> tuple[list[str], dict[str, Any]]:
-        """Sources and reading options that give these pairs, for a training command."""
-        return self.sources, {name: self._options[name] for name in ("map", "format", "pairing", "min_gap")}
+    def files(self) -> list[str]:
+        """Sources that give these pairs by themselves: their own where they were read without options, else one in the cache."""
+        plain = all(self._options[name] == value for name, value in READ_PLAINLY.items())
+        return self.sources if plain else self.written()
 
     def written(self) -> list[str]:
-        """As :meth:`files`, in one file that needs no options."""
+        """The pairs in the canonical format, in one file in the cache."""
         path = self._cache("canonical", {}).with_suffix(".jsonl")
         if not path.exists():
             self.save(path)
@@ -154,16 +155,25 @@ class Preferences:
         """A place for what is made of these pairs, by their content and the options."""
         from prefine.packing.encoded import cache_folder
 
-        key = hashlib.sha256(repr((self._source.fingerprint, self._options, what, sorted(options.items()))).encode()).hexdigest()[:24]
+        what_of = (__version__, self._open().fingerprint, self._options, what, sorted(options.items()))
         folder = cache_folder() / "preferences"
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{what}-{key}"
+        return folder / f"{what}-{hashlib.sha256(repr(what_of).encode()).hexdigest()[:24]}"
 
-    def _through(self, command: Any, options: Mapping[str, Any]) -> Preferences:
-        path = self._cache(command.__name__, options).with_suffix(".jsonl")
-        if not path.exists():
-            command(**self._reading() | {"source": self.sources, "output": str(path)} | dict(options))
-        return load_preferences(str(path), seed=self._options["seed"])
+    def _through(self, command: Any, options: Mapping[str, Any], seed: int | None = None) -> Preferences:
+        """What a command makes of these pairs, kept in the cache unless it writes elsewhere or reads a model too.
+
+        Raises:
+            ConfigError: source or output, which are these pairs and the result.
+        """
+        for name in ("source", "output"):
+            if name in options:
+                raise ConfigError(f"{command.__name__}: {name} is given by the pairs themselves; .save() writes what comes of it")
+        path = self._cache(command.__name__, {**options, "seed": seed}).with_suffix(".jsonl")
+        if not path.exists() or {"rejected", "model"} & set(options):
+            given = {"source": self.files()} | dict(options) | ({} if seed is None else {"seed": seed})
+            command(**given, output=str(path))
+        return load_preferences(str(path))
 
     def _lines(self) -> list[str]:
         read = self.summary()
@@ -177,7 +187,7 @@ class Preferences:
 
         from prefine.api.reading import shown_text
 
-        rows = [[shown_text(v, 200) for v in (p.prompt, p.chosen, p.rejected)] for p in islice(self._open(), 3)]
+        rows = [[shown_text(v, 200) for v in (p.prompt, p.chosen, p.rejected)] for p in islice(iter(self._open()), 3)]
         return lines_html(self._lines()) + Table(["prompt", "chosen", "rejected"], rows)._repr_html_()
 
 
@@ -210,8 +220,25 @@ def load_preferences(
         names = [str(s) for s in sources]
     else:
         names = [str(_write_rows(sources))]
-    options = {"format": format, "map": [f"{k}={v}" for k, v in map.items()] if isinstance(map, dict) else map}
+    if isinstance(map, dict):
+        map = [f"{ours}={theirs}" for ours, theirs in map.items()] or None
+    options = {"format": format, "map": map}
     return Preferences(names, options | {"pairing": pairing, "min_gap": min_gap, "seed": seed})
+
+
+def files_of(given: Any) -> list[str]:
+    """Sources by name for what was given as data: Preferences, datasets, rows, paths, or a list of some of them.
+
+    Raises:
+        ConfigError: something else.
+    """
+    if isinstance(given, Preferences):
+        return given.files()
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given, list) and given and all(isinstance(g, str | Preferences) for g in given):
+        return [name for g in given for name in files_of(g)]
+    return [str(_write_rows(given))]
 
 
 def _write_rows(rows: Any) -> Path:
@@ -221,7 +248,9 @@ def _write_rows(rows: Any) -> Path:
     from prefine.packing.encoded import cache_folder
     from prefine.runs import write_text
 
-    listed = list(rows)
+    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # a pandas DataFrame
+        rows = rows.to_dict("records")
+    listed = list(rows) if hasattr(rows, "__iter__") else []
     if not listed or not all(isinstance(row, Mapping) for row in listed):
         raise ConfigError("expected the name of a source, or rows that are mappings")
     text = "".join(json.dumps(dict(row), ensure_ascii=False, default=str) + "\n" for row in listed)

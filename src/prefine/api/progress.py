@@ -46,6 +46,12 @@ class TqdmProgress(Progress):
         for line in [lines] if isinstance(lines, str) else lines:
             tqdm.write(line)
 
+    def stage(self, name: str) -> None:
+        """Written by tqdm, above the bars."""
+        from tqdm.auto import tqdm
+
+        tqdm.write(f"{name} ...")
+
     def advance(self, stage: str, done: int, total: int | None) -> None:
         """Moves the stage's bar."""
         self._bar(stage, total).update(done)

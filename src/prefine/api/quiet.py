@@ -1,11 +1,28 @@
-"""Libraries that print of themselves, kept quiet: what is worth saying, calls say."""
+"""Libraries that print of themselves, kept quiet while a call runs: what is worth saying, calls say."""
 
 from __future__ import annotations
 
+import sys
+
+_before: list[tuple[int, bool]] = []
+
 
 def quiet_transformers() -> None:
-    """Keep transformers' load reports, bars and advice off the screen."""
+    """Keep transformers' load reports, bars and advice off the screen, until :func:`restore`."""
     from transformers.utils import logging
 
+    if not _before:
+        _before.append((logging.get_verbosity(), logging.is_progress_bar_enabled()))
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+def restore() -> None:
+    """Let transformers speak as it did before."""
+    if _before and "transformers" in sys.modules:
+        from transformers.utils import logging
+
+        verbosity, bars = _before.pop()
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from prefine.api.calls import call
 from prefine.api.progress import Progress
-from prefine.api.tables import Table
+from prefine.api.tables import Shows, Table
 from prefine.errors import ConfigError
 from prefine.runs import RunDirectory
 
@@ -20,15 +21,16 @@ class ReportOptions:
     runs: list[str] | None = field(default=None, metadata={"help": "Run directories (also as the first words)."})
 
 
-@dataclass
-class Reports:
+@dataclass(repr=False)
+class Reports(Shows):
     """Pages that were drawn, and what they say in short."""
 
     pages: Sequence[Path]
     table: Table
 
-    def _repr_html_(self) -> str:
-        return self.table._repr_html_()
+    def parts(self) -> list[Any]:
+        """What there is to see."""
+        return [*map(str, self.pages), self.table]
 
 
 @call(ReportOptions, positional=("runs",), rest=True)

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prefine.api.tables import lines_html
-from prefine.errors import printable
+from prefine.api.tables import Shows
 from prefine.evaluation.interval import Interval
 
 
-@dataclass
-class EvaluationResult:
+@dataclass(repr=False)
+class EvaluationResult(Shows):
     """What an evaluation found.
 
     Attributes:
@@ -46,10 +45,6 @@ class EvaluationResult:
         found = self.summary.get("win_rate")
         return None if found is None else Interval(**found)
 
-    def __str__(self) -> str:
-        return printable("\n".join(self.lines or [self.sentence]))
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return lines_html(self.lines or [self.sentence])
+    def parts(self) -> list[Any]:
+        """What there is to see."""
+        return [*(self.lines or [self.sentence])]

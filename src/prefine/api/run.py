@@ -85,13 +85,14 @@ class Run(os.PathLike[str]):
             raise ConfigError(f"{self}: no evaluation {name!r}{nearest(str(name), found)}; there are: {', '.join(found) or 'none'}")
         folder = self.path / "eval" / name
         rows = list(read_jsonl(folder / "generations.jsonl")) if (folder / "generations.jsonl").exists() else []
-        wins: dict[str, list[float]] = {}
+        wins: dict[tuple[str, int], list[float]] = {}
         for row in read_jsonl(folder / "verdicts.jsonl") if (folder / "verdicts.jsonl").exists() else ():
             if row.get("tuned_wins") is not None and "key" in row:
-                wins.setdefault(str(row["key"]), []).append(float(row["tuned_wins"]))
+                wins.setdefault((str(row["key"]), row.get("turn", 1)), []).append(float(row["tuned_wins"]))
         table = pandas.DataFrame(rows)
         if wins and rows:
-            table["win"] = [sum(w) / len(w) if (w := wins.get(str(key))) else None for key in table["key"]]
+            found_wins = [wins.get((str(row["key"]), row.get("turn", 1))) for row in rows]
+            table["win"] = [sum(w) / len(w) if w else None for w in found_wins]
         return table
 
     def evaluate(self, **options: Any) -> EvaluationResult:

@@ -8,8 +8,8 @@ from typing import Any
 PRESETS = ("recipe", "trl")
 
 
-def _in(group: str, help: str) -> dict[str, str]:
-    return {"help": help, "group": group}
+def _in(group: str, help: str, objects: bool = False) -> dict[str, Any]:
+    return {"help": help, "group": group, "objects": objects}
 
 
 @dataclass
@@ -19,13 +19,13 @@ class RunOptions:
     model: str = field(default="", metadata=_in("model and data", "Model: a folder, a Hub id or a finished run."))
     data: list[str] | None = field(
         default=None,
-        metadata=_in("model and data", "Training data: files, folders, globs, Hub ids[:config][:split], databases, - (stdin)."),
+        metadata=_in("model and data", "Training data: files, folders, globs, Hub ids[:config][:split], databases, - (stdin).", True),
     )
     data_weights: list[float] | None = field(
         default=None, metadata=_in("model and data", "How many times each source's rows are used: 2 is twice, 0.5 half of them.")
     )
     eval_data: str | None = field(
-        default=None, metadata=_in("model and data", "Held-out evaluation data. Unset: a part of --data is held out.")
+        default=None, metadata=_in("model and data", "Held-out evaluation data. Unset: a part of --data is held out.", True)
     )
     eval_fraction: float | None = field(
         default=None,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from prefine.api.reading import SourceOptions, reading_lines
 from prefine.api.sieve import Sieve
-from prefine.api.tables import lines_html
-from prefine.errors import ConfigError, DataError, printable
+from prefine.api.tables import Shows
+from prefine.errors import ConfigError, DataError
 from prefine.preferences.convert import PairSource, as_pairs, canonical
 from prefine.preferences.records import Dropped, Example, Labelled, Pair
 
@@ -22,8 +23,8 @@ class SelectOptions(SourceOptions):
     rejected: str | None = field(default=None, metadata={"help": "File for the rows that are left out, each with its reason."})
 
 
-@dataclass
-class Written:
+@dataclass(repr=False)
+class Written(Shows):
     """What was written: the files, how many rows, how many were left out by reason."""
 
     files: Sequence[Path]
@@ -31,13 +32,9 @@ class Written:
     dropped: Mapping[str, int]
     lines: Sequence[str]
 
-    def __str__(self) -> str:
-        return printable("\n".join(self.lines))
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return lines_html(self.lines)
+    def parts(self) -> list[Any]:
+        """What there is to see."""
+        return [*self.lines]
 
 
 def select(given: SelectOptions, command: str, reason: Callable[[Pair | Labelled], str | None]) -> Written:

@@ -83,9 +83,7 @@ def sft(given: Mapping[str, Any], progress: Progress) -> Run:
     )
     started.train(trainer, SHOWN)
     if eval_rows:
-        found = trainer.evaluate()
-        started.run.append_metrics({"step": trainer.state.global_step, **found})
-        progress.say(f"held-out loss {found['eval_loss']:.4f} nats/token")
+        progress.say(f"held-out loss {trainer.evaluate()['eval_loss']:.4f} nats/token")
     progress.say([f"model saved in {started.run.model}", f"report: {write_report(started.run)}"])
     return Run(started.run.path)
 

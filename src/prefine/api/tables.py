@@ -52,6 +52,29 @@ class Table:
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+class Shows:
+    """A result that shows itself: tables, then sentences, in a terminal, as text and in a notebook."""
+
+    def parts(self) -> list[Any]:
+        """Sentences and tables, in order."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return "\n".join(printable(p) if isinstance(p, str) else str(p).rstrip() for p in self.parts())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(*(Text(printable(p)) if isinstance(p, str) else p for p in self.parts()))
+
+    def _repr_html_(self) -> str:
+        return "".join(lines_html([p]) if isinstance(p, str) else p._repr_html_() for p in self.parts())
+
+
 def lines_html(lines: Sequence[str]) -> str:
     """Sentences for a notebook."""
     return "".join(f"<div>{escape(printable(line))}</div>" for line in lines)

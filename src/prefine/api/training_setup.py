@@ -48,6 +48,7 @@ class TrainingSetup:
     progress: Progress
     extra: Any = None
     given: frozenset[str] = frozenset()
+    init_kwargs: Any = None
 
     def load_model(self) -> Any:
         """The model as the options say."""
@@ -66,6 +67,8 @@ class TrainingSetup:
         """
         own = self.options
         model = self.load_model()
+        if getattr(self.args, "ensemble", 1) == 1:  # members of an ensemble are loaded one by one
+            self.init_kwargs, self.args.model_init_kwargs = self.args.model_init_kwargs, None  # a trainer with a model refuses them
         if own.lora_dropout and self.args.disable_dropout:
             from prefine.training.pack_trainer import disable_dropout
 
@@ -126,16 +129,19 @@ class TrainingRun:
             warnings.simplefilter("ignore", FutureWarning)
             with refusals(began=lambda: trainer.state.global_step > 0):
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        trainer.args.model_init_kwargs = self.setup.init_kwargs or trainer.args.model_init_kwargs
         trainer.save_model(str(self.run.model))
         self.setup.tokenizer.save_pretrained(self.run.model)
         self.seconds = time.perf_counter() - start
 
 
 def _storable(value: Any) -> Any:
-    """A value as ``config.yaml`` holds it: objects by their names."""
-    if value is None or isinstance(value, str | int | float | bool | list):
+    """A value as ``config.yaml`` holds it: functions by their module and name, other objects by their kind."""
+    if value is None or isinstance(value, str | int | float | bool | list | dict):
         return value
-    return getattr(value, "name", None) or getattr(value, "__name__", type(value).__name__)
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}:{value.__qualname__}"
+    return type(value).__name__
 
 
 def _check_resumes(was: dict[str, Any], now: dict[str, Any]) -> None:
@@ -167,13 +173,15 @@ def set_up(
         ConfigError, MissingFile, ModelError: what is wrong, and what to do.
     """
     given = dict(given)
-    repeat = list(given.pop("repeat", None) or as_flags(command, {k: _storable(v) for k, v in given.items()}))
+    words = given.pop("repeat", None)
     own = pick(RunOptions, given)
     for name in ("model", "data"):
-        if not getattr(own, name):
+        if getattr(own, name) is None or (isinstance(getattr(own, name), str | list) and not getattr(own, name)):
             raise ConfigError(f"--{name} is missing ({options_of(RunOptions)[name].help})")
     own.model = model_of(str(own.model))
-    _take_data(own)
+    _take_data(own, given)
+    resolved = given | {name: getattr(own, name) for name in ("model", "data", "eval_data") if name in given}
+    repeat = list(words or as_flags(command, {k: _storable(v) for k, v in resolved.items()}))
     _check_run_options(command, own)
     mine = {f.name for kind in (RunOptions, extra) if kind for f in fields(kind)}
     training = {k: v for k, v in given.items() if k not in mine}
@@ -205,17 +213,26 @@ def set_up(
     )
 
 
-def _take_data(own: RunOptions) -> None:
-    """Preferences that were loaded in Python become the files they stand for, with their reading."""
-    from prefine.api.preferences import Preferences
+def _take_data(own: RunOptions, given: Mapping[str, Any]) -> None:
+    """Preferences, datasets and rows in memory become the files they stand for.
 
-    held = own.data if isinstance(own.data, Preferences) else None
-    if held is not None:
-        own.data, how = held.files()
-        for name, value in how.items():
-            setattr(own, name, value)
-    if isinstance(own.eval_data, Preferences):
-        [own.eval_data] = own.eval_data.written()
+    Raises:
+        ConfigError: options of reading beside Preferences, which were read already.
+    """
+    from prefine.api.preferences import Preferences, files_of
+
+    for name in ("data", "eval_data"):
+        value = getattr(own, name)
+        if value is None or isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+            continue
+        if isinstance(value, Preferences) or (isinstance(value, list) and any(isinstance(v, Preferences) for v in value)):
+            beside = [k for k in ("map", "format", "pairing", "min_gap") if k in given]
+            if beside:
+                raise ConfigError(f"{beside[0]} would be ignored: the Preferences given as {name} were read already; leave it out")
+        files = files_of(value)
+        if name == "eval_data" and len(files) > 1:
+            raise ConfigError("eval_data is one source; give one")
+        setattr(own, name, files if name == "data" else files[0])
 
 
 def _is_adapter(model: str) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +13,24 @@ from transformers import Trainer, TrainerCallback
 
 from prefine.api.evaluation import questions_of
 from prefine.api.judges import JudgeChoice, build_judge, check_ready
-from prefine.errors import ConfigError
+from prefine.errors import ConfigError, PrefineError
+from prefine.runs import write_json
+
+KEPT = "verdict_callback.json"
+"""The base's responses, in the trainer's output folder: a resumed run is compared with what the first one began from."""
 
 
 class VerdictCallback(TrainerCallback):  # type: ignore[misc]
     """Has the model respond to prompts every so many steps, a judge compare with its responses before training, and logs the win rate.
 
     Logged: ``verdict/win_rate``, ``verdict/win_rate_low`` and ``verdict/win_rate_high`` (its 95 % confidence interval),
-    ``verdict/num_prompts``. ``history`` keeps them by step. Each look has its own 95 %: with many, some interval misses.
+    ``verdict/num_prompts``; NaN, with a warning, where the judge fails. ``history`` keeps them by step. Each look has its own 95 %:
+    with many, some interval misses.
 
     Args:
         prompts: a source of prompts by name, or a list of texts or of lists of messages.
         judge: one of this package's judges, or a function that scores.
-        every_steps: optimizer steps between looks; at the end of training there is one in any case.
+        every_steps: optimizer steps between looks; when training ends there is one in any case.
         max_new_tokens, temperature, seed, batch_size: of sampling.
         trainer: where the numbers are logged, so that trackers get them too; without it they reach ``state.log_history`` alone,
             since transformers hands no trainer to callbacks.
@@ -45,8 +53,7 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
         if every_steps < 1:
             raise ConfigError(f"every_steps is {every_steps}; expected at least 1")
         self.questions = questions_of(prompts)
-        choice = JudgeChoice(judge)
-        self.judge: Any = build_judge(choice, ("base", "tuned"))
+        self.judge: Any = build_judge(JudgeChoice(judge), ("base", "tuned"))
         if self.judge is None:
             raise ConfigError("VerdictCallback needs a judge: one of this package's, or a function that scores")
         check_ready(self.judge)
@@ -57,29 +64,46 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
         self._trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, processing_class: Any = None, **kwargs: Any) -> None:
-        """The model's responses before training are what is compared with."""
+        """The model's responses before training are what is compared with; a resumed run reads those that were kept.
+
+        Raises:
+            ConfigError: the trainer has no tokenizer, or a resumed run has no such responses.
+        """
+        if not state.is_world_process_zero:
+            return
         if processing_class is None:
             raise ConfigError("VerdictCallback needs the trainer's processing_class: a tokenizer")
-        if self._base is None:
+        kept = Path(args.output_dir) / KEPT
+        if state.global_step == 0:
             self._base = self._respond(model, processing_class, "base")
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_json(kept, {a.question.key: [a.answers[0], a.ended[0]] for a in self._base.answered})
+        elif kept.exists():
+            self._base = self._file("base", json.loads(kept.read_text(encoding="utf-8")))
+        else:
+            raise ConfigError(f"VerdictCallback: training is resumed, and {kept} with the responses before training is not there")
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, processing_class: Any = None, **kwargs: Any) -> None:
         """Look, where it is time."""
-        if state.global_step % self.every_steps == 0 or state.global_step == state.max_steps:
+        if state.global_step % self.every_steps == 0:
+            self._look(state, control, model, processing_class)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, processing_class: Any = None, **kwargs: Any) -> None:
+        """The last look, unless it was taken."""
+        if not self.history or self.history[-1]["step"] != state.global_step:
             self._look(state, control, model, processing_class)
 
     def _look(self, state: Any, control: Any, model: Any, tokenizer: Any) -> None:
-        from prefine.evaluation.contest import judge_comparisons
-        from prefine.evaluation.count import count
-        from prefine.evaluation.judge import compare
-
-        tuned = self._respond(model, tokenizer, "tuned")
-        comparisons, _ = compare(self._base, tuned, lambda a: a.question.key)
-        with tempfile.TemporaryDirectory() as folder:
-            held = judge_comparisons(comparisons, self.judge, ("base", "tuned"), Path(folder), lambda done: None)
-        win = count(held.file).verdict.win_rate
-        found = {"verdict/win_rate": win.estimate, "verdict/win_rate_low": win.low, "verdict/win_rate_high": win.high}
-        found["verdict/num_prompts"] = float(win.clusters)
+        if not state.is_world_process_zero:
+            return
+        try:
+            win = self._win_rate(self._respond(model, tokenizer, "tuned"))
+            numbers = (win.estimate, win.low, win.high, float(win.clusters))
+        except PrefineError as error:  # a judge that fails costs a look, not the training
+            warnings.warn(f"no win rate at step {state.global_step}: {error}", stacklevel=2)
+            numbers = (math.nan, math.nan, math.nan, 0.0)
+        names = ("win_rate", "win_rate_low", "win_rate_high", "num_prompts")
+        found = {f"verdict/{name}": value for name, value in zip(names, numbers, strict=True)}
         self.history.append({"step": state.global_step, **found})
         if self._trainer is not None:
             # Not the trainer's own log, which would take along, and so take away, what belongs to its next line.
@@ -89,9 +113,18 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
         else:
             state.log_history.append({**found, "step": state.global_step})
 
+    def _win_rate(self, tuned: Any) -> Any:
+        from prefine.evaluation.contest import judge_comparisons
+        from prefine.evaluation.count import count
+        from prefine.evaluation.judge import compare
+
+        comparisons, _ = compare(self._base, tuned, lambda a: a.question.key)
+        with tempfile.TemporaryDirectory() as folder:
+            judged = judge_comparisons(comparisons, self.judge, ("base", "tuned"), Path(folder), lambda done: None)
+        return count(judged.file).verdict.win_rate
+
     def _respond(self, model: Any, tokenizer: Any, name: str) -> Any:
-        """A file of the model's responses as it is now, in memory."""
-        from prefine.evaluation.answers import Answered, AnswerFile
+        """The model's responses as it is now."""
         from prefine.generation.engine import Failure, Request, Sampling
         from prefine.generation.generate import TransformersEngine
 
@@ -106,11 +139,12 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
         finally:
             model.train(was_training)
             model.config.use_cache = cache
-        answered, failures = [], []
-        for place, question in enumerate(self.questions):
-            answer = found[place]
-            if isinstance(answer, Failure):
-                failures.append(f"{question.key}: {answer.reason}")
-            else:
-                answered.append(Answered(question, (answer.text,), (answer.ended,)))
-        return AnswerFile(name, name, answered, failures)
+        given = {q.key: found[place] for place, q in enumerate(self.questions)}
+        return self._file(name, {key: [a.text, a.ended] for key, a in given.items() if not isinstance(a, Failure)})
+
+    def _file(self, name: str, texts: dict[str, Any]) -> Any:
+        """Responses by prompt, as judges take them."""
+        from prefine.evaluation.answers import Answered, AnswerFile
+
+        answered = [Answered(q, (texts[q.key][0],), (texts[q.key][1],)) for q in self.questions if q.key in texts]
+        return AnswerFile(name, name, answered, [q.key for q in self.questions if q.key not in texts])

@@ -50,6 +50,7 @@ GROUPS = {
 }
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 HELP = ("-h", "--help", "--help-all")
+TRAINING = ("dpo", "sft", "reward", "ppo", "online-dpo")
 
 
 def usage() -> str:
@@ -110,11 +111,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _take_traceback(args: list[str]) -> tuple[bool, list[str]]:
-    """``--traceback``, or ``--debug`` where no value follows it: with one it is transformers' option."""
+    """``--traceback``, or ``--debug``; on a training command with a value behind it that is transformers' option."""
     out, traced = [], False
+    trains = next((word for word in args if not word.startswith("-")), "") in TRAINING
     for place, word in enumerate(args):
-        following = args[place + 1] if place + 1 < len(args) else "--"
-        if word == "--traceback" or (word == "--debug" and following.startswith("-")):
+        following = args[place + 1] if place + 1 < len(args) else "-"
+        if word == "--traceback" or (word == "--debug" and not (trains and place and not following.startswith("-"))):
             traced = True
         else:
             out.append(word)
@@ -124,7 +126,7 @@ def _take_traceback(args: list[str]) -> tuple[bool, list[str]]:
 def _how_to_go_on(name: str) -> str:
     if name in ("generate", "judge", "eval", "pairs", "lab"):
         return "; what is done is kept, and the same command goes on"
-    if name in ("dpo", "sft", "reward", "ppo", "online-dpo"):
+    if name in TRAINING:
         return "; the same command with --resume goes on from the last complete checkpoint"
     return ""
 
@@ -159,7 +161,7 @@ def _run(name: str, words: Sequence[str]) -> int:
         print(completion(list(words)))
         return 0
     command = find(name)
-    if (not words and not command.bare) or set(words) & {*HELP, "--print-config", "--json-schema"}:
+    if (not words and not command.bare and not command.training) or set(words) & {*HELP, "--print-config", "--json-schema"}:
         from prefine.cli.help import describe
 
         print(describe(name, command, words))
@@ -167,6 +169,5 @@ def _run(name: str, words: Sequence[str]) -> int:
     from prefine.cli.parsing import parse
 
     call = command.call
-    positional = ("run",) if name == "merge" else () if command.training or name in ("generate", "pairs") else call.positional
-    given = parse(name, words, command.options(), positional, call.rest)
+    given = parse(name, words, command.options(), call.positional if command.words is None else command.words, call.rest)
     return command.run(given, [*name.split(), *words])

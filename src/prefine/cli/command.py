@@ -22,6 +22,7 @@ class Command:
         about: for help; unset: the first sentence of the call's docstring.
         own: a dataclass of options that only say what is printed.
         training: its options are many, and help shows the common ones; bare: it runs without a single word.
+        words: what the words without a flag are; unset: the call's own.
         before: called with the own options before anything else; an exit code ends the command.
     """
 
@@ -31,6 +32,7 @@ class Command:
     own: type | None = None
     training: str = ""
     bare: bool = False
+    words: tuple[str, ...] | None = None
     before: Callable[[Any, Terminal], int | None] = lambda own, terminal: None
 
     def options(self) -> dict[str, Option]:
@@ -52,11 +54,8 @@ class Command:
             if code is not None:
                 return code
             if self.training:
-                terminal.stage("starting")
-                found = self.call.function({**values, "repeat": list(words)}, terminal)
-            else:
-                found = self.call(**values, progress=terminal)
-            return self.show(found, own, terminal)
+                values["repeat"] = list(words)
+            return self.show(self.call.run(values, terminal), own, terminal)
 
 
 def show_written(found: Written, own: None, terminal: Terminal) -> int:

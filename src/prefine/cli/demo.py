@@ -1,6 +1,6 @@
 """``prefine demo``."""
 
-from prefine.api.demo import Demo, DemoOptions
+from prefine.api.demo import Demo
 from prefine.api.demo import demo as call
 from prefine.cli.command import Command
 from prefine.cli.terminal import Terminal
@@ -22,4 +22,3 @@ def show(found: Demo, own: None, terminal: Terminal) -> int:
 
 
 COMMAND = Command(call, show, bare=True, before=before)
-__all__ = ["COMMAND", "DemoOptions"]

@@ -16,4 +16,5 @@ COMMAND = Command(
     show,
     "Responds to prompts: of preference data in any format, of a list (one a line in .txt; prompt, messages), of MT-Bench or AlpacaEval. "
     "A killed command goes on where it was; failed prompts are tried again.",
+    words=(),
 )

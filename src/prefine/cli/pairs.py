@@ -16,4 +16,5 @@ COMMAND = Command(
     show,
     "Samples several responses to each prompt, has --judge score them (reward-model, python, exact, or openai with --mode single), "
     "and writes pairs with their scores. A killed command goes on where it was.",
+    words=(),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
@@ -15,8 +16,9 @@ from cyclopts.help import PlainFormatter
 from prefine.api.options import ALIASES, Option, checked, meant, read_yaml
 from prefine.errors import ConfigError
 
-STDIN = "\0stdin"
-"""Stands for a lone hyphen, which cyclopts takes for an option."""
+STDIN, EMPTY = "\0stdin", "\0empty"
+STANDS_FOR = {STDIN: "-", EMPTY: ""}
+"""Words that cyclopts would take for options, or for none."""
 CONFIG = Option("config", str | None, None, "YAML file with the same keys as flags; flags win.")
 
 
@@ -112,7 +114,7 @@ def _kind(option: Option, typed: bool) -> Any:
 
 def _as_text(many: bool, kind: Any, tokens: Sequence[Any]) -> Any:
     """Values as they were written: their types are checked by :func:`prefine.api.options.checked`."""
-    texts = [("-" if t.value == STDIN else t.value) if t.implicit_value in (None, ()) or t.value else t.implicit_value for t in tokens]
+    texts = [STANDS_FOR.get(t.value, t.value) for t in tokens]
     return texts if many else texts[-1]
 
 
@@ -135,14 +137,14 @@ def parse(
         token = error.token.keyword or error.token.value if error.token is not None else "?"
         if not str(token).startswith("--"):
             raise ConfigError(f"unexpected argument {token!r}; options begin with --") from None
-        raise ConfigError(f"unknown option {token}{meant(str(token), options)}. See --help for all") from None
+        raise ConfigError(f"unknown option {token}{meant(str(token), options) or '; --help lists them'}") from None
     except MissingArgumentError as error:
         flag = str(error.argument.name) if error.argument is not None else "an option"
         option = options.get(flag.removeprefix("--").replace("-", "_"))
         raise ConfigError(f"{flag} needs a value{f' ({option.help.rstrip(chr(46))})' if option else ''}") from None
     except CycloptsError as error:
         raise ConfigError(" ".join(str(error).split())) from None
-    loose = ["-" if w == STDIN else w for w in words]
+    loose = [STANDS_FOR.get(w, w) for w in words]
     named = {k: v for k, v in given.items() if v is not None}
     config = named.pop("config", None)
     if rest:
@@ -159,32 +161,43 @@ def parse(
 
 
 def _normal(argv: Sequence[str], options: Mapping[str, Option]) -> list[str]:
-    """Words as cyclopts takes them: hyphens in names, on and off with or without a value, a lone hyphen as a word."""
+    """Words as cyclopts takes them: hyphens in names, on and off with or without a value, lone hyphens and empty texts by other words.
+
+    Raises:
+        ConfigError: an option without the value that it needs.
+    """
     out: list[str] = []
     words = list(argv)
     while words:
         word = words.pop(0)
-        if word == "-":
-            out.append(STDIN)
+        if word in STANDS_FOR.values():
+            out.append(STDIN if word == "-" else EMPTY)
             continue
-        if not word.startswith("--"):
+        if not word.startswith("--") or word == "--":
             out.append(word)
             continue
         name, equals, value = word[2:].partition("=")
-        flag = f"--{name.replace('_', '-')}"
-        option = options.get(name.replace("-", "_"))
-        negated = options.get(name.replace("-", "_").removeprefix("no_")) if name.startswith(("no-", "no_")) and option is None else None
-        following = words[0] if words else ""
+        flag, key = f"--{name.replace('_', '-')}", name.replace("-", "_")
+        option = options.get(ALIASES.get(key, key) if key not in options else key)
+        negated = options.get(key.removeprefix("no_")) if key.startswith("no_") and option is None else None
+        following = words[0] if words else None
         if negated is not None and bool in negated.kinds and not equals:
             out.append(f"{negated.flag}=false")
         elif option is not None and bool in option.kinds and not equals:
-            if following.lower() in ("true", "false"):
-                value = words.pop(0).lower()
-            elif set(option.kinds) <= {bool, type(None)} or not following or following.startswith("--"):
-                value = "true"
-            else:
-                value = words.pop(0)
-            out.append(f"{flag}={value}")
+            only = set(option.kinds) <= {bool, type(None)}
+            taken = following is not None and (following.lower() in SWITCHES if only else not following.startswith("--"))
+            out.append(f"{flag}={words.pop(0) if taken else 'true'}")
+        elif option is not None and not equals and (following is None or (following.startswith("-") and not _is_value(following))):
+            raise ConfigError(f"{flag} needs a value ({option.help.rstrip('.')}); one that begins with a hyphen: {flag}=-VALUE")
         else:
-            out.append(f"{flag}={value}" if equals else flag)
+            out.append(f"{flag}={value or EMPTY}" if equals else flag)
     return out
+
+
+SWITCHES = {"true", "false", "yes", "no", "none"}
+"""Words behind an option that is on or off which can only be its value."""
+
+
+def _is_value(word: str) -> bool:
+    """Whether a word that begins with a hyphen is a value all the same: standard input, or a number."""
+    return word == "-" or re.fullmatch(r"-\.?\d.*", word) is not None

@@ -3,4 +3,4 @@
 from prefine.api.reward import reward
 from prefine.cli.command import Command
 
-COMMAND = Command(reward, lambda run, own, terminal: 0, training="reward")
+COMMAND = Command(reward, lambda run, own, terminal: 0, training="reward", words=())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,13 +19,22 @@ class Terminal(Progress):
     """Sentences as lines; stages as a spinner; counts and steps as one bar."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self.console = Console(highlight=False, emoji=False, markup=False)
         self._status: Any = None
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
         self._began: dict[str, tuple[float, int]] = {}
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person watches."""
+        return sys.stdout.isatty()
+
+    @functools.cached_property
+    def console(self) -> Any:
+        """rich's, made when something is shown."""
+        from rich.console import Console
+
+        return Console(highlight=False, emoji=False, markup=False)
 
     def say(self, lines: str | Iterable[str]) -> None:
         """A line each, indented, above any bar."""
@@ -37,12 +48,15 @@ class Terminal(Progress):
         """What came of a command: text as it stands, tables and the like as they show themselves."""
         self.finish()
         for one in what:
-            self.console.print(printable(one) if isinstance(one, str) else one, soft_wrap=isinstance(one, str))
+            if isinstance(one, str) and not self.is_terminal:
+                print(printable(one))
+            else:
+                self.console.print(printable(one) if isinstance(one, str) else one, soft_wrap=isinstance(one, str))
 
     def stage(self, name: str) -> None:
         """A spinner with the stage's name; in a pipe a line."""
-        if not self.console.is_terminal:
-            self.console.print(f"  {name} ...", soft_wrap=True)
+        if not self.is_terminal:
+            print(f"  {name} ...", file=sys.stderr, flush=True)  # what is piped on is what was found
         elif self._bars is None:
             if self._status is None:
                 self._status = self.console.status(f"{name} ...")
@@ -52,7 +66,7 @@ class Terminal(Progress):
 
     def advance(self, stage: str, done: int, total: int | None) -> None:
         """Moves a stage's bar; in a pipe a line now and then."""
-        if not self.console.is_terminal:
+        if not self.is_terminal:
             self._count(stage, done, total)
             return
         self._open()
@@ -68,7 +82,7 @@ class Terminal(Progress):
         told = now - last >= EVERY
         self._began[stage] = (now if told else last, at + done)
         if told:
-            self.console.print(f"  {stage} {at + done}{f'/{total}' if total else ''}", soft_wrap=True)
+            print(f"  {stage} {at + done}{f'/{total}' if total else ''}", file=sys.stderr, flush=True)
 
     def step(self, step: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
         """Moves the training's bar; logged metrics are a line of their own, above it."""
@@ -76,7 +90,7 @@ class Terminal(Progress):
             shown = "  ".join(f"{k.removeprefix('rewards/')} {v:.4g}" for k, v in metrics.items())
             # A line of its own: in the bar it would push the step and the time left out of 80 columns.
             self.console.print(f"step {step}/{total}  {shown}", soft_wrap=True)
-        if not self.console.is_terminal:
+        if not self.is_terminal:
             return
         self._open()
         if "step" not in self._tasks:

@@ -15,7 +15,7 @@ from prefine.evaluation.questions import Question
 from prefine.evaluation.style import style_of
 from prefine.evaluation.verdict_files import Judged
 from prefine.preferences.records import PromptText, plain_text
-from prefine.scoring.score_function import scores_or_reasons
+from prefine.scoring.score_function import calls_by, scores_or_reasons
 
 TIE = 1e-9
 """Scores that differ by less are a tie."""
@@ -165,9 +165,14 @@ class TextFunctionScorer:
 
     def score(self, answered: Sequence[Answered]) -> Iterator[tuple[int, Score]]:
         """In order."""
-        prompts = [plain_text(a.question.asked(a.answers[:-1])) for a in answered]
-        responses = [a.answers[-1] for a in answered]
-        for place, (value, failure) in enumerate(scores_or_reasons(self.function, prompts, responses)):
+        kind = calls_by(self.function, "one")
+        asked = [a.question.asked(a.answers[:-1]) for a in answered]
+        prompts: list[Any] = [plain_text(p) for p in asked]
+        responses: list[Any] = [a.answers[-1] for a in answered]
+        if kind == "trl":  # messages where the prompt is, as TRL gives them
+            prompts = [p if isinstance(p, str) else list(p) for p in asked]
+            responses = [r if isinstance(p, str) else [{"role": "assistant", "content": r}] for p, r in zip(asked, responses, strict=True)]
+        for place, (value, failure) in enumerate(scores_or_reasons(self.function, prompts, responses, kind)):
             if failure or value is None or not math.isfinite(value):
                 yield place, Score(None, failure=failure or f"the score is {value}")
             else:

@@ -71,7 +71,12 @@ def _part(columns: Mapping[str, Any], place: int, number: int) -> dict[str, Any]
 
 def _one(function: ScoreFunction, prompt: Any, answer: Any, columns: Mapping[str, Any], kind: Kind) -> float | None:
     try:
-        [score] = call_once(function, [prompt], [answer], columns, kind)
+        try:
+            [score] = call_once(function, [prompt], [answer], columns, kind)
+        except TypeError:
+            if kind != "lists":
+                raise
+            [score] = call_once(function, [prompt], [answer], columns, "one")  # its names did not say that it takes one
     except Exception:  # a failure of this text, counted by who asked
         return FAILED
     return None if score is None else float(score)

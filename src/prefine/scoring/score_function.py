@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -66,25 +67,45 @@ def where_raised(error: BaseException) -> str:
 
 
 def scores_or_reasons(
-    function: ScoreFunction, prompts: Sequence[Any], responses: Sequence[Any], otherwise: Kind = "one"
-) -> list[tuple[float | None, str]]:
-    """A score for each response, or None with the reason; a function that raises on lists is asked for each response alone."""
-    kind = calls_by(function, otherwise)
+    function: ScoreFunction, prompts: Sequence[Any], responses: Sequence[Any], kind: Kind
+) -> Iterator[tuple[float | None, str]]:
+    """A score for each response, or None with the reason, as they come; what raises on lists is asked for each response alone."""
     if kind != "one":
         try:
             scores = call_once(function, prompts, responses, {}, kind)
-            if len(scores) == len(responses):
-                return [(None if s is None else float(s), "") for s in scores]
         except Exception:  # the user's code: each response alone, so that one that raises costs itself only
-            pass
-    out: list[tuple[float | None, str]] = []
+            scores = []
+        if len(scores) == len(responses):
+            yield from ((None if s is None else float(s), "") for s in scores)
+            return
     for prompt, response in zip(prompts, responses, strict=True):
         try:
             scores = call_once(function, [prompt], [response], {}, kind)
             if len(scores) != 1:
-                out.append((None, f"{len(scores)} scores for one response"))
+                yield None, f"{len(scores)} scores for one response"
             else:
-                out.append((None if scores[0] is None else float(scores[0]), ""))
+                yield None if scores[0] is None else float(scores[0]), ""
         except Exception as error:  # a failure of this response alone
-            out.append((None, f"{type(error).__name__}: {error}"))
-    return out
+            yield None, f"{type(error).__name__}: {error}"
+
+
+def identity_of(function: Any) -> tuple[str, str]:
+    """What to call a function, and a hash of what it does: its code, constants, defaults and what it closes over.
+
+    The hash is empty where that cannot be told, as of an object's address.
+    """
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    held = getattr(function, "__self__", None)
+    owner = function if hasattr(function, "__code__") or held is not None else type(function).__call__
+    code = getattr(getattr(owner, "__func__", owner), "__code__", None)
+    if code is None:
+        return name, ""
+    closed = [cell.cell_contents for cell in getattr(owner, "__closure__", None) or ()]
+    kept = vars(held if held is not None else function) if not hasattr(function, "__code__") else {}
+    what = repr((_code(code), getattr(owner, "__defaults__", None), getattr(owner, "__kwdefaults__", None), closed, kept))
+    return name, "" if " at 0x" in what else hashlib.sha256(what.encode()).hexdigest()[:12]
+
+
+def _code(code: Any) -> Any:
+    constants = [_code(c) if hasattr(c, "co_code") else c for c in code.co_consts]
+    return code.co_code, constants, code.co_names
