@@ -42,6 +42,10 @@ def test_thinning_out(pairs_file: Path) -> None:
     assert len(data) - len(data.dedup()) >= 1
     with pytest.raises(pf.PrefineError, match="none of its 65 rows is left"):
         data.filter(min_words=10_000)
+    short = data.filter(max_words=9)
+    assert sum(short.dropped.values()) == len(data) - len(short) > 0
+    assert "left out on the way" in repr(short)
+    assert sum(short.dedup().dropped.values()) >= sum(short.dropped.values())
     part = data.sample(0.5, seed=1)
     assert [p.chosen for p in part] == [p.chosen for p in data.sample(0.5, seed=1)]
     assert 0 < len(part) < 65

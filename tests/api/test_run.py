@@ -150,6 +150,11 @@ def test_models_in_memory_whoever_trained_them(lab_model: Path) -> None:
         tuned.lm_head.weight.copy_(torch.randn_like(tuned.lm_head.weight))
     other = pf.evaluate(base, tuned, prompts, tokenizer=tokenizer, judge=longer, max_new_tokens=5)
     assert other.summary["draws"] < 4
+    named = pf.evaluate(base, tuned, prompts, judge=longer, max_new_tokens=5)  # by the tuned model's own name
+    assert named.summary["draws"] == other.summary["draws"]
+    for model in (base, tuned):
+        model.config._name_or_path = ""
+        model.name_or_path = ""
     with pytest.raises(TypeError, match="tokenizer"):
         pf.evaluate(base, tuned, prompts, judge=longer)
 
@@ -185,13 +190,13 @@ def test_data_of_every_kind_trains_the_same(lab_model: Path, pairs_file: Path, t
         assert "Dataset" not in repeat
     assert all(found == losses[0] for found in losses)
     assert logging.get_verbosity() == before
-    named = pf.load_preferences(
-        [{"question": r["prompt"], "chosen": r["chosen"], "rejected": r["rejected"]} for r in rows], map={"prompt": "question"}
-    )
-    run = pf.dpo(
-        lab_model, named, tmp_path / "named", eval_data=data, **SETTINGS | {"max_steps": 1, "final_eval": "off", "eval_fraction": None}
-    )
-    assert run.data["pairs"] == 64
+    renamed = [{"question": r["prompt"], "chosen": r["chosen"], "rejected": r["rejected"]} for r in rows[:48]]
+    named = pf.load_preferences(renamed, map={"prompt": "question"})
+    short = SETTINGS | {"max_steps": 1, "final_eval": "off", "eval_fraction": None}
+    run = pf.dpo(lab_model, named, tmp_path / "named", eval_data=data, **short)
+    assert run.data["pairs"] == 48
+    with pytest.raises(pf.PrefineError, match="all of its prompts are trained on"):
+        pf.dpo(lab_model, data, tmp_path / "same", eval_data=data, **short)
     with pytest.raises(pf.PrefineError, match="map would be ignored"):
         pf.dpo(lab_model, named, tmp_path / "more", map={"prompt": "question"})
 

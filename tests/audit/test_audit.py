@@ -142,7 +142,7 @@ def test_tokens_are_counted_as_the_encoder_does(tmp_path: Path) -> None:
         report = encoder.report
         found = audit([str(path)], Reading(), Tokenization.of(TOKENIZER, 16), Limits(limit, prompt_limit, mode))
         dropped = sum(len(r) for reason, r in report.dropped.items() if "equal" not in reason)
-        expected = f"{dropped} rows dropped, {report.cut['prompts']} prompts and {report.cut['answers']} responses truncated"
+        expected = f"{dropped} rows dropped, {report.cut['prompts']} prompts and {report.cut['responses']} responses truncated"
         assert expected in next(f.detail for f in found.findings if f.name == "too-long"), mode
 
 

@@ -171,8 +171,9 @@ def test_options_are_refused_before_anything_is_read(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], told: str
 ) -> None:
     out = tmp_path / "runs" / "x"
+    (place / "broken.jsonl").write_text("{")  # reading it would be another error
     for command in ("dpo", "sft"):
-        assert main(words(place, command, out, *more, data="nowhere.jsonl")) == 2
+        assert main(words(place, command, out, *more, data="broken.jsonl")) == 2
         error = capsys.readouterr().err.strip()
         assert error.startswith("prefine: error:")
         assert len(error.splitlines()) == 1
@@ -268,7 +269,9 @@ def test_an_evaluation_stays_within_the_positions(place: Path, tmp_path: Path, c
     assert "tokens, and the model has 48 positions)" in capsys.readouterr().out
     assert main(["eval", str(run), "--data", str(place / "long.jsonl"), "--samples", "0"]) == 2
     assert "the model can take none of the pairs" in capsys.readouterr().err
-    long = ["--eval-data", str(place / "long.jsonl")]
+    others = [json.dumps({"prompt": f"{i} " + "my mouse drops calls " * 40, "chosen": "a", "rejected": "b"}) + "\n" for i in range(3)]
+    (tmp_path / "others.jsonl").write_text("".join(others))
+    long = ["--eval-data", str(tmp_path / "others.jsonl")]
     assert main(words(place, "dpo", tmp_path / "next", *long, model="gpt2")) == 2
     assert "held-out pairs, row 1" in capsys.readouterr().err
     assert not (tmp_path / "next").exists()

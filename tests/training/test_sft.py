@@ -64,7 +64,7 @@ def test_last_answer_or_every_answer(tmp_path: Path) -> None:
     assert whole == words(one, one.train_dataset[0])[0]
     cut = trainer(tmp_path, rows, assistant_only_loss=True, max_length=11)
     assert words(cut, cut.train_dataset[0])[1] == "clean the fan <end>"
-    assert cut.encoder.report.cut["answers"] == 1
+    assert cut.encoder.report.cut["responses"] == 1
     end = trainer(tmp_path, rows, assistant_only_loss=True, max_length=11, truncation_mode="keep_end")
     assert [words(end, g)[1] for g in end.train_dataset] == ["clean the fan <end>", "clear the cache <end>"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -66,9 +67,11 @@ class Call:
     def run(self, values: Mapping[str, Any], progress: Progress) -> Any:
         """Call it with values that were checked; ``repeat`` among a training command's are the words of the line that gave them."""
         try:
-            if self._options is not None:
-                return self.function(values, progress)
-            return self.function(*(pick(kind, values) for kind in self.kinds), progress)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # libraries tell each other of what they will rename
+                if self._options is not None:
+                    return self.function(values, progress)
+                return self.function(*(pick(kind, values) for kind in self.kinds), progress)
         except PrefineError:
             discard_unused()  # a run directory in which nothing began
             raise

@@ -34,12 +34,12 @@ def dpo(given: Mapping[str, Any], progress: Progress) -> Run:
     Raises:
         PrefineError: an option, a file, a row or a model that is wrong, before anything is trained.
     """
+    setup = set_up("dpo", given, progress, extra=FinalOptions)
     from prefine.report.run_page import write_report
     from prefine.scoring.limits import check_groups
     from prefine.training.dpo import DPOTrainer
     from prefine.training.record import RecordRun
 
-    setup = set_up("dpo", given, progress, extra=FinalOptions)
     args = setup.args
     judge = setup.extra.ready_judge(setup.options.model, setup.output_dir)
     data = read_pair_data(setup)

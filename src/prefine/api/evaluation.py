@@ -296,7 +296,8 @@ def model_pair(base: Any, tuned: Any, tokenizer: Any, names: tuple[str, str]) ->
     from prefine.scoring.reference import Reference
     from prefine.scoring.scorer import Scorer
 
-    where = next((model_of(str(m)) for m in (tuned, base) if isinstance(m, str | os.PathLike)), None)
+    named = [m if isinstance(m, str | os.PathLike) else getattr(m, "name_or_path", "") for m in (tuned, base)]
+    where = next((model_of(str(m)) for m in named if m), None)
     if tokenizer is None and where is None:
         raise TypeError("models in memory need their tokenizer: give tokenizer=...")
     if tokenizer is None:

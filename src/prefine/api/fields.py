@@ -98,18 +98,32 @@ def make_table() -> dict[str, Any]:
             default = f.default_factory() if f.default_factory is not MISSING else None if f.default is MISSING else f.default
             theirs = f.name in inherited and f.default == inherited[f.name].default
             group = heading.get(f.name, TRANSFORMERS if f.name in inherited else "training")
+            preset = _preset(command, f.name)
             rows.append(
                 {
                     "name": f.name,
                     "type": _kinds(hints[f.name]),
-                    "default": getattr(default, "value", default),
-                    "help": " ".join(str(f.metadata.get("help", "")).split()),
+                    "default": None if preset else getattr(default, "value", default),
+                    "help": " ".join(str(f.metadata.get("help", "")).split()) + preset,
                     "group": TRANSFORMERS if theirs and f.name not in heading else group,
                     "common": f.name in heading,
                 }
             )
         commands[command] = rows
     return {"versions": versions(), "commands": commands}
+
+
+def _preset(command: str, name: str) -> str:
+    """What a field is where it is not given and the preset says something of it; empty where it does not."""
+    from prefine.training.recipes import RECIPES
+
+    whole, adapter = (RECIPES[command, kind].values.get(name) for kind in (False, True))
+    if whole is None and adapter is None:
+        return ""
+    shown = f"{adapter:g}" if isinstance(adapter, float) else str(adapter)
+    other = f"{whole:g}" if isinstance(whole, float) else str(whole)
+    told = shown if shown == other else f"{shown} with an adapter, {other} without"
+    return f" Unset: the preset's; recipe has {told}."
 
 
 def _kinds(hint: Any) -> list[str]:

@@ -57,6 +57,8 @@ def merge(given: MergeOptions, progress: Progress) -> MergedModel:
     from prefine.scoring.merging import merge as fold
 
     is_run = (Path(given.run) / "config.yaml").exists()
+    if not is_run and given.output is None:
+        raise ConfigError(f"{given.run} is a model's folder, not a run's: say where the merged model goes, with --output FOLDER")
     run, lines = RunDirectory(given.run), []
     source = run.model if is_run else Path(given.run)
     if is_run and run.config().get("load_in_4bit"):

@@ -34,7 +34,7 @@ HINTS = {
     **dict.fromkeys(("max_new_tokens", "max_completion_length", "generate_max_len"), "response_length"),
     **dict.fromkeys(("max_tokens", "max_length_tokens"), "max_new_tokens"),
     **dict.fromkeys(("cutoff_len", "sequence_len", "max_seq_length", "max_seq_len", "max_len", "block_size"), "max_length"),
-    **dict.fromkeys(("lora_rank", "use_peft", "lora", "peft", "rank"), "lora_r"),
+    **dict.fromkeys(("lora_rank", "use_peft", "lora", "peft", "rank", "peft_config"), "lora_r"),
     **dict.fromkeys(("lora_target_modules", "target_modules", "lora_modules"), "lora_target"),
     **dict.fromkeys(("pref_beta", "dpo_beta", "rl_beta", "kl_beta"), "beta"),
     **dict.fromkeys(("kl_coef", "init_kl_coef", "kl_penalty"), "kl_coef"),

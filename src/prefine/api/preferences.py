@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from prefine import __version__
-from prefine.api.reading import column_map, describe, reading_lines
+from prefine.api.reading import column_map, counted, describe, reading_lines
 from prefine.api.tables import Table, lines_html
 from prefine.errors import ConfigError, DataError
 from prefine.preferences.convert import PairSource, Reading, canonical
 from prefine.preferences.records import Pair
+from prefine.runs import write_json
 
 READ_PLAINLY = {"format": None, "map": None, "pairing": "best-vs-worst", "min_gap": 0.0}
 """How pairs are read where nothing is said of it; the seed then decides nothing."""
@@ -24,10 +26,12 @@ class Preferences:
     Args:
         sources: files, folders, globs, Hub ids, databases.
         options: how they are read, by the names of :func:`load_preferences`.
+        left_out: rows that were left out of these pairs before, by reason; name: what to call them.
     """
 
-    def __init__(self, sources: list[str], options: Mapping[str, Any]) -> None:
+    def __init__(self, sources: list[str], options: Mapping[str, Any], left_out: Mapping[str, int] | None = None, name: str = "") -> None:
         self.sources, self._options = sources, dict(options)
+        self._left_out, self._name = dict(left_out or {}), name
         self._read: tuple[str, dict[str, Any]] | None = None
 
     def _open(self) -> PairSource:
@@ -52,8 +56,8 @@ class Preferences:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many rows are not usable, by reason."""
-        return {reason: what["count"] for reason, what in self.summary()["dropped"].items()}
+        """How many rows are not usable, or were left out on the way here, by reason."""
+        return self._left_out | {reason: what["count"] for reason, what in self.summary()["dropped"].items()}
 
     def summary(self) -> dict[str, Any]:
         """Format, counts, drops with their rows, notes: what a run's ``data.json`` holds of its reading. Read again where files changed."""
@@ -170,14 +174,18 @@ class Preferences:
             if name in options:
                 raise ConfigError(f"{command.__name__}: {name} is given by the pairs themselves; .save() writes what comes of it")
         path = self._cache(command.__name__, {**options, "seed": seed}).with_suffix(".jsonl")
-        if not path.exists() or {"rejected", "model"} & set(options):
+        reasons = path.with_suffix(".json")
+        if not reasons.exists() or {"rejected", "model"} & set(options):
             given = {"source": self.files()} | dict(options) | ({} if seed is None else {"seed": seed})
-            command(**given, output=str(path))
-        return load_preferences(str(path))
+            write_json(reasons, command(**given, output=str(path)).dropped)
+        left_out = self.dropped | json.loads(reasons.read_text(encoding="utf-8"))
+        name = f"{command.__name__.removesuffix('_rows')} of {self._name or self._open().name}"
+        return Preferences([str(path)], READ_PLAINLY | {"seed": 0}, left_out, name)
 
     def _lines(self) -> list[str]:
         read = self.summary()
-        return [f"{read['source']}: {describe(read)}", *reading_lines(read)]
+        left = [f"left out on the way: {counted(self._left_out)}"] if self._left_out else []
+        return [f"{self._name or read['source']}: {describe(read)}", *left, *reading_lines(read)]
 
     def __repr__(self) -> str:
         return "\n".join(self._lines())
@@ -243,8 +251,6 @@ def files_of(given: Any) -> list[str]:
 
 def _write_rows(rows: Any) -> Path:
     """Rows that are in memory, as a file in the cache under their content."""
-    import json
-
     from prefine.packing.encoded import cache_folder
     from prefine.runs import write_text
 

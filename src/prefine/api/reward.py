@@ -37,12 +37,12 @@ def reward(given: Mapping[str, Any], progress: Progress) -> Run:
     Raises:
         PrefineError: an option, a file, a row or a model that is wrong, before anything is trained.
     """
+    setup = set_up("reward", given, progress, _load)
     from prefine.report.run_page import write_report
     from prefine.scoring.limits import check_groups
     from prefine.training.record import RecordRun
     from prefine.training.reward import RewardTrainer
 
-    setup = set_up("reward", given, progress, _load)
     args = setup.args
     data = read_pair_data(setup)
     eval_dataset = data.eval_dataset(args)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import prefine
 from prefine.api.calls import training_call
 from prefine.api.final_evaluation import finish
 from prefine.api.progress import Progress
@@ -41,9 +42,7 @@ def ppo(given: Mapping[str, Any], progress: Progress) -> Run:
     Raises:
         PrefineError: an option, a file, a row or a model that is wrong, before anything is trained.
     """
-    from prefine.training.ppo import PPOTrainer
-
-    return _sample_and_train("ppo", "reward_model", PPOTrainer, given, progress)
+    return _sample_and_train("ppo", "reward_model", "PPOTrainer", given, progress)
 
 
 @training_call("online-dpo", RunOptions, RewardOptions)
@@ -63,9 +62,7 @@ def online_dpo(given: Mapping[str, Any], progress: Progress) -> Run:
     Raises:
         PrefineError: an option, a file, a row or a model that is wrong, before anything is trained.
     """
-    from prefine.training.online_dpo import OnlineDPOTrainer
-
-    return _sample_and_train("online-dpo", "reward_funcs", OnlineDPOTrainer, given, progress)
+    return _sample_and_train("online-dpo", "reward_funcs", "OnlineDPOTrainer", given, progress)
 
 
 @dataclass
@@ -119,14 +116,14 @@ def _read_prompts(setup: TrainingSetup) -> PromptData:
     return PromptData(learnt, list(held.values()), sum(bool(q.later_turns) for q in questions.values()), heard, key)
 
 
-def _sample_and_train(command: str, reward_name: str, trainer_type: Any, given: Mapping[str, Any], progress: Progress) -> Run:
+def _sample_and_train(command: str, reward_name: str, trainer_name: str, given: Mapping[str, Any], progress: Progress) -> Run:
     """Train on prompts, judge held-out ones by the reward that was trained on, say what is known."""
+    setup = set_up(command, given, progress, extra=RewardOptions)
     from prefine.preferences.convert import canonical
     from prefine.preferences.records import Example
     from prefine.report.run_page import write_report
     from prefine.training.record import RecordRun
 
-    setup = set_up(command, given, progress, extra=RewardOptions)
     own, args, extra = setup.options, setup.args, setup.extra
     for name in ("data_weights", "ignore_audit", "min_gap", "pairing"):
         if getattr(own, name) != getattr(type(own), name):
@@ -140,7 +137,7 @@ def _sample_and_train(command: str, reward_name: str, trainer_type: Any, given: 
     started = setup.start(data.key)
     rows = [Example(q.prompt, None, 0, q.tools, q.template_kwargs) for q in data.held_out]
     write_jsonl(started.run.path / HELD_OUT_PROMPTS, [canonical(row) for row in rows])
-    trainer = trainer_type(
+    trainer = getattr(prefine, trainer_name)(
         model=started.model,
         args=args,
         train_dataset=[Example(q.prompt, None, 0, q.tools, q.template_kwargs) for q in data.learnt],

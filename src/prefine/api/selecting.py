@@ -78,3 +78,5 @@ def settle_output(given: SelectOptions, command: str) -> None:
         *given.source, given.output = given.source
     if not given.output:
         raise ConfigError(f"data {command} needs an OUTPUT: a file that ends in .jsonl, .jsonl.gz or .parquet")
+    if any(Path(source).exists() and Path(source).resolve() == Path(given.output).resolve() for source in given.source or []):
+        raise ConfigError(f"{given.output} is the source, and would be overwritten; give another OUTPUT")

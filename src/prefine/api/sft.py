@@ -36,11 +36,11 @@ def sft(given: Mapping[str, Any], progress: Progress) -> Run:
     Raises:
         PrefineError: an option, a file, a row or a model that is wrong, before anything is trained.
     """
+    setup = set_up("sft", given, progress)
     from prefine.report.run_page import write_report
     from prefine.training.record import RecordRun
     from prefine.training.sft import SFTTrainer
 
-    setup = set_up("sft", given, progress)
     own, args = setup.options, setup.args
     if own.eval_fraction is not None:
         raise ConfigError("--eval-fraction is for preference training: sft holds nothing out; give --eval-data, or leave it out")

@@ -38,12 +38,13 @@ class Table:
         return shown
 
     def __str__(self) -> str:
+        import io
+
         from rich.console import Console
 
-        console = Console(width=100, color_system=None)
-        with console.capture() as got:
-            console.print(self)
-        return got.get()
+        console = Console(file=io.StringIO(), width=100, color_system=None, force_jupyter=False)
+        console.print(self)
+        return str(console.file.getvalue())  # type: ignore[attr-defined]
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(c)}</th>" for c in self.columns)

@@ -68,6 +68,7 @@ class PairData:
 
     Attributes:
         train, held_out: groups; summary: what ``data.json`` holds.
+        overlap: evaluation pairs that were left out, since their prompts are trained on.
     """
 
     pairs: PairSource
@@ -76,6 +77,7 @@ class PairData:
     held_out: Sequence[PromptGroup]
     summary: dict[str, Any]
     held_source: PairSource
+    overlap: int = 0
 
     def questions(self, encoder: Any, seed: int, most: int) -> list[Question]:
         """Held-out prompts in random order, at most so many, as they stand in the data."""
@@ -111,7 +113,8 @@ class PairData:
             f"data: {data['source']}: {describe(data)}" + (" (encoded by an earlier run)" if self.encoded.reused else ""),
             f"pairs: {len(self.train)} trained on, {len(self.held_out)} held out; "
             f"dropped in encoding: {dropped_text(encoding['dropped'])}; "
-            f"cut: {counted(encoding['cut'])}; boundary merges: {encoding['boundary_merges']}",
+            f"truncated: {counted(encoding['cut'])}; boundary merges: {encoding['boundary_merges']}",
+            *([f"{self.overlap} evaluation pairs are left out: their prompts are trained on"] if self.overlap else []),
             *reading_lines(data, encoding),
             *findings_lines(self.summary["audit"]["findings"]),
         ]
@@ -140,15 +143,20 @@ def read_pair_data(setup: TrainingSetup) -> PairData:
     data = encode_source(pairs, args.encoder(setup.tokenizer))
     check_encoding(data.encoding, own.ignore_audit)
     held_keys: list[str] = []
+    overlap = 0
     held_source = pairs
     if own.eval_data:
         train: Any = data.groups
         held_source = PairSource(own.eval_data, reading)
         held_out: Any = encode_source(held_source, args.encoder(setup.tokenizer)).groups
+        seen = np.isin(held_out.prompt_keys(), data.groups.prompt_keys())
+        if seen.all():
+            raise ConfigError(f"--eval-data {own.eval_data}: all of its prompts are trained on; nothing would be held out. Give others")
+        overlap, held_out = int(seen.sum()), held_out.select(np.flatnonzero(~seen))
     else:
         keys = data.groups.prompt_keys()
         held = hold_out(keys, own.eval_fraction, args.seed)
         train, held_out = data.groups.select(np.flatnonzero(~held)), data.groups.select(np.flatnonzero(held))
         held_keys = sorted({f"{key:016x}" for key in keys[held].tolist()})
     summary = data.data | {"encoding": data.encoding, "audit": audited, "held_out_prompts": held_keys, "key": data.key}
-    return PairData(pairs, data, train, held_out, summary, held_source)
+    return PairData(pairs, data, train, held_out, summary, held_source, overlap)

@@ -16,6 +16,7 @@ from prefine.api.quiet import quiet_transformers
 from prefine.api.reading import counted, reading_lines
 from prefine.api.run_options import PRESETS, RunOptions
 from prefine.errors import ConfigError, nearest
+from prefine.preferences.source import check_there
 from prefine.runs import RunDirectory, model_of
 from prefine.training.recipes import RECIPES, unusual
 
@@ -125,10 +126,20 @@ class TrainingRun:
             progress.say(at or "no complete checkpoint to resume from: starting at the beginning")
         trainer.on_event = self.run.append_event
         start = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+        if "logging_steps" not in self.setup.given and trainer.args.max_steps > 0:  # a short run says something, too
+            trainer.args.logging_steps = max(1, min(trainer.args.logging_steps, trainer.args.max_steps // 10))
+        try:
             with refusals(began=lambda: trainer.state.global_step > 0):
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        except KeyboardInterrupt:
+            last = self.run.last_checkpoint()
+            at = (
+                f"the same command with --resume goes on from step {last.name.rpartition('-')[2]}"
+                if last
+                else "no checkpoint was written yet"
+            )
+            progress.say(f"stopped at step {trainer.state.global_step}: {at}")
+            raise
         trainer.args.model_init_kwargs = self.setup.init_kwargs or trainer.args.model_init_kwargs
         trainer.save_model(str(self.run.model))
         self.setup.tokenizer.save_pretrained(self.run.model)
@@ -184,9 +195,12 @@ def set_up(
     repeat = list(words or as_flags(command, {k: _storable(v) for k, v in resolved.items()}))
     _check_run_options(command, own)
     mine = {f.name for kind in (RunOptions, extra) if kind for f in fields(kind)}
-    training = {k: v for k, v in given.items() if k not in mine}
+    preset = RECIPES[command, False].values | RECIPES[command, True].values
+    training = {k: v for k, v in given.items() if k not in mine and not (v is None and k in preset)}
     output_dir = str(training.pop("output_dir", None) or f"runs/{command}")
     RunDirectory.check_free(output_dir, own.resume)
+    for name in [*own.sources, *([own.eval_data] if own.eval_data else [])]:
+        check_there(name)
     progress.stage("loading libraries")
     quiet_transformers()
     training, precision, load_dtype = _resolve(command, own, training)
@@ -274,6 +288,8 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
 
     from prefine.scoring.loading import four_bit_config, pick_dtype
 
+    if own.dtype == "auto":  # as scripts for other trainers say it
+        own.dtype = "bfloat16" if training.get("bf16") else "float16" if training.get("fp16") else "auto"
     dtype, precision = pick_dtype(own.dtype)
     if own.load_in_4bit:
         four_bit_config(dtype)

@@ -95,8 +95,10 @@ def first_word_finding(chosen: list[str], rejected: list[str]) -> Finding:
     tried = [(score(a), score(b)) for a, b in zip(chosen[1::2], rejected[1::2], strict=True)]
     accuracy = Accuracy(sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in tried), len(tried))
     telling = sorted((w for w in seen if seen[w] >= 20), key=lambda w: -abs(score(w) - 0.5) * seen[w] ** 0.5)[:4]
-    words = ", ".join(f"{w!r} wins {100 * score(w):.0f} % of {seen[w]}" for w in telling) or "no word is common"
+    words = ", ".join(f"{w!r} wins {100 * wins[w] / seen[w]:.0f} % of {seen[w]}" for w in telling) or "no word is common"
     detail = f"the first word alone predicts {accuracy.text()} of held-out labels; {words}"
+    if accuracy.of < LEAST_PAIRS:
+        detail += f"; {accuracy.of} held-out pairs are too few to grade it by"
     return Finding("first-word-shortcut", shortcut_grade(accuracy, either_way=False), round(accuracy.right), accuracy.of, detail)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from cyclopts import App
@@ -19,6 +20,8 @@ def completion(words: list[str]) -> str:
     Raises:
         ConfigError: another shell.
     """
+    if not words or set(words) & {"-h", "--help", "--help-all"}:
+        return "usage: prefine completion bash|zsh|fish\n\nPrints a script that completes commands and options, for source <(...)."
     if len(words) != 1 or words[0] not in SHELLS:
         hint = nearest(words[0], SHELLS) if words else ""
         raise ConfigError(f"completion needs a shell: {', '.join(SHELLS)}{hint}, as in: source <(prefine completion bash)")
@@ -31,4 +34,6 @@ def completion(words: list[str]) -> str:
         else:
             parent.command(make_app(name, about, find(name).options(), everything=True))
     shell: Any = words[0]
-    return app.generate_completion(prog_name="prefine", shell=shell)
+    script = app.generate_completion(prog_name="prefine", shell=shell)
+    # Where nothing is known of a word, bash goes on as without the script: with files.
+    return re.sub(r"^complete -F", "complete -o bashdefault -o default -F", script, flags=re.M)

@@ -11,6 +11,8 @@ def show(found: EvaluationResult, own: None, terminal: Terminal) -> int:
     for prompt, base, tuned in found.samples:
         terminal.show(f"---\nprompt: {prompt}\nbase:   {base}\ntuned:  {tuned}\n")
     terminal.show(*found.lines, f"report: {found.report}")
+    if not found.passed:
+        terminal.show("what --require asks for is not met: exit code 1")
     return int(not found.passed)
 
 

@@ -10,6 +10,8 @@ def show(found: JudgedFiles, own: None, terminal: Terminal) -> int:
     for result in found.results:
         terminal.show(*result.lines)
     terminal.show(*found.tables, *found.lines)
+    if not found.passed:
+        terminal.show("what --require asks for is not met: exit code 1")
     return int(not found.passed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from prefine.api.progress import Progress
 from prefine.errors import printable
 
+SLOW = 2.0
+"""Seconds after which a stage is named in a pipe, on standard error: what is piped on is what was found."""
 EVERY = 10.0
 """Seconds of silence in a pipe after which a line says how far a stage is."""
 
@@ -20,6 +23,7 @@ class Terminal(Progress):
 
     def __init__(self) -> None:
         self._status: Any = None
+        self._slow: threading.Timer | None = None
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
         self._began: dict[str, tuple[float, int]] = {}
@@ -54,9 +58,12 @@ class Terminal(Progress):
                 self.console.print(printable(one) if isinstance(one, str) else one, soft_wrap=isinstance(one, str))
 
     def stage(self, name: str) -> None:
-        """A spinner with the stage's name; in a pipe a line."""
+        """A spinner with the stage's name; in a pipe a line, once it takes long."""
         if not self.is_terminal:
-            print(f"  {name} ...", file=sys.stderr, flush=True)  # what is piped on is what was found
+            self._stop_status()
+            self._slow = threading.Timer(SLOW, print, (f"  {name} ...",), {"file": sys.stderr, "flush": True})
+            self._slow.daemon = True
+            self._slow.start()
         elif self._bars is None:
             if self._status is None:
                 self._status = self.console.status(f"{name} ...")
@@ -77,6 +84,7 @@ class Terminal(Progress):
         self._rate(stage)
 
     def _count(self, stage: str, done: int, total: int | None) -> None:
+        self._stop_status()
         now = time.monotonic()
         last, at = self._began.setdefault(stage, (now, 0))
         told = now - last >= EVERY
@@ -86,6 +94,7 @@ class Terminal(Progress):
 
     def step(self, step: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
         """Moves the training's bar; logged metrics are a line of their own, above it."""
+        self._stop_status()
         if metrics:
             shown = "  ".join(f"{k.removeprefix('rewards/')} {v:.4g}" for k, v in metrics.items())
             # A line of its own: in the bar it would push the step and the time left out of 80 columns.
@@ -129,6 +138,9 @@ class Terminal(Progress):
             self._bars.start()
 
     def _stop_status(self) -> None:
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
         if self._status is not None:
             self._status.stop()
             self._status = None

@@ -187,7 +187,7 @@ def _learned(found: Learning | None) -> str:
     if found is None:
         return "nothing was held out that tells whether the preferences were learned"
     if not found.moved:
-        return f"nothing was learned of {found.what} ({found.words()}; up to {found.floor:.2g} is no change)"
+        return f"too little changed to say that it learned {found.what} ({found.words()}; up to {found.floor:.2g} counts as no change)"
     if found.accuracy.clusters < least_clusters(0.5):
         return f"{found.accuracy.clusters} held-out prompts are too few to tell whether it learned {found.what} ({found.words()})"
     if found.direction > 0:
@@ -205,7 +205,8 @@ def _responded(found: Responses | None) -> str:
     kl = f"KL {found.kl.estimate:.2g} nats/token, " if found.kl else ""
     numbers = f"{kl}{found.same} of {found.prompts} the same"
     if not found.changed:
-        return f"responses did not change ({numbers})"
+        how = "did not change" if found.same == found.prompts else "changed too little to tell it from rounding"
+        return f"responses {how} ({numbers})"
     broken = [f.suspect.phrase for f in found.findings if f.broken]
     if broken:
         return f"responses changed ({numbers}) and degenerated: {', '.join(broken)}"

@@ -102,7 +102,14 @@ SIGNS = (
     Sign("loop", "share of responses that end in a loop", lambda t: float(ends_in_loop(t.answer)), 1, 0.02),
     Sign("repetition", "share of a response's 4-grams that are repeats", lambda t: repeated_ngrams(t.answer), 1, 0.05),
     Sign("other language", "share of long responses in another language than their prompt", lambda t: _drifted(t), 1, 0.02),
-    Sign("words", "mean length of a response in words", lambda t: float(len(words(t.answer))), 0, math.inf, is_share=False),
+    Sign(
+        "words",
+        "mean length of a response in words and punctuation marks",
+        lambda t: float(len(words(t.answer))),
+        0,
+        math.inf,
+        is_share=False,
+    ),
 )
 LEAST_PROMPTS = 10
 """A sign of all answers together says nothing of fewer."""

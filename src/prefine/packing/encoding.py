@@ -21,7 +21,7 @@ from prefine.packing.group import Ids, PromptGroup, WeightedGroup, as_ids
 from prefine.packing.rendering import LeftOut, Messages, Piece, Rendered, Renderer, Tools
 from prefine.preferences.records import Example, Message, Pair, PromptText
 
-ENCODING_VERSION = "5"
+ENCODING_VERSION = "6"
 """Part of a cached encoding's key: raise it when the same text would get other ids."""
 
 KWARGS_NAME = "chat_template_kwargs"
@@ -343,7 +343,7 @@ class Encoder:
                 if self.truncation_mode == "drop":
                     self._drop("response is too long", row)
                     return None
-                self.report.cut["answers"] += sum(too_long)
+                self.report.cut["responses"] += sum(too_long)
                 members = [(ids[:left], weights and weights[:left]) for ids, weights in members]
         if len(members) == 2 and _counted(*members[0]) == _counted(*members[1]):
             self._drop("responses are equal once truncated or tokenised", row)

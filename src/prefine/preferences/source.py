@@ -109,6 +109,16 @@ def local_files(source: str) -> list[Path] | None:
     raise MissingFile(f"{source}: no such file or folder{hint}")
 
 
+def check_there(source: str) -> None:
+    """Whether a source is there, as far as that is told without reading it or asking the Hub.
+
+    Raises:
+        MissingFile: it looks like a path, and nothing is there.
+    """
+    if source != "-" and not _is_database(source):
+        local_files(source)
+
+
 def _folder_parts(source: str) -> tuple[Path, str | None, str | None]:
     """A path, and the configuration and split that follow a folder's after colons."""
     path = Path(source).expanduser()

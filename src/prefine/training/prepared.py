@@ -17,7 +17,7 @@ from prefine.preferences.formats.implicit import common_length
 
 Encode: TypeAlias = Callable[[Iterator[Any], str, Encoder], Iterator[Any]]
 """Rows from the first on, what to call them, and the encoder that counts; gives groups."""
-TRUNCATED = ("prompts", "answers", "texts")
+TRUNCATED = ("prompts", "responses", "texts")
 IMAGES = ("image", "images", "video", "videos", "audio", "audios")
 
 
