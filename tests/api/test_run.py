@@ -229,3 +229,19 @@ def test_three_mistakes(tmp_path: Path, lab_model: Path, pairs_file: Path) -> No
         (tmp_path / f"{name}.json").write_text(json.dumps([{"instruction": "q", "output": name, "generator": name}]))
     with pytest.raises(pf.PrefineError, match="needs --judge"):
         pf.judge(tmp_path / "base.json", tmp_path / "tuned.json")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_prompts_in_memory(lab_model: Path, tmp_path: Path) -> None:
+    prompts = ["my kettle is loud", [{"role": "user", "content": "my lamp is hot"}]]
+    found = pf.generate(lab_model, prompts, tmp_path / "r.jsonl", max_new_tokens=3)
+    assert found.answered == 2
+    made = pf.make_pairs(lab_model, prompts, tmp_path / "p.jsonl", judge=longer, max_new_tokens=6)
+    assert made.file == tmp_path / "p.jsonl"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_loading_takes_is_used_up(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    short = SETTINGS | {"max_steps": 1}
+    run = pf.dpo(lab_model, pairs_file, tmp_path / "r", model_init_kwargs={"attn_implementation": "eager"}, **short)
+    assert run.config["model_init_kwargs"] == {"attn_implementation": "eager"}

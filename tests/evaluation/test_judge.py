@@ -458,7 +458,7 @@ def test_a_question_asked_again_is_matched_in_order(tmp_path: Path, capsys: pyte
     assert f"{base}: 3 rows ask what an earlier row asks; they are matched in order" in out
     assert f"{tuned}: 2 rows ask what an earlier row asks" in out
     # The first of "a" failed and still is the first; the third of "b" stands alone; "c" goes by its exact words.
-    assert "8 wins, 2 losses, 0 draws" in out
+    assert "8 wins, 2 losses, 0 ties" in out
     assert "from 10 verdicts on 3 prompts" in out
     assert "2 questions are answered in one file only" in out  # the third "b", and the first "a" of tuned
     rows = [json.loads(line) for line in (tmp_path / "o" / "generations.jsonl").read_text().splitlines()]

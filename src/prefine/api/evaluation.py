@@ -22,13 +22,13 @@ from prefine.api.judges import (
     qualification,
 )
 from prefine.api.progress import Progress
+from prefine.api.prompts import questions_of
 from prefine.api.quiet import quiet_transformers
 from prefine.api.reading import column_map, shown_text
 from prefine.api.results import EvaluationResult
 from prefine.api.summaries import agreement_line, evaluation_lines, skill_lines, summary_details
 from prefine.errors import ConfigError, DataError
 from prefine.preferences.draws import prompt_text_key
-from prefine.preferences.records import Example
 from prefine.runs import HELD_OUT_PROMPTS, RunDirectory, model_of
 
 if TYPE_CHECKING:
@@ -254,34 +254,6 @@ def model_name(model: Any, otherwise: str) -> str:
     return str(model) if isinstance(model, str | os.PathLike) else otherwise
 
 
-def questions_of(prompts: Any) -> list[Question]:
-    """Questions from a source by name, or from texts or lists of messages.
-
-    Raises:
-        ConfigError: an empty list, or something else in it.
-    """
-    from prefine.evaluation.questions import Question, read_questions, user_turn
-
-    if isinstance(prompts, str | os.PathLike):
-        return read_questions(str(prompts))
-    out: dict[str, Question] = {}
-    for place, prompt in enumerate(prompts):
-        if isinstance(prompt, Question):
-            out[prompt.key] = prompt
-            continue
-        if isinstance(prompt, dict) and "prompt" in prompt:
-            prompt = prompt["prompt"]
-        messages = isinstance(prompt, list | tuple) and prompt and all(isinstance(m, dict) and "role" in m for m in prompt)
-        if not messages and not isinstance(prompt, str):
-            raise ConfigError(f"prompt {place}: expected text or a list of messages, found {type(prompt).__name__}")
-        said = tuple(prompt) if messages else user_turn(prompt)
-        key = f"{prompt_text_key(Example(said, None, 0)):016x}"
-        out[key] = Question(key, said, cluster=key)
-    if not out:
-        raise ConfigError("no prompts were given")
-    return list(out.values())
-
-
 def model_pair(base: Any, tuned: Any, tokenizer: Any, names: tuple[str, str]) -> ModelPair:
     """Two models by name or in memory; a PEFT model and the base in it are one set of weights.
 
@@ -380,7 +352,7 @@ def _trained_on(run: RunDirectory, encoder: Any) -> set[int]:
 
 def _questions(given: EvalOptions, pairs: Sequence[Pair]) -> list[Question]:
     from prefine.evaluation.questions import Question, read_questions
-    from prefine.preferences.draws import prompt_text_key, share
+    from prefine.preferences.draws import share
 
     if given.prompts:
         found = read_questions(given.prompts)

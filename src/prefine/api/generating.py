@@ -10,6 +10,7 @@ from typing import Any
 from prefine.api.calls import call
 from prefine.api.options import options_of
 from prefine.api.progress import Progress
+from prefine.api.prompts import questions_of
 from prefine.api.quiet import quiet_transformers
 from prefine.api.reading import column_map, prompt_lines
 from prefine.api.tables import Shows
@@ -23,7 +24,7 @@ class GenerateOptions:
     """Options of ``prefine generate``."""
 
     model: str = field(default="", metadata={"help": "Folder, Hub id, finished run, or the name of a model on --server."})
-    prompts: str = field(default="", metadata={"help": "File, folder, Hub id or database with prompts."})
+    prompts: str = field(default="", metadata={"help": "File, folder, Hub id or database with prompts.", "objects": True})
     output: str = field(default="answers.jsonl", metadata={"help": "File for the responses (.jsonl)."})
     adapter: bool = field(default=True, metadata={"help": "--no-adapter: respond as the base under the model's adapter."})
     engine: str = field(default="transformers", metadata={"help": "transformers, or vllm where it is installed."})
@@ -108,7 +109,7 @@ def generate(given: GenerateOptions, progress: Progress) -> Generated:
     """
     _check(given)
     from prefine.evaluation.answers import answer_questions
-    from prefine.evaluation.questions import read_questions, with_references
+    from prefine.evaluation.questions import with_references
     from prefine.generation.engine import Sampling
     from prefine.packing.rendering import read_template_kwargs
 
@@ -116,7 +117,7 @@ def generate(given: GenerateOptions, progress: Progress) -> Generated:
         read_template_kwargs(given.chat_template_kwargs)
     sampling = Sampling(given.max_new_tokens, given.temperature, given.top_p)
     heard: list[dict[str, Any]] = []
-    questions = read_questions(given.prompts, Reading(column_map(given.map), given.format), given.raw, heard)[: given.limit]
+    questions = questions_of(given.prompts, Reading(column_map(given.map), given.format), given.raw, heard)[: given.limit]
     if given.server is not None and given.chat_template_kwargs is not None:
         kwargs = read_template_kwargs(given.chat_template_kwargs)
         questions = [replace(q, template_kwargs=kwargs | dict(q.template_kwargs or {})) for q in questions]

@@ -159,8 +159,8 @@ def coerce(option: Option, value: Any, where: str) -> Any:
     """
     value = _simple(value)
     kinds = option.kinds
-    if option.objects and isinstance(value, list) and any(isinstance(v, dict) for v in value):
-        return value  # rows
+    if option.objects and isinstance(value, list) and (not option.is_many or any(isinstance(v, dict) for v in value)):
+        return value  # rows, prompts
     if not _is_plain(value):
         if option.objects or Any in kinds:
             return value

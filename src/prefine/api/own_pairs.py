@@ -12,6 +12,7 @@ from prefine.api.generating import ENGINES, GenerateOptions
 from prefine.api.judges import JudgeChoice, build_judge, check_ready
 from prefine.api.options import options_of, pick
 from prefine.api.progress import Progress
+from prefine.api.prompts import questions_of
 from prefine.api.quiet import quiet_transformers
 from prefine.api.reading import column_map, prompt_lines
 from prefine.api.tables import Shows
@@ -33,7 +34,7 @@ class PairsOptions:
     """Options of ``prefine pairs`` beside those of ``generate`` and the judge."""
 
     model: str = field(default="", metadata={"help": "Folder, Hub id or finished run whose responses are taken."})
-    prompts: str = field(default="", metadata={"help": "File, folder, Hub id or database with prompts."})
+    prompts: str = field(default="", metadata={"help": "File, folder, Hub id or database with prompts.", "objects": True})
     output: str = field(default="pairs.jsonl", metadata={"help": "File for the pairs (.jsonl, .jsonl.gz or .parquet)."})
     num_samples: int = field(default=4, metadata={"help": "Responses to each prompt."})
     pairing: str = field(default="best-vs-worst", metadata={"help": "best-vs-worst, best-vs-random, adjacent or all."})
@@ -82,11 +83,10 @@ def make_pairs(given: PairsOptions, choice: JudgeChoice, progress: Progress) -> 
         raise ConfigError("pairs need a judge that scores: --judge reward-model, python, exact, or openai with --mode single")
     check_ready(judge)
     from prefine.evaluation.answers import answer_questions
-    from prefine.evaluation.questions import read_questions
     from prefine.generation.engine import Sampling
 
     heard: list[dict[str, Any]] = []
-    questions = read_questions(given.prompts, Reading(column_map(given.map), given.format), heard=heard)[: given.limit]
+    questions = questions_of(given.prompts, Reading(column_map(given.map), given.format), heard=heard)[: given.limit]
     questions = [replace(q, later_turns=()) for q in questions]
     given.model = model_of(given.model)
     progress.stage("loading the model")

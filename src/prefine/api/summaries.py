@@ -39,7 +39,7 @@ def count_lines(found: Count, summary: Mapping[str, Any]) -> list[str]:
     """Verdict; win rate with its interval and n; the judge and its quality; what changed; what to do next."""
     verdict = found.verdict
     whose = "the judge's: " if summary.get("with_people") else ""
-    wins = f"{whose}{found.wins} wins, {found.losses} losses, {found.draws} draws"
+    wins = f"{whose}{found.wins} wins, {found.losses} losses, {found.draws} ties"
     lines = ["; ".join([verdict.words, *verdict.harms]), f"  {verdict.numbers}; {wins}"]
     quality = _quality(found, summary)
     if summary.get("judge") or quality:

@@ -11,8 +11,8 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback
 
-from prefine.api.evaluation import questions_of
 from prefine.api.judges import JudgeChoice, build_judge, check_ready
+from prefine.api.prompts import questions_of
 from prefine.errors import ConfigError, PrefineError
 from prefine.runs import write_json
 

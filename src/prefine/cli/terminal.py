@@ -96,9 +96,13 @@ class Terminal(Progress):
         """Moves the training's bar; logged metrics are a line of their own, above it."""
         self._stop_status()
         if metrics:
-            shown = "  ".join(f"{k.removeprefix('rewards/')} {v:.4g}" for k, v in metrics.items())
             # A line of its own: in the bar it would push the step and the time left out of 80 columns.
-            self.console.print(f"step {step}/{total}  {shown}", soft_wrap=True)
+            line = f"step {step}/{total}"
+            for name, value in metrics.items():
+                more = f"  {name.removeprefix('rewards/')} {value:.4g}"
+                if not self.is_terminal or len(line) + len(more) < self.console.width:  # as many as the terminal has room for
+                    line += more
+            self.console.print(line, soft_wrap=True)
         if not self.is_terminal:
             return
         self._open()

@@ -94,9 +94,11 @@ def _learning(s: Summary) -> Table:
     found = s.get("learning")
     if not found:
         return Table([], [])
-    margin = f"{found['margin']:+.3g} {found['unit']}, SD {found['spread']:.3g}; up to {found['floor']:.2g} is no change"
+    between = found.get("margin_interval")
+    interval = f" [{between['low']:+.3g}, {between['high']:+.3g}]" if between else ""
+    margin = f"{found['margin']:+.3g}{interval} {found['unit']}, SD {found['spread']:.3g}; up to {found['floor']:.2g} counts as no change"
     rows = [[found["measure"], f"{rate(found['accuracy'])}, n = {found['accuracy']['count']}"]]
-    return Table(["", "95 % CI"], [*rows, ["mean margin", margin]])
+    return Table(["", "held-out pairs, in brackets 95 % CI"], [*rows, ["mean margin", margin]])
 
 
 def _skills(s: Summary) -> Table:
