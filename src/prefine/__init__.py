@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from prefine.api.evaluation import evaluate
     from prefine.api.experiments import experiment
     from prefine.api.generating import generate
-    from prefine.api.judges import ExactJudge, FunctionJudge, HumanJudge, OpenAIJudge, RewardModelJudge
+    from prefine.api.judge_objects import ExactJudge, FunctionJudge, HumanJudge, OpenAIJudge, RewardModelJudge
     from prefine.api.judging import judge, judge_files
     from prefine.api.merging import merge
     from prefine.api.own_pairs import make_pairs
@@ -85,7 +85,7 @@ _HOMES = {
     **dict.fromkeys(("DPOConfig", "OnlineDPOConfig", "PPOConfig", "RewardConfig", "SFTConfig"), "training.config"),
     **{"DPOTrainer": "training.dpo", "OnlineDPOTrainer": "training.online_dpo", "PPOTrainer": "training.ppo"},
     **{"RewardTrainer": "training.reward", "SFTTrainer": "training.sft"},
-    **dict.fromkeys(("ExactJudge", "FunctionJudge", "HumanJudge", "OpenAIJudge", "RewardModelJudge"), "api.judges"),
+    **dict.fromkeys(("ExactJudge", "FunctionJudge", "HumanJudge", "OpenAIJudge", "RewardModelJudge"), "api.judge_objects"),
     **{"FakeJudge": "evaluation.judge", "PrefineError": "errors", "EvaluationResult": "api.results"},
     **dict.fromkeys(("Preferences", "load_preferences"), "api.preferences"),
     **dict.fromkeys(("Progress", "TqdmProgress"), "api.progress"),

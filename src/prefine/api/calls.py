@@ -93,7 +93,9 @@ class Call:
         return inspect.Signature([*parameters, kind("progress", kind.KEYWORD_ONLY, default=None)])
 
     def __repr__(self) -> str:
-        return f"<function prefine.{self.__name__}>"
+        words = ", ".join([f"*{self.positional[0]}" if self.rest else n for n in self.positional] + ["**options"])
+        names = ", ".join(self.options())
+        return f"prefine.{self.__name__}({words})\n\n{inspect.getdoc(self) or ''}\n\nOptions: {names}"
 
 
 def call(*kinds: Any, positional: tuple[str, ...] = (), rest: bool = False) -> Callable[[Callable[..., Any]], Call]:
