@@ -122,7 +122,8 @@ class ChatClient:
         """Say at once that there is no key, or nobody at the address: the library would try for half a minute."""
         if self._missing_key:
             raise ConfigError(f"no server given, and no key in {self._missing_key}: set it, or give --server URL")
-        address = urlsplit("https://api.openai.com" if self.server == "openai" else self.server)
+        own = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"  # as the library has it
+        address = urlsplit(own if self.server == "openai" else self.server)
         if address.hostname and not self._has_answered and not urllib.request.getproxies():
             try:
                 socket.create_connection((address.hostname, address.port or (443 if address.scheme == "https" else 80)), 10).close()
