@@ -50,11 +50,8 @@ def _show(texts: tuple[str, str], terminal: Terminal) -> None:
 
     named = list(zip(("base", "tuned"), texts, strict=True))
     half = max(30, terminal.console.width // 2 - 1)
-    if terminal.console.width >= 80:
-        panels: list[Any] = [Panel(Text(printable(t)), title=n, width=half) for n, t in named]
-        terminal.show(Columns(panels))
-    else:
-        terminal.show(*(f"{name}: {text}" for name, text in named))
+    panels: list[Any] = [Panel(Text(printable(t)), title=n, width=half) for n, t in named]
+    terminal.show(*([Columns(panels)] if terminal.console.width >= 80 else (f"{name}: {text}" for name, text in named)))
 
 
 COMMAND = Command(call, show, ABOUT)
