@@ -18,7 +18,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,14 @@ def discard_unused() -> None:
         elif folder.exists() and not any(folder.iterdir()):
             folder.rmdir()
     _made.clear()
+
+
+def settings_that_differ(runs: Sequence[RunDirectory]) -> list[list[str]]:
+    """A row a setting that the runs were told otherwise: its name, then each run's value, empty where it is not set."""
+    configs = [run.config() for run in runs]
+    keys = sorted({k for c in configs for k in c} - {"output_dir"})
+    differing = [k for k in keys if any(c.get(k) != configs[0].get(k) for c in configs)]
+    return [[key, *("" if c.get(key) is None else str(c[key]) for c in configs)] for key in differing]
 
 
 def model_of(name: str) -> str:

@@ -46,6 +46,8 @@ def test_thinning_out(pairs_file: Path) -> None:
     assert sum(short.dropped.values()) == len(data) - len(short) > 0
     assert "left out on the way" in repr(short)
     assert sum(short.dedup().dropped.values()) >= sum(short.dropped.values())
+    shorter = data.filter(max_words=12).filter(max_words=9)  # the same reason twice
+    assert sum(shorter.dropped.values()) == len(data) - len(shorter)
     part = data.sample(0.5, seed=1)
     assert [p.chosen for p in part] == [p.chosen for p in data.sample(0.5, seed=1)]
     assert 0 < len(part) < 65

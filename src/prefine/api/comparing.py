@@ -14,9 +14,7 @@ from prefine.api.progress import Progress
 from prefine.api.tables import Shows, Table
 from prefine.errors import ConfigError
 from prefine.evaluation.multiple import together
-from prefine.runs import RunDirectory, write_json
-
-IGNORED = {"output_dir"}
+from prefine.runs import RunDirectory, settings_that_differ, write_json
 
 
 @dataclass
@@ -100,13 +98,8 @@ def _chosen(asked: str | None, names: list[str], found: list[dict[str, Any]]) ->
 
 def _settings(runs: list[RunDirectory]) -> Table | None:
     """What the runs were told otherwise; None where they were told the same."""
-    configs = [run.config() for run in runs]
-    keys = sorted({k for c in configs for k in c} - IGNORED)
-    differing = [k for k in keys if any(c.get(k) != configs[0].get(k) for c in configs)]
-    if not differing:
-        return None
-    rows = [[key, *("" if c.get(key) is None else str(c[key]) for c in configs)] for key in differing]
-    return Table(["", *(str(r.path) for r in runs)], rows, "settings that differ")
+    rows = settings_that_differ(runs)
+    return Table(["", *(str(r.path) for r in runs)], rows, "settings that differ") if rows else None
 
 
 def _table(names: list[str], summaries: list[Mapping[str, Any]], chosen: str) -> Table:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,14 +80,12 @@ def demo(given: DemoOptions, progress: Progress) -> Demo:
     directory.write_config(vars(given) | own, as_flags("demo", changed))
     directory.write_environment()
     settings = Settings(seed=given.seed, retain=given.retain, label_flips=given.label_flips)
-    with absolute(progress) as at:
-        outcome = run(settings.quick() if given.quick else settings, directory, at)
+    outcome = run(settings.quick() if given.quick else settings, directory, absolute(progress))
     lines = [outcome.verdict.sentence, f"Everything this run did lies in {folder}; the page is {write_report(directory)}"]
     return Demo(folder, _outcome_table(outcome), [(str(p), str(b), str(t)) for p, b, t in outcome.samples], lines)
 
 
-@contextmanager
-def absolute(progress: Progress) -> Iterator[Callable[[str, int, int], None]]:
+def absolute(progress: Progress) -> Callable[[str, int, int], None]:
     """Progress as the laboratory tells it: a stage, what of it is done in all, and what there is."""
     done: dict[str, int] = {}
 
@@ -97,9 +93,7 @@ def absolute(progress: Progress) -> Iterator[Callable[[str, int, int], None]]:
         progress.advance(stage, now - done.get(stage, 0), total)
         done[stage] = now
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield at
+    return at
 
 
 def _rlhf(given: DemoOptions, progress: Progress) -> Demo:
@@ -119,8 +113,7 @@ def _rlhf(given: DemoOptions, progress: Progress) -> Demo:
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
         settings = Settings(seed=seed, retain=given.retain, label_flips=given.label_flips)
-        with absolute(progress) as at:
-            rows[seed] = compare(settings.quick() if given.quick else settings, own, folder, at)
+        rows[seed] = compare(settings.quick() if given.quick else settings, own, folder, absolute(progress))
         progress.finish()
         progress.say([f"seed {seed}, {tried.method}: {tried.outcome.verdict.sentence}" for tried in rows[seed]])
         for tried in rows[seed]:

@@ -80,8 +80,7 @@ def experiment(given: LabOptions, progress: Progress) -> Found:
         if given.quick:
             settings, own = settings.quick(), own.quick()
         progress.say(f"{name}, seed {seed}")
-        with absolute(progress) as at:
-            found[seed] = run_seed(chosen, settings, own, Path(given.output_dir), at, given.only)
+        found[seed] = run_seed(chosen, settings, own, Path(given.output_dir), absolute(progress), given.only)
         progress.finish()
     findings = Findings(chosen, found)
     tables = []

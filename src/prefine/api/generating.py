@@ -145,13 +145,22 @@ def generate(given: GenerateOptions, progress: Progress) -> Generated:
     return Generated(output, len(done), failures, [printable(line) for line in lines])
 
 
-def _check(given: GenerateOptions) -> None:
-    """Refuse what cannot be, before anything is loaded."""
+def check_asked(given: Any) -> None:
+    """Refuse options of generation that name no model, no prompts or no engine that there is.
+
+    Raises:
+        ConfigError: which, and what there is.
+    """
     for name in ("model", "prompts"):
         if not getattr(given, name):
-            raise ConfigError(f"--{name} is missing ({options_of(GenerateOptions)[name].help})")
+            raise ConfigError(f"--{name} is missing ({options_of(type(given))[name].help})")
     if given.engine not in ENGINES:
         raise ConfigError(f"--engine is {given.engine!r}; expected one of {', '.join(ENGINES)}{nearest(given.engine, ENGINES)}")
+
+
+def _check(given: GenerateOptions) -> None:
+    """Refuse what cannot be, before anything is loaded."""
+    check_asked(given)
     if not given.output.endswith(".jsonl"):
         raise ConfigError(f"--output {given.output}: expected a name that ends in .jsonl")
     if given.limit is not None and given.limit < 1:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefine.api.calls import call
-from prefine.api.generating import ENGINES, GenerateOptions
+from prefine.api.generating import ENGINES, GenerateOptions, check_asked
 from prefine.api.judges import JudgeChoice, build_judge, check_ready
-from prefine.api.options import options_of, pick
+from prefine.api.options import pick
 from prefine.api.progress import Progress
 from prefine.api.prompts import questions_of
 from prefine.api.quiet import quiet_transformers
@@ -127,15 +127,11 @@ def make_pairs(given: PairsOptions, choice: JudgeChoice, progress: Progress) -> 
 
 def _check(given: PairsOptions) -> None:
     """Refuse what cannot be, before anything is loaded."""
-    for name in ("model", "prompts"):
-        if not getattr(given, name):
-            raise ConfigError(f"--{name} is missing ({options_of(PairsOptions)[name].help})")
+    check_asked(given)
     if given.num_samples < 2 or given.temperature <= 0:
         raise ConfigError("pairs need --num-samples of at least 2 and a --temperature above 0: greedy responses are all the same")
     if given.pairing not in POLICIES:
         raise ConfigError(f"--pairing is {given.pairing!r}; expected one of {', '.join(POLICIES)}{nearest(given.pairing, POLICIES)}")
-    if given.engine not in ENGINES:
-        raise ConfigError(f"--engine is {given.engine!r}; expected one of {', '.join(ENGINES)}{nearest(given.engine, ENGINES)}")
 
 
 def _pairs(given: PairsOptions, q: Question, row: int, scored: list[tuple[Answered, float]]) -> list[Pair]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class Preferences:
     @property
     def dropped(self) -> dict[str, int]:
         """How many rows are not usable, or were left out on the way here, by reason."""
-        return self._left_out | {reason: what["count"] for reason, what in self.summary()["dropped"].items()}
+        return _sum(self._left_out, {reason: what["count"] for reason, what in self.summary()["dropped"].items()})
 
     def summary(self) -> dict[str, Any]:
         """Format, counts, drops with their rows, notes: what a run's ``data.json`` holds of its reading. Read again where files changed."""
@@ -75,13 +76,13 @@ class Preferences:
         """
         from prefine.api.auditing import audit_data
 
-        return audit_data(**self._reading() | {"source": self.sources} | options)
+        return audit_data(**self._options | {"source": self.sources} | options)
 
     def show(self, **options: Any) -> Any:
         """A few records; with ``model`` and ``tokens=True`` what a trainer would be given of them."""
         from prefine.api.showing import show
 
-        return show(**self._reading() | {"source": self.sources} | options)
+        return show(**self._options | {"source": self.sources} | options)
 
     def dedup(self, **options: Any) -> Preferences:
         """Without duplicates; options are those of ``prefine data dedup``, as ``near=0.5``."""
@@ -111,8 +112,7 @@ class Preferences:
 
         folder = self._cache("split", {"test_size": test_size, "seed": seed})
         if not (folder / "eval.jsonl").exists():
-            reading = {"source": self.files()} | {"seed": seed}
-            split(**reading | {"output_dir": str(folder), "eval_fraction": test_size})
+            split(source=self.files(), seed=seed, output_dir=str(folder), eval_fraction=test_size)
         if not (folder / "eval.jsonl").stat().st_size:
             raise DataError(f"a test_size of {test_size} leaves no prompt to test on; give more rows or a larger share")
         return load_preferences(str(folder / "train.jsonl")), load_preferences(str(folder / "eval.jsonl"))
@@ -125,7 +125,7 @@ class Preferences:
         """
         from prefine.api.converting import convert
 
-        convert(**self._reading() | {"source": self.sources, "output": str(path)} | options)
+        convert(**self._options | {"source": self.sources, "output": str(path)} | options)
         return Path(path)
 
     def to_dataset(self) -> Any:
@@ -152,9 +152,6 @@ class Preferences:
             self.save(path)
         return [str(path)]
 
-    def _reading(self) -> dict[str, Any]:
-        return dict(self._options)
-
     def _cache(self, what: str, options: Mapping[str, Any]) -> Path:
         """A place for what is made of these pairs, by their content and the options."""
         from prefine.packing.encoded import cache_folder
@@ -178,7 +175,7 @@ class Preferences:
         if not reasons.exists() or {"rejected", "model"} & set(options):
             given = {"source": self.files()} | dict(options) | ({} if seed is None else {"seed": seed})
             write_json(reasons, command(**given, output=str(path)).dropped)
-        left_out = self.dropped | json.loads(reasons.read_text(encoding="utf-8"))
+        left_out = _sum(self.dropped, json.loads(reasons.read_text(encoding="utf-8")))
         name = f"{command.__name__.removesuffix('_rows')} of {self._name or self._open().name}"
         return Preferences([str(path)], READ_PLAINLY | {"seed": 0}, left_out, name)
 
@@ -197,6 +194,11 @@ class Preferences:
 
         rows = [[shown_text(v, 200) for v in (p.prompt, p.chosen, p.rejected)] for p in islice(iter(self._open()), 3)]
         return lines_html(self._lines()) + Table(["prompt", "chosen", "rejected"], rows)._repr_html_()
+
+
+def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """Counts of both; a reason may stand in either."""
+    return dict(Counter(one) + Counter(other))
 
 
 def load_preferences(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -310,11 +309,9 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
 def _make_args(config: Any, training: dict[str, Any], output_dir: str) -> Any:
     from prefine.training.refusals import refusals, try_options
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # transformers renames arguments between versions we support
-        with refusals(training):
-            args = config(output_dir=f"{output_dir}/checkpoints", **training)
-        try_options(args)
+    with refusals(training):
+        args = config(output_dir=f"{output_dir}/checkpoints", **training)
+    try_options(args)
     return args
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from prefine.errors import ConfigError, PrefineError, nearest, printable
-from prefine.runs import discard_unused
 
 if TYPE_CHECKING:
     from prefine.cli.command import Command
@@ -83,8 +81,6 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"prefine {__version__}")
         return 0
-    # Libraries tell each other of what they will rename; nobody at a terminal can act on it.
-    warnings.simplefilter("ignore", FutureWarning)
     name = args[0]
     try:
         name, words = _command_of(args)
@@ -92,7 +88,6 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except PrefineError as error:
-        discard_unused()
         if traced:
             raise
         print(f"prefine: error: {error}", file=sys.stderr)

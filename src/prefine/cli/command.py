@@ -9,8 +9,13 @@ from typing import Any
 from prefine.api.calls import Call
 from prefine.api.options import Option, options_of, pick
 from prefine.api.progress import finishing
-from prefine.api.selecting import Written
 from prefine.cli.terminal import Terminal
+
+
+def show_parts(found: Any, own: None, terminal: Terminal) -> int:
+    """What a result shows of itself."""
+    terminal.show(*found.parts())
+    return 0
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Command:
     """
 
     call: Call
-    show: Callable[[Any, Any, Terminal], int]
+    show: Callable[[Any, Any, Terminal], int] = show_parts
     about: str = ""
     own: type | None = None
     training: str = ""
@@ -56,9 +61,3 @@ class Command:
             if self.training:
                 values["repeat"] = list(words)
             return self.show(self.call.run(values, terminal), own, terminal)
-
-
-def show_written(found: Written, own: None, terminal: Terminal) -> int:
-    """What a data command wrote."""
-    terminal.show(*found.lines)
-    return 0

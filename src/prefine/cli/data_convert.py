@@ -1,6 +1,6 @@
 """``prefine data convert``."""
 
 from prefine.api.converting import convert
-from prefine.cli.command import Command, show_written
+from prefine.cli.command import Command
 
-COMMAND = Command(convert, show_written)
+COMMAND = Command(convert)

@@ -1,6 +1,6 @@
 """``prefine data dedup``."""
 
 from prefine.api.deduplicating import dedup
-from prefine.cli.command import Command, show_written
+from prefine.cli.command import Command
 
-COMMAND = Command(dedup, show_written)
+COMMAND = Command(dedup)

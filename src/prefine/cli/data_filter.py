@@ -1,6 +1,6 @@
 """``prefine data filter``."""
 
 from prefine.api.filtering import filter_rows
-from prefine.cli.command import Command, show_written
+from prefine.cli.command import Command
 
-COMMAND = Command(filter_rows, show_written)
+COMMAND = Command(filter_rows)

@@ -1,6 +1,6 @@
 """``prefine data sample``."""
 
 from prefine.api.drawing import sample
-from prefine.cli.command import Command, show_written
+from prefine.cli.command import Command
 
-COMMAND = Command(sample, show_written)
+COMMAND = Command(sample)

@@ -1,6 +1,6 @@
 """``prefine data split``."""
 
 from prefine.api.splitting import split
-from prefine.cli.command import Command, show_written
+from prefine.cli.command import Command
 
-COMMAND = Command(split, show_written)
+COMMAND = Command(split)

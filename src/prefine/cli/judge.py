@@ -7,9 +7,7 @@ from prefine.cli.terminal import Terminal
 
 def show(found: JudgedFiles, own: None, terminal: Terminal) -> int:
     """Verdicts, ratings, files; 1 where ``--require`` is not met."""
-    for result in found.results:
-        terminal.show(*result.lines)
-    terminal.show(*found.tables, *found.lines)
+    terminal.show(*found.parts())
     if not found.passed:
         terminal.show("what --require asks for is not met: exit code 1")
     return int(not found.passed)

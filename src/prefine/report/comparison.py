@@ -12,13 +12,12 @@ from prefine.report.page import figures, page, render
 from prefine.report.plots import Estimate, intervals, lines
 from prefine.report.responses import turns_of
 from prefine.report.tables import Table, points, rate, sign_words, words_of
-from prefine.runs import RunDirectory, write_text
+from prefine.runs import RunDirectory, settings_that_differ, write_text
 
 MOST_RUNS = 6
 """Of which curves are drawn: as many as there are colours."""
 MOST_PROMPTS = 10
 CURVES = ("loss", "accuracy", "margins", "kl", "sample-scores", "sample-length")
-IGNORED = ("output_dir",)
 
 
 def comparison_page(runs: Sequence[RunDirectory], evaluation: str | None = None, differences: Sequence[str] = ()) -> str:
@@ -87,11 +86,7 @@ def _rates(names: Sequence[str], found: Sequence[EvaluationFiles | None]) -> Any
 
 def _settings(names: Sequence[str], runs: Sequence[RunDirectory]) -> Table:
     """A setting a row where runs were told otherwise."""
-    configs = [run.config() for run in runs]
-    keys = sorted({k for c in configs for k in c if k not in IGNORED})
-    differing = [k for k in keys if any(c.get(k) != configs[0].get(k) for c in configs)]
-    rows = [[key, *("" if c.get(key) is None else str(c[key]) for c in configs)] for key in differing]
-    return Table(["setting", *names], rows, "Settings that differ", prose=True)
+    return Table(["setting", *names], settings_that_differ(runs), "Settings that differ", prose=True)
 
 
 def _numbers(names: Sequence[str], found: Sequence[EvaluationFiles | None]) -> Table:
