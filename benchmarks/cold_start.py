@@ -8,6 +8,7 @@ python benchmarks/cold_start.py --model FOLDER --data FILE [--other OTHER_CHECKO
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import pty
 import shutil
@@ -61,6 +62,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     checkouts = {"this": Path(__file__).parents[1], **({"other": Path(args.other)} if args.other else {})}
+    for checkout in checkouts.values():
+        compileall.compile_dir(checkout / "src", quiet=1)  # as pip does for who installs the package
     with tempfile.TemporaryDirectory() as folder:
         run = f"{folder}/run"
         train = ["dpo", "--model", args.model, "--data", args.data, "--output-dir", run, "--max-steps", "1"]

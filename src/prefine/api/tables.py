@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 from prefine.errors import printable
@@ -47,6 +46,8 @@ class Table:
         return str(console.file.getvalue())  # type: ignore[attr-defined]
 
     def _repr_html_(self) -> str:
+        from html import escape
+
         head = "".join(f"<th>{escape(c)}</th>" for c in self.columns)
         body = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in self.rows)
         caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""
@@ -78,4 +79,6 @@ class Shows:
 
 def lines_html(lines: Sequence[str]) -> str:
     """Sentences for a notebook."""
+    from html import escape
+
     return "".join(f"<div>{escape(printable(line))}</div>" for line in lines)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
+from typing import Any
+
+from cyclopts.help import PlainFormatter
 
 from prefine.api.options import json_schema, print_config
 from prefine.cli.command import Command
@@ -19,6 +23,18 @@ WORDS = {
 }
 
 
+class TwoLines(PlainFormatter):
+    """An option's name on a line of its own, so that none is broken; what it does below."""
+
+    def _format_parameter_entry(self, options: Any, desc: str, console: Any, entry: Any) -> None:
+        default = "" if entry.default is None else f" (default: {entry.default})"
+        self._print_plain(console, f"  {options[0]}")
+        if desc or default:
+            self._print_plain(
+                console, textwrap.fill(" ".join(f"{desc}{default}".split()), 78, initial_indent=" " * 8, subsequent_indent=" " * 8)
+            )
+
+
 def describe(name: str, command: Command, words: Sequence[str]) -> str:
     """The text."""
     options = command.options()
@@ -29,7 +45,7 @@ def describe(name: str, command: Command, words: Sequence[str]) -> str:
     from rich.console import Console
 
     everything = "--help-all" in words or not command.training
-    app = make_app(name, command.help(), options, everything=everything)
+    app = make_app(name, command.help(), options, everything=everything, help_formatter=TwoLines())
     console = Console()
     with console.capture() as got:
         app.help_print([], console=console)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
 from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownOptionError
-from cyclopts.help import PlainFormatter
 
 from prefine.api.options import ALIASES, Option, checked, meant, read_yaml
 from prefine.errors import ConfigError
@@ -22,18 +20,6 @@ STANDS_FOR = {STDIN: "-", EMPTY: ""}
 CONFIG = Option("config", str | None, None, "YAML file with the same keys as flags; flags win.")
 
 
-class TwoLines(PlainFormatter):
-    """An option's name on a line of its own, so that none is broken; what it does below."""
-
-    def _format_parameter_entry(self, options: Any, desc: str, console: Any, entry: Any) -> None:
-        default = "" if entry.default is None else f" (default: {entry.default})"
-        self._print_plain(console, f"  {options[0]}")
-        if desc or default:
-            self._print_plain(
-                console, textwrap.fill(" ".join(f"{desc}{default}".split()), 78, initial_indent=" " * 8, subsequent_indent=" " * 8)
-            )
-
-
 def make_app(
     name: str,
     about: str,
@@ -41,6 +27,7 @@ def make_app(
     body: Callable[..., Any] = lambda *words, **given: (words, given),
     everything: bool = False,
     typed: bool = True,
+    help_formatter: Any = None,
 ) -> App:
     """A cyclopts app of one command.
 
@@ -55,7 +42,7 @@ def make_app(
         help_format="plaintext",
         version_flags=[],
         help_flags=[],
-        help_formatter=TwoLines(),
+        help_formatter=help_formatter,
         result_action="return_value",
     )
     app.default(_function(name, about, options, body, everything, typed))

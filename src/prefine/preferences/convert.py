@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -486,6 +485,8 @@ class PairSource:
         """A hash of the sources' content, their weights, the way they are read, and the code that reads them."""
         parts = [CONVERSION_VERSION, *(f"{source_fingerprint(s)} {w}" for s, w in zip(self.sources, self.weights, strict=True))]
         parts.append(self.reading.key())
+        import hashlib
+
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def summary(self) -> dict[str, Any]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
 from prefine.preferences.records import Asked, PromptText, identity, prompt_identity
 
 
+def _hash(data: bytes) -> int:
+    import hashlib  # a fortieth of the time that a small command takes to start
+
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
 def text_key(text: str) -> int:
     """64 bits of a text's hash."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+    return _hash(text.encode("utf-8", "surrogatepass"))
 
 
 def prompt_text_key(record: Asked) -> int:
@@ -25,7 +30,7 @@ def record_key(record: Asked, answers: Iterable[PromptText]) -> int:
 
 def share(key: int, seed: int) -> float:
     """A number in [0, 1) that key and seed decide."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {key}".encode(), digest_size=8).digest(), "little") / 2**64
+    return _hash(f"{seed} {key}".encode()) / 2**64
 
 
 def normalised(text: str) -> str:

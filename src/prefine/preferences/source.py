@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import functools
 import glob
-import hashlib
 import re
 import shutil
 import sys
@@ -270,6 +269,8 @@ def _engine(address: str) -> Any:
 
 def source_fingerprint(source: str) -> str:
     """A hash of a source's content: of the files' bytes, the rows of a query, or what ``datasets`` keeps of a Hub dataset."""
+    import hashlib
+
     digest = hashlib.blake2b(digest_size=16)
     if _is_database(source):
         for block in blocks(source):

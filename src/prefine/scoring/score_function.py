@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import inspect
 import traceback
@@ -52,6 +51,8 @@ def call_once(
 def _finished(found: Any) -> Any:
     if not inspect.isawaitable(found):
         return found
+    import asyncio
+
     with ThreadPoolExecutor(1) as thread:  # a notebook has a running loop of its own
         return thread.submit(asyncio.run, _awaited(found)).result()
 
