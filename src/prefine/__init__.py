@@ -17,6 +17,7 @@ __all__ = [
     "ExactJudge",
     "FakeJudge",
     "FunctionJudge",
+    "GuardCallback",
     "HumanJudge",
     "OnlineDPOConfig",
     "OnlineDPOTrainer",
@@ -36,6 +37,7 @@ __all__ = [
     "VerdictCallback",
     "compare",
     "demo",
+    "doctor",
     "dpo",
     "environment",
     "evaluate",
@@ -55,6 +57,7 @@ __all__ = [
 if TYPE_CHECKING:
     from prefine.api.comparing import compare
     from prefine.api.demo import demo
+    from prefine.api.doctoring import doctor
     from prefine.api.dpo import dpo
     from prefine.api.environment import environment
     from prefine.api.evaluation import evaluate
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
     from prefine.api.verdict_callback import VerdictCallback
     from prefine.errors import PrefineError
     from prefine.evaluation.judge import FakeJudge
+    from prefine.guard.callback import GuardCallback
     from prefine.training.config import DPOConfig, OnlineDPOConfig, PPOConfig, RewardConfig, SFTConfig
     from prefine.training.dpo import DPOTrainer
     from prefine.training.online_dpo import OnlineDPOTrainer
@@ -90,6 +94,7 @@ _HOMES = {
     **dict.fromkeys(("Preferences", "load_preferences"), "api.preferences"),
     **dict.fromkeys(("Progress", "TqdmProgress"), "api.progress"),
     **{"Run": "api.run", "VerdictCallback": "api.verdict_callback", "compare": "api.comparing", "demo": "api.demo", "dpo": "api.dpo"},
+    **{"doctor": "api.doctoring", "GuardCallback": "guard.callback"},
     **{"environment": "api.environment", "evaluate": "api.evaluation", "experiment": "api.experiments", "generate": "api.generating"},
     **{"judge": "api.judging", "judge_files": "api.judging", "make_pairs": "api.own_pairs", "merge": "api.merging"},
     **{"online_dpo": "api.sampling", "ppo": "api.sampling", "reward": "api.reward", "sft": "api.sft"},

@@ -163,6 +163,11 @@ class RunDirectory:
         path = self.path / "metrics.jsonl"
         return list(read_jsonl(path)) if path.exists() else []
 
+    def events(self) -> list[dict[str, Any]]:
+        """All events, in order."""
+        path = self.path / "events.jsonl"
+        return list(read_jsonl(path)) if path.exists() else []
+
     def forget_metrics_after(self, step: int) -> None:
         """Drop logged steps past a checkpoint that is resumed from; they will be logged again."""
         kept = [m for m in self.metrics() if m.get("step", 0) <= step]

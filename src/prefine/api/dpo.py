@@ -12,7 +12,7 @@ from prefine.api.run import Run
 from prefine.api.run_options import RunOptions
 from prefine.api.summaries import evaluation_lines
 from prefine.api.training_data import read_pair_data
-from prefine.api.training_setup import model_lines, set_up, settings_line, warnings_of
+from prefine.api.training_setup import model_lines, set_up, settings_line
 
 SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "tokens_per_second")
 
@@ -63,12 +63,11 @@ def dpo(given: Mapping[str, Any], progress: Progress) -> Run:
             *data.lines(),
             *model_lines(trainer, setup.precision),
             f"loss {'+'.join(args.loss_type)}, {settings_line(args, setup.options)}; run directory: {started.run.path}",
-            *warnings_of("dpo", args, trainer.model),
         ]
     )
-    started.train(trainer, SHOWN)
+    questions = data.questions(args.encoder(setup.tokenizer), args.seed, MOST_PROMPTS) if len(data.held_out) else []
+    started.train(trainer, SHOWN, lambda most: questions[:most], judge)
     if len(data.held_out):
-        questions = data.questions(args.encoder(setup.tokenizer), args.seed, MOST_PROMPTS)
         found = finish(trainer, started.run, setup.extra, judge, questions, data.held_out, started.seconds, progress)
         progress.say(["", *evaluation_lines(found)])
     else:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from prefine.api.calls import training_call
+from prefine.api.guarding import add_guard
 from prefine.api.progress import Progress
 from prefine.api.run import Run
 from prefine.api.run_options import RunOptions
 from prefine.api.training_data import PairData, read_pair_data
-from prefine.api.training_setup import TrainingSetup, model_lines, set_up, settings_line, warnings_of
+from prefine.api.training_setup import TrainingSetup, model_lines, set_up, settings_line
 from prefine.errors import ConfigError
 from prefine.runs import RunDirectory, write_json
 
@@ -68,7 +69,6 @@ def reward(given: Mapping[str, Any], progress: Progress) -> Run:
             *model_lines(trainer, setup.precision),
             (f"{len(margins)} pairs with margins; " if margins else "")
             + f"{settings_line(args, setup.options)}; run directory: {started.run.path}",
-            *warnings_of("reward", args, trainer.model),
         ]
     )
     started.train(trainer, SHOWN)
@@ -145,6 +145,7 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
         own = started.run if member == 0 else RunDirectory.create(started.run.path / "members" / str(member), resume=True)
         trainer.add_callback(RecordRun(own))
         started.watch(trainer, SHOWN)
+        add_guard(setup, own, trainer)
 
     members = train_ensemble(load, args, data.train, started.peft_config, started.run.model, prepare, done, **kwargs)
     for member, trainer in members:

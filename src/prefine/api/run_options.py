@@ -54,6 +54,20 @@ class RunOptions:
         default=False,
         metadata=_in("model and data", "Train even where the audit finds that it means nothing, or the template drops most rows."),
     )
+    guard: str = field(
+        default="warn",
+        metadata=_in(
+            "training",
+            "What watches the run: off, note (findings go to the report), warn (they are said, too), act (it also lowers the learning "
+            "rate, goes back to the last good weights, adds the chosen responses' NLL, or stops).",
+        ),
+    )
+    guard_prompts: int = field(
+        default=16, metadata=_in("training", "Held-out prompts that the guard has answered while the model trains; 0 for none.")
+    )
+    guard_every: int | None = field(
+        default=None, metadata=_in("training", "Optimizer steps between the guard's looks at responses. Unset: a quarter of the run.")
+    )
     resume: bool = field(default=False, metadata=_in("output and evaluation", "Go on from the run's last complete checkpoint."))
     dtype: str = field(default="auto", metadata=_in("memory", "auto, float32, bfloat16 or float16."))
     load_in_4bit: bool = field(default=False, metadata=_in("memory", "Load the base in 4-bit NF4 (needs CUDA and LoRA)."))

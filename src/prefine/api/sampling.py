@@ -16,7 +16,7 @@ from prefine.api.rewards import RewardOptions
 from prefine.api.run import Run
 from prefine.api.run_options import RunOptions
 from prefine.api.summaries import evaluation_lines
-from prefine.api.training_setup import TrainingSetup, model_lines, set_up, settings_line, warnings_of
+from prefine.api.training_setup import TrainingSetup, model_lines, set_up, settings_line
 from prefine.errors import ConfigError
 from prefine.evaluation.judge import ByScore
 from prefine.evaluation.questions import Question
@@ -159,10 +159,9 @@ def _sample_and_train(command: str, reward_name: str, trainer_name: str, given: 
             *prompt_lines(data.heard, trainer.encoder.report.summary()["notes"]),
             *model_lines(trainer, setup.precision),
             f"{settings_line(args, own)}; {args.num_samples} samples a prompt; run directory: {started.run.path}",
-            *warnings_of(command, args, trainer.model),
         ]
     )
-    started.train(trainer, SHOWN)
+    started.train(trainer, SHOWN, lambda most: data.held_out[:most], judge)
     if data.held_out:
         by, own_reward = judge or _trained_on(trainer), judge is None
         found = finish(trainer, started.run, extra, by, data.held_out, [], started.seconds, progress, trained_on=own_reward)

@@ -12,7 +12,7 @@ from prefine.api.reading import column_map, counted, reading_lines
 from prefine.api.run import Run
 from prefine.api.run_options import RunOptions
 from prefine.api.training_data import check_encoding
-from prefine.api.training_setup import TrainingSetup, model_lines, set_up, settings_line, warnings_of
+from prefine.api.training_setup import TrainingSetup, model_lines, set_up, settings_line
 from prefine.errors import ConfigError
 from prefine.preferences.convert import Reading
 from prefine.preferences.examples import EXAMPLES, ExampleSource
@@ -78,7 +78,6 @@ def sft(given: Mapping[str, Any], progress: Progress) -> Run:
             *reading_lines(read, report.summary()),
             *model_lines(trainer, setup.precision),
             f"{settings_line(args, own)}; run directory: {started.run.path}",
-            *warnings_of("sft", args, trainer.model),
         ]
     )
     started.train(trainer, SHOWN)

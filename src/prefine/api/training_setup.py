@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from prefine.api.fields import config_of
+from prefine.api.guarding import add_guard, check_mode
 from prefine.api.options import as_flags, asdict_shallow, options_of, pick
 from prefine.api.progress import Progress
 from prefine.api.quiet import quiet_transformers
 from prefine.api.reading import counted, reading_lines
 from prefine.api.run_options import PRESETS, RunOptions
-from prefine.errors import ConfigError, nearest
+from prefine.errors import ConfigError, ModelError, nearest
 from prefine.preferences.source import check_there
 from prefine.runs import RunDirectory, model_of
-from prefine.training.recipes import RECIPES, unusual
+from prefine.training.recipes import RECIPES
 
 MAY_CHANGE = {
     *("output_dir", "max_steps", "num_train_epochs", "save_steps", "save_total_limit", "eval_steps"),
-    *("logging_steps", "report_to", "disable_tqdm", "token_budget", "final_eval", "final_judge"),
+    *("logging_steps", "report_to", "disable_tqdm", "guard", "guard_prompts", "guard_every", "token_budget", "final_eval", "final_judge"),
 }
 """What a resumed run may be told otherwise: how far it goes, how it is watched, what it fits."""
 
@@ -108,11 +109,16 @@ class TrainingRun:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(ShowProgress(self.setup.progress, shown))
 
-    def train(self, trainer: Any, shown: tuple[str, ...]) -> None:
-        """Train, resuming if asked, and save the model; ``shown`` names the metrics that progress is told.
+    def train(self, trainer: Any, shown: tuple[str, ...], questions: Any = None, judge: Any = None) -> None:
+        """Train, resuming if asked, and save the model.
+
+        Args:
+            shown: names the metrics that progress is told.
+            questions, judge: of the guard's probe (:func:`prefine.api.guarding.add_guard`).
 
         Raises:
             ConfigError: a library refuses an option.
+            ModelError: nothing good came of it.
         """
         from prefine.training.refusals import refusals
 
@@ -124,6 +130,7 @@ class TrainingRun:
             at = f"resuming from step {resume.name.rpartition('-')[2]}" if resume else ""
             progress.say(at or "no complete checkpoint to resume from: starting at the beginning")
         trainer.on_event = self.run.append_event
+        guard = add_guard(self.setup, self.run, trainer, questions, judge)
         start = time.perf_counter()
         if "logging_steps" not in self.setup.given and trainer.args.max_steps > 0:  # a short run says something, too
             trainer.args.logging_steps = max(1, min(trainer.args.logging_steps, trainer.args.max_steps // 10))
@@ -139,6 +146,10 @@ class TrainingRun:
             )
             progress.say(f"stopped at step {trainer.state.global_step}: {at}")
             raise
+        if guard.stopped:
+            progress.say(guard.stopped)
+        if not trainer.weights_are_finite():
+            raise ModelError("the weights are not finite numbers any more, so no model is saved; lower the learning rate, and begin anew")
         trainer.args.model_init_kwargs = self.setup.init_kwargs or trainer.args.model_init_kwargs
         trainer.save_model(str(self.run.model))
         self.setup.tokenizer.save_pretrained(self.run.model)
@@ -258,6 +269,7 @@ def _check_run_options(command: str, own: RunOptions) -> None:
     Raises:
         ConfigError: which, and what to give.
     """
+    check_mode(own.guard)
     is_adapter = _is_adapter(own.model)
     if is_adapter and command == "reward":
         raise ConfigError(f"{own.model} is an adapter of a language model; make one model of it first: prefine merge RUN --output FOLDER")
@@ -271,6 +283,8 @@ def _check_run_options(command: str, own: RunOptions) -> None:
         ("lora_r", own.lora_r is None or own.lora_r >= 1, "at least 1"),
         ("lora_alpha", own.lora_alpha is None or own.lora_alpha > 0, "a number above 0"),
         ("lora_dropout", 0 <= own.lora_dropout < 1, "0 to below 1"),
+        ("guard_prompts", own.guard_prompts >= 0, "0 or more"),
+        ("guard_every", own.guard_every is None or own.guard_every >= 1, "at least 1"),
         ("eval_fraction", own.eval_fraction is None or 0 <= own.eval_fraction < 1, "0 to below 1"),
     ):
         if not fine:
@@ -355,9 +369,3 @@ def _retention_lines(trainer: Any) -> list[str]:
     dropped = {reason: what["count"] for part in (read, read["encoding"]) for reason, what in part["dropped"].items()}
     head = f"retained: {read['source']}: {len(trainer.retention.groups)} of {read['rows']} rows; dropped: {counted(dropped)}"
     return [head, *(f"retained: {line}" for line in reading_lines(read, read["encoding"]))]
-
-
-def warnings_of(command: str, args: Any, model: Any) -> list[str]:
-    """What is unusual about the settings."""
-    found = unusual(command, hasattr(model, "peft_config"), args.learning_rate)
-    return [found] if found else []

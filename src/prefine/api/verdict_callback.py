@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from transformers import Trainer, TrainerCallback
 from prefine.api.judges import JudgeChoice, build_judge, check_ready
 from prefine.api.prompts import questions_of
 from prefine.errors import ConfigError, PrefineError
+from prefine.guard.probe import Probe
 from prefine.runs import write_json
 
 KEPT = "verdict_callback.json"
@@ -52,13 +52,12 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if every_steps < 1:
             raise ConfigError(f"every_steps is {every_steps}; expected at least 1")
-        self.questions = questions_of(prompts)
-        self.judge: Any = build_judge(JudgeChoice(judge), ("base", "tuned"))
-        if self.judge is None:
+        chosen: Any = build_judge(JudgeChoice(judge), ("base", "tuned"))
+        if chosen is None:
             raise ConfigError("VerdictCallback needs a judge: one of this package's, or a function that scores")
-        check_ready(self.judge)
-        self.every_steps, self.seed, self.batch_size = every_steps, seed, batch_size
-        self.max_new_tokens, self.temperature = max_new_tokens, temperature
+        check_ready(chosen)
+        self.probe = Probe(questions_of(prompts), chosen, max_new_tokens, temperature, seed, batch_size)
+        self.every_steps = every_steps
         self.history: list[dict[str, float]] = []
         self._base: Any = None
         self._trainer = trainer
@@ -75,11 +74,11 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
             raise ConfigError("VerdictCallback needs the trainer's processing_class: a tokenizer")
         kept = Path(args.output_dir) / KEPT
         if state.global_step == 0:
-            self._base = self._respond(model, processing_class, "base")
+            self._base = self.probe.respond(model, processing_class, "base")
             kept.parent.mkdir(parents=True, exist_ok=True)
-            write_json(kept, {a.question.key: [a.answers[0], a.ended[0]] for a in self._base.answered})
+            write_json(kept, self.probe.texts(self._base))
         elif kept.exists():
-            self._base = self._file("base", json.loads(kept.read_text(encoding="utf-8")))
+            self._base = self.probe.file("base", json.loads(kept.read_text(encoding="utf-8")))
         else:
             raise ConfigError(f"VerdictCallback: training is resumed, and {kept} with the responses before training is not there")
 
@@ -97,7 +96,7 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
         if not state.is_world_process_zero:
             return
         try:
-            win = self._win_rate(self._respond(model, tokenizer, "tuned"))
+            win = self.probe.win_rate(self._base, self.probe.respond(model, tokenizer, "tuned"))
             numbers = (win.estimate, win.low, win.high, float(win.clusters))
         except PrefineError as error:  # a judge that fails costs a look, not the training
             warnings.warn(f"no win rate at step {state.global_step}: {error}", stacklevel=2)
@@ -112,39 +111,3 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
             control.should_log = due
         else:
             state.log_history.append({**found, "step": state.global_step})
-
-    def _win_rate(self, tuned: Any) -> Any:
-        from prefine.evaluation.contest import judge_comparisons
-        from prefine.evaluation.count import count
-        from prefine.evaluation.judge import compare
-
-        comparisons, _ = compare(self._base, tuned, lambda a: a.question.key)
-        with tempfile.TemporaryDirectory() as folder:
-            judged = judge_comparisons(comparisons, self.judge, ("base", "tuned"), Path(folder), lambda done: None)
-        return count(judged.file).verdict.win_rate
-
-    def _respond(self, model: Any, tokenizer: Any, name: str) -> Any:
-        """The model's responses as it is now."""
-        from prefine.generation.engine import Failure, Request, Sampling
-        from prefine.generation.generate import TransformersEngine
-
-        sampling = Sampling(self.max_new_tokens, self.temperature)
-        was_training, cache = model.training, getattr(model.config, "use_cache", None)
-        model.eval()
-        model.config.use_cache = True
-        try:
-            engine = TransformersEngine(model, tokenizer, self.batch_size)
-            requests = [Request(q.prompt, q.seed(self.seed, 0), q.tools) for q in self.questions]
-            found = dict(engine.answers(requests, sampling))
-        finally:
-            model.train(was_training)
-            model.config.use_cache = cache
-        given = {q.key: found[place] for place, q in enumerate(self.questions)}
-        return self._file(name, {key: [a.text, a.ended] for key, a in given.items() if not isinstance(a, Failure)})
-
-    def _file(self, name: str, texts: dict[str, Any]) -> Any:
-        """Responses by prompt, as judges take them."""
-        from prefine.evaluation.answers import Answered, AnswerFile
-
-        answered = [Answered(q, (texts[q.key][0],), (texts[q.key][1],)) for q in self.questions if q.key in texts]
-        return AnswerFile(name, name, answered, [q.key for q in self.questions if q.key not in texts])

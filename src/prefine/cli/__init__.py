@@ -43,6 +43,7 @@ GROUPS = {
         "judge": "judge two files of responses, or count verdicts on disk",
         "compare": "several runs side by side",
         "report": "a run as one page",
+        "doctor": "what went wrong in a run, whoever trained it, from its curves",
         "chat": "talk to base and tuned side by side",
         "merge": "one plain model folder out of base and adapter",
         "lab": "the laboratory's experiments: frontier, hacking, ensembles, live, filters",

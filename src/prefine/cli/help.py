@@ -16,8 +16,16 @@ from prefine.cli.parsing import make_app
 WORDS = {
     **dict.fromkeys(("data show", "data audit"), "SOURCE [SOURCE ...]"),
     **dict.fromkeys(("data convert", "data dedup", "data filter", "data sample"), "SOURCE OUTPUT"),
-    **{"data split": "SOURCE --output-dir FOLDER", "eval": "RUN", "chat": "RUN", "merge": "RUN", "report": "RUN ...", "lab": "EXPERIMENT"},
-    **{"judge": "BASE.jsonl TUNED.jsonl --judge NAME", "compare": "RUN RUN ...", "generate": "--model M --prompts P"},
+    **{
+        "data split": "SOURCE --output-dir FOLDER",
+        "eval": "RUN",
+        "chat": "RUN",
+        "merge": "RUN",
+        "report": "RUN ...",
+        "doctor": "RUN",
+        "lab": "EXPERIMENT",
+    },
+    **{"doctor": "RUN", "judge": "BASE.jsonl TUNED.jsonl --judge NAME", "compare": "RUN RUN ...", "generate": "--model M --prompts P"},
     **{"pairs": "--model M --prompts P --judge NAME"},
     **dict.fromkeys(("dpo", "sft", "reward", "ppo", "online-dpo"), "--model M --data D"),
 }

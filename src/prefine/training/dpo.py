@@ -47,6 +47,8 @@ class DPOTrainer(PackTrainer):
     tags = ("prefine", "dpo")
     _precomputed = False
     _beta: float | None = None
+    start_gap: float | None = None
+    """Nats a response by which policy and reference differed before the first update, where that is more than noise."""
 
     def __init__(
         self,
@@ -314,6 +316,7 @@ class DPOTrainer(PackTrainer):
         self.on_event("start_check", largest_relative_gap=relative, mean_gap_nats=float(gap.mean()))
         if relative <= noise:
             return
+        self.start_gap = float(gap.mean())
         if not self.external_reference and self.args.disable_dropout:
             raise ModelError(
                 f"the reference does not match the policy at step 0: log-probs differ by {float(gap.mean()):.3g} nats/response; "

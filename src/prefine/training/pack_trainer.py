@@ -7,6 +7,7 @@ file owns the split, the retry, retention, metrics and checkpoints.
 from __future__ import annotations
 
 import functools
+import math
 import time
 import warnings
 from collections import defaultdict
@@ -42,6 +43,8 @@ from prefine.training.prepared import Encode, LazyGroups, StreamedGroups, are_gr
 from prefine.training.refusals import refusals
 from prefine.training.retention import Retention
 
+MOST_SKIPPED = 10
+"""Updates without a finite gradient, one after the other, that end a run."""
 MOVED_REFERENCE = "reference.pt"
 """In a checkpoint: the reference's weights, where they moved."""
 
@@ -143,6 +146,7 @@ class PackTrainer(Trainer):
         self._pending_tokens = 0
         self._clock = time.perf_counter()
         self._checked_start = False
+        self.skipped_in_a_row = 0
         self._evaluating = False
         self.on_event: Any = lambda kind, **what: None
         with refusals():
@@ -298,6 +302,34 @@ class PackTrainer(Trainer):
             self._average_gradients(model)
         return loss
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """As transformers'; an update without a finite gradient is skipped and counted: it would turn every weight into NaN.
+
+        Raises:
+            ModelError: that many were skipped in a row.
+        """
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if self.accelerator.scaler is not None:  # of float16: it skips, and finds its scale by that
+            return norm
+        if math.isfinite(float(norm)):
+            self.skipped_in_a_row = 0
+            return norm
+        self.drop_gradients(model)
+        self.skipped_in_a_row += 1
+        self.note("train", "skipped_updates", 1.0)
+        self.on_event("skipped_update", step=self.state.global_step + 1)
+        if self.skipped_in_a_row >= MOST_SKIPPED:
+            raise ModelError(
+                f"{MOST_SKIPPED} updates in a row, up to step {self.state.global_step + 1}, had no finite gradient: the weights have left "
+                "the region where the model works, or every batch holds a row that breaks the loss; checkpoints are kept. Lower the "
+                "learning rate, or go on from the last checkpoint with a lower one"
+            )
+        return norm
+
+    def weights_are_finite(self) -> bool:
+        """Whether every trained weight is a number."""
+        return all(bool(torch.isfinite(p).all()) for p in self.scorer.unwrapped.parameters() if p.requires_grad)
+
     def drop_gradients(self, model: nn.Module) -> None:
         """Forget gradients of everything that is trained."""
         model.zero_grad(set_to_none=True)
@@ -380,7 +412,13 @@ class PackTrainer(Trainer):
     # ---- evaluation and logs
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As transformers'; hooks that were put in after the trainer was made are refused, too."""
+        """As transformers'; hooks that were put in after the trainer was made are refused, too.
+
+        Raises:
+            ModelError: nothing is trained.
+        """
+        if not any(p.requires_grad for p in self.model.parameters()):
+            raise ModelError("no weight requires a gradient, so nothing would be trained; unfreeze the model, or give an adapter")
         refuse_hooks(self, None if self.data_collator is collate else self.data_collator)
         return super().train(*args, **kwargs)
 
@@ -424,7 +462,9 @@ class PackTrainer(Trainer):
         return out.loss, out.predictions, out.labels
 
     def note(self, mode: str, name: str, total: float, count: float = 1.0) -> None:
-        """Add to a metric's sum and count; logged as their ratio."""
+        """Add to a metric's sum and count; logged as their ratio. Of training, what is no finite number is left out."""
+        if mode == "train" and not math.isfinite(total):  # of an update that is skipped, which is counted
+            return
         sums = self._sums[mode][name]
         sums[0] += total * count
         sums[1] += count
@@ -466,6 +506,10 @@ class PackTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics gathered since the last log."""
         means = {} if self._evaluating else self._means("train")
+        if "skipped_updates" in means:
+            means["skipped_updates"] = (means["skipped_updates"][1], 1.0)
+        if not math.isfinite(float(logs.get("grad_norm") or 0.0)):
+            logs.pop("grad_norm")
         tokens, unshared = means.pop("tokens", (0.0, 0.0))[1], means.pop("tokens_unshared", (0.0, 0.0))[1]
         logs |= {name: mean for name, (mean, _) in means.items()}
         if tokens:
@@ -503,6 +547,9 @@ class PackTrainer(Trainer):
     # ---- checkpoints
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if not self.weights_are_finite():
+            self.on_event("not_saved", step=self.state.global_step, why="weights are not finite numbers")
+            return
         self._count_tokens()
         super()._save_checkpoint(model, trial)
         if self.args.should_save:

@@ -466,9 +466,9 @@ class PPOTrainer(SamplingTrainer):
         values = {id(p): p for p in self.value.parameters()} if self.value is not None else {}
         self.accelerator.unscale_gradients()
         most = self.args.max_grad_norm
-        if values:
-            nn.utils.clip_grad_norm_(list(values.values()), most)
-        return nn.utils.clip_grad_norm_([p for p in model.parameters() if id(p) not in values], most)
+        of_values = nn.utils.clip_grad_norm_(list(values.values()), most) if values else torch.zeros(())
+        norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if id(p) not in values], most)
+        return norm if torch.isfinite(of_values) else of_values
 
     def drop_gradients(self, model: nn.Module) -> None:
         """Forget the policy's gradients and the value model's."""

@@ -80,11 +80,11 @@ RECIPES: Mapping[tuple[str, bool], Recipe] = {
 }
 
 
-def unusual(command: str, adapter: bool, learning_rate: float) -> str | None:
-    """A warning where a learning rate lies outside the usual range; None within."""
-    low, high = RECIPES[command, adapter].usual
-    if low <= learning_rate <= high:
-        return None
-    side, risk = ("below", "the model may not change at all") if learning_rate < low else ("above", "the model may collapse")
-    what = "an adapter" if adapter else "a whole model"
-    return f"warning: learning rate {learning_rate:g} lies {side} the usual {low:g} to {high:g} of {command} on {what}: {risk}"
+SMALL = 100_000_000
+"""Weights below which a model bears more: the upper end grows as this number over its own."""
+
+
+def usual_learning_rates(method: str, adapter: bool, weights: int) -> tuple[float, float]:
+    """The range of learning rates beyond which a run is warned about, for a model of so many weights."""
+    low, high = RECIPES[method, adapter].usual
+    return low, high * max(1.0, SMALL / max(weights, 1))

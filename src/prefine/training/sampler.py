@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -365,6 +366,8 @@ class SamplingTrainer(PackTrainer):
         answers = [(a, s) for x in sampled for a, s in zip(x.answers, x.scores, strict=True)]
         scored = [s for _, s in answers if not math.isnan(s)]
         self.note(self.noting, "objective/scores", sum(scores := scored) / max(1, len(scores)), len(scores))
+        if len(scored) > 1:
+            self.note(self.noting, "objective/scores_std", statistics.pstdev(scored), len(scored))
         self.note(self.noting, "completions/length", sum(a.num_tokens for a, _ in answers) / len(answers), len(answers))
         self.note(self.noting, "val/contain_eos_token", sum(a.ended for a, _ in answers) / len(answers), len(answers))
         self.note(self.noting, "completions/ended", sum(a.ended for a, _ in answers) / len(answers), len(answers))

@@ -1,0 +1,149 @@
+"""What shows where a run samples: rewards, KL, lengths, the sampler. No torch."""
+
+from __future__ import annotations
+
+from statistics import pstdev
+
+from prefine.guard.history import History
+from prefine.guard.rule import Rule, Seen
+
+KL_WARN, KL_ACT = 1.5, 4.0
+"""Nats a token from the reference."""
+HUGE = 1e6
+
+
+def _equal_rewards(h: History) -> Seen | None:
+    used, spread = h.of("objective/prompts_used")[-3:], h.of("objective/scores_std")[-3:]
+    if len(spread) == 3 and max(spread) < 1e-8:
+        return Seen("all responses get the same reward: nothing tells a good one from a bad one", "act")
+    if len(used) == 3 and max(used) < 0.05:
+        return Seen(f"only {100 * max(used):.0f} % of the prompts have responses that differ in reward")
+    return None
+
+
+def _huge_rewards(h: History) -> Seen | None:
+    score = h.last("objective/scores")
+    return Seen(f"the mean reward is {score:.3g}: its size drowns everything else", "act") if score and abs(score) > HUGE else None
+
+
+def _failed_rewards(h: History) -> Seen | None:
+    failed = h.last("objective/failed_rewards")
+    return Seen(f"{100 * failed:.0f} % of the responses got no reward") if failed and failed > 0.1 else None
+
+
+def _kl(h: History) -> Seen | None:
+    kl, length = h.last("objective/kl", 3), h.last("completions/length", 3)
+    if kl is None or not length:
+        return None
+    each = kl / length
+    if each < KL_WARN:
+        return None
+    return Seen(f"{each:.2g} nats a token from the reference ({kl:.3g} a response)", "act" if each > KL_ACT else "warn")
+
+
+def _update(h: History) -> Seen | None:
+    kl, clipped = h.last("policy/approxkl", 3), h.last("policy/clipfrac", 3)
+    if kl is None or clipped is None or (kl < 0.2 and clipped < 0.6):
+        return None
+    return Seen(
+        f"each update moves the policy by {kl:.2g} nats a token and {100 * clipped:.0f} % of it is clipped", "act" if kl > 1 else "warn"
+    )
+
+
+def _hacked(h: History) -> Seen | None:
+    scores = h.of("objective/scores")
+    part = len(scores) // 3
+    if part < 3:
+        return None
+    early, late = scores[:part], scores[-part:]
+    rise = sum(late) / part - sum(early) / part
+    if rise <= max(pstdev(early), 1e-9):
+        return None
+    won, ended = h.last("probe/win_rate_high"), h.thirds("completions/ended")
+    length = h.thirds("completions/length")
+    if won is not None and won < 0.5:
+        return Seen(f"the reward rises by {rise:.2g}, but the judge prefers the base's responses", "act")
+    loops = h.last("probe/repetition_change")
+    if loops is not None and loops > 0.15:
+        return Seen(f"the reward rises by {rise:.2g} while responses repeat themselves", "act")
+    if length is not None and length[1] > 2 * length[0]:
+        return Seen(f"the reward rises by {rise:.2g} while responses grow from {length[0]:.0f} to {length[1]:.0f} tokens")
+    if ended is not None and ended[1] < ended[0] - 0.3:
+        return Seen(f"the reward rises by {rise:.2g} while {100 * (1 - ended[1]):.0f} % of the responses do not end")
+    return None
+
+
+def _sampler(h: History) -> Seen | None:
+    gaps = h.of("objective/sampler_gap")
+    if len(gaps) < 6:
+        return None
+    early, late = max(gaps[:3]), min(gaps[-3:])
+    if late < 0.02 or late < 10 * early:
+        return None
+    return Seen(f"sampler and trainer disagree more and more: {early:.2g} nats a token at the start, {late:.2g} now")
+
+
+RULES = (
+    Rule(
+        "equal-rewards",
+        _equal_rewards,
+        "Rewards without any spread three logs in a row, or hardly a prompt whose responses differ in reward.",
+        "The advantage is then noise, or the KL penalty alone.",
+        "A reward function that returns 1.0 for everything; a task that is solved, or never solved.",
+        "look at the reward of a few responses by hand, raise --temperature, or take harder prompts",
+        "stop",
+    ),
+    Rule(
+        "huge-rewards",
+        _huge_rewards,
+        f"A mean reward above {HUGE:g}.",
+        "Gradients are in proportion to rewards: clipped, they point one way only.",
+        "A reward of 1e31 from a division by nearly zero.",
+        "bring the rewards to the order of one (--whiten-rewards, or a scale in the function)",
+        "stop",
+    ),
+    Rule(
+        "failed-rewards",
+        _failed_rewards,
+        "More than a tenth of the responses have no reward: the function raised, or returned none or NaN.",
+        "What is learnt then depends on which responses break it.",
+        "A parser that fails on long responses.",
+        "mend the reward function; its first exception is shown above",
+    ),
+    Rule(
+        "kl-budget",
+        _kl,
+        f"More than {KL_WARN:g} nats a token from the reference; above {KL_ACT:g} it is acted upon.",
+        "Far from the reference the reward knows nothing of the responses, and other skills go.",
+        "objective/kl at 150 with responses of 50 tokens.",
+        "raise the KL coefficient (--kl-coef), or lower the learning rate",
+        "roll back",
+    ),
+    Rule(
+        "update-too-large",
+        _update,
+        "PPO's own measure of a single update: approximate KL above 0.2, or most of it clipped.",
+        "The samples then come from another model than the one that is trained.",
+        "policy/approxkl of 0.8.",
+        "lower the learning rate, or make fewer passes over a rollout",
+        "lower",
+    ),
+    Rule(
+        "reward-hacking",
+        _hacked,
+        "The reward rises by more than its spread while something that it should stand for falls: the judge's win rate, the share of "
+        "responses that end; or repetition or lengths explode.",
+        "The model has found what the reward likes and people do not.",
+        "Scores double while responses grow from 40 to 120 tokens.",
+        "stop here, look at the responses, and mend the reward: several models, a length penalty, a higher KL coefficient",
+        "stop",
+    ),
+    Rule(
+        "sampler-gap",
+        _sampler,
+        "Log-probs of sampler and trainer drift apart: ten times the start's difference, and above 0.02 nats a token.",
+        "The samples no longer come from the model that is trained.",
+        "Weights that are not handed on to the sampling server.",
+        "see that the sampler gets the weights; train in the sampler's dtype",
+    ),
+)

@@ -1,0 +1,58 @@
+"""The weights that a run may go back to, with the optimizer's state, on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Snapshots:
+    """Trained weights as they were when nothing was wrong: the last two such moments, and the best by the held-out loss.
+
+    Each holds the trained weights and the optimizer's state: three times the trained weights on disk with AdamW.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.steps: dict[str, int] = {}
+
+    def keep(self, trainer: Any, name: str = "last") -> None:
+        """Keep the weights of this moment; what was ``last`` becomes the one before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if name == "last" and "last" in self.steps:
+            self._path("last").replace(self._path("before"))
+            self.steps["before"] = self.steps["last"]
+        weights = {n: p.detach().cpu() for n, p in trainer.scorer.unwrapped.named_parameters() if p.requires_grad}
+        more = trainer.extra_state() if hasattr(trainer, "extra_state") else {}
+        whole = {"weights": weights, "optimizer": trainer.optimizer.state_dict(), "more": more}
+        beside = self._path(name).with_suffix(".tmp")
+        torch.save(whole, beside)
+        beside.replace(self._path(name))
+        self.steps[name] = int(trainer.state.global_step)
+
+    def back_to(self, trainer: Any, names: tuple[str, ...]) -> int | None:
+        """Give the trainer the first of these that there is; returns its step, None where there is none."""
+        name = next((n for n in names if n in self.steps), None)
+        if name is None:
+            return None
+        kept = torch.load(self._path(name), map_location="cpu", weights_only=True)
+        weights = dict(trainer.scorer.unwrapped.named_parameters())
+        with torch.no_grad():
+            for place, value in kept["weights"].items():
+                weights[place].copy_(value)
+        trainer.optimizer.load_state_dict(kept["optimizer"])
+        if kept["more"]:
+            trainer.load_extra_state(kept["more"])
+        return self.steps[name]
+
+    def discard(self) -> None:
+        """Delete them."""
+        for path in self.folder.glob("*.pt"):
+            path.unlink()
+        if self.folder.exists() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.pt"
