@@ -115,7 +115,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Any, Any]] = {
     "healthy": ("dpo", {}, plain, nothing),
     "healthy robust": ("dpo", {"loss_type": ["robust", "sft"], "label_smoothing": 0.1}, plain, nothing),
     "healthy lora": ("dpo", {"lora_r": 8, "learning_rate": 4e-3}, plain, nothing),
-    "healthy ppo": ("ppo", {"reward_function": ["score"]}, plain, nothing),
+    "healthy ppo": ("ppo", {"reward_function": "score"}, plain, nothing),
     "healthy sft": ("sft", {}, plain, nothing),
     "rate x30": ("dpo", {"learning_rate": 4.5e-2}, plain, nothing),
     "rate x100": ("dpo", {"learning_rate": 0.15}, plain, nothing),
@@ -125,9 +125,9 @@ CASES: dict[str, tuple[str, dict[str, Any], Any, Any]] = {
     "corrupted chunk": ("dpo", {"ignore_audit": True}, corrupted, nothing),
     "NaN in a batch": ("dpo", {}, plain, broken_loss(30, 31)),
     "NaN from a step on": ("dpo", {}, plain, broken_loss(60, math.inf)),
-    "equal rewards": ("ppo", {"reward_function": ["equal"]}, plain, nothing),
-    "hacked reward": ("ppo", {"reward_function": ["longest"]}, plain, nothing),
-    "huge rewards": ("ppo", {"reward_function": ["huge"]}, plain, nothing),
+    "equal rewards": ("ppo", {"reward_function": "equal"}, plain, nothing),
+    "hacked reward": ("ppo", {"reward_function": "longest"}, plain, nothing),
+    "huge rewards": ("ppo", {"reward_function": "huge"}, plain, nothing),
 }
 
 
@@ -144,7 +144,7 @@ def one(lab: Lab, case: str, seed: int, mode: str) -> dict[str, Any]:
     if method == "dpo":
         options |= {"retain": str(lab.demo / "retain.jsonl"), "retain_weight": 1.0}
     if "reward_function" in options:
-        options["reward_function"] = [f"{lab.output / 'oracle.py'}:{name}" for name in options["reward_function"]]
+        options["reward_function"] = f"{lab.output / 'oracle.py'}:{options['reward_function']}"
     data = lab.data(f"{case.replace(' ', '-')}-{seed}", make(lab, seed))
     undo, ended, begun = plant(), "finished", time.perf_counter()
     try:

@@ -66,7 +66,8 @@ def add_guard(
     if questions is not None and own.guard != "off" and own.guard_prompts and steps >= LEAST_STEPS:
         asked = list(questions(own.guard_prompts))
         longest = min(TOKENS, getattr(args, "response_length", TOKENS))
-        probe = Probe(asked, judge if isinstance(judge, ByScore) else None, longest, seed=args.seed) if asked else None
+        temperature = getattr(args, "temperature", 0.0)  # as it is trained to respond
+        probe = Probe(asked, judge if isinstance(judge, ByScore) else None, longest, temperature, args.seed) if asked else None
     guard = GuardCallback(
         trainer,
         own.guard,

@@ -46,8 +46,8 @@ class RewardOptions(FinalOptions):
         """
         found: list[Any] = [folder for name in self.reward_model or [] for folder in models_of(name)]
         if self.reward_function:
-            given = self.reward_function
-            found.append(given if callable(given) else load_function(given, "--reward-function"))
+            several = self.reward_function if isinstance(self.reward_function, list | tuple) else [self.reward_function]
+            found += [given if callable(given) else load_function(str(given), "--reward-function") for given in several]
         if self.reward_judge:
             from prefine.evaluation.reward_scorer import Ensemble
 

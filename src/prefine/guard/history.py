@@ -52,7 +52,8 @@ class Facts:
     def read(cls, kept: Mapping[str, Any]) -> Facts:
         """Facts as JSON has them; what is not known by name is left out."""
         known = {f.name for f in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept.items() if k in known})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items() if k in known}
+        return cls(**values)
 
     @property
     def on_pairs(self) -> bool:
@@ -116,4 +117,15 @@ class History:
     def failed(self, *names: str) -> str | None:
         """The first of these metrics that is NaN or infinite in the last row, or was logged as none."""
         row = self.rows[-1] if self.rows else {}
-        return next((n for n in names if n in row and (row[n] is None or not math.isfinite(float(row[n])))), None)
+        return next((n for n in names if is_lost(row, n)), None)
+
+    def now(self, name: str) -> float | None:
+        """A metric in the last row, where it is there and finite."""
+        value = self.rows[-1].get(name) if self.rows else None
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def is_lost(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a metric was logged, but as no finite number."""
+    value = row.get(name, 0.0)
+    return value is None or (isinstance(value, int | float) and not math.isfinite(value))

@@ -36,7 +36,11 @@ def _losing(h: History) -> Seen | None:
     rate, high = h.last("probe/win_rate"), h.last("probe/win_rate_high")
     if rate is None or high is None or high >= 0.5:
         return None
-    return Seen(f"the judge prefers the base's responses: win rate {100 * rate:.0f} %, at most {100 * high:.0f} %", "act")
+    before = h.of("probe/win_rate_high")[-2:]
+    sure = len(before) == 2 and max(before) < 0.5  # one look at a few prompts may err
+    return Seen(
+        f"the judge prefers the base's responses: win rate {100 * rate:.0f} %, at most {100 * high:.0f} %", "act" if sure else "warn"
+    )
 
 
 RULES = (
@@ -77,7 +81,7 @@ RULES = (
     Rule(
         "losing",
         _losing,
-        "The judge surely prefers the base's responses to the held-out probe.",
+        "The judge prefers the base's responses to the held-out probe, with its interval below one half; twice in a row is acted upon.",
         "The model gets worse, whatever the loss says: swapped labels, a wrong reference, too high a rate.",
         "Win rate 18 % [9, 33] a third into the run.",
         "see whether chosen and rejected are swapped; lower the learning rate",

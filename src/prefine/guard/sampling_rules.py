@@ -59,7 +59,8 @@ def _hacked(h: History) -> Seen | None:
     rise = sum(late) / part - sum(early) / part
     if rise <= max(pstdev(early), 1e-9):
         return None
-    won, ended = h.last("probe/win_rate_high"), h.thirds("completions/ended")
+    wins = h.of("probe/win_rate_high")[-2:]
+    won, ended = max(wins) if len(wins) == 2 else None, h.thirds("completions/ended")
     length = h.thirds("completions/length")
     if won is not None and won < 0.5:
         return Seen(f"the reward rises by {rise:.2g}, but the judge prefers the base's responses", "act")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from prefine.guard.history import LN2, History
+from prefine.guard.history import LN2, History, is_lost
 from prefine.guard.rule import Rule, Seen
 
 SPIKE, LARGE_NORM = 10.0, 10.0
@@ -20,8 +20,7 @@ SURE = 40.0
 
 
 def _not_finite(h: History) -> Seen | None:
-    row = h.rows[-1] if h.rows else {}
-    skipped = row.get("skipped_updates") or 0
+    skipped = h.now("skipped_updates") or 0
     bad = h.failed("loss", "grad_norm")
     if not skipped and bad is None:
         return None
@@ -36,7 +35,7 @@ def _not_finite(h: History) -> Seen | None:
 def _bad_before(h: History) -> bool:
     """Whether the last but one training row had no finite loss or gradient either."""
     rows = [r for r in h.rows if "loss" in r or "grad_norm" in r]
-    return len(rows) > 1 and any(r.get(n) is None or not math.isfinite(r[n]) for r in rows[-2:-1] for n in ("loss", "grad_norm") if n in r)
+    return len(rows) > 1 and any(is_lost(rows[-2], n) for n in ("loss", "grad_norm"))
 
 
 def _explodes(h: History) -> Seen | None:
@@ -52,7 +51,7 @@ def _explodes(h: History) -> Seen | None:
 
 def _spike(h: History) -> Seen | None:
     norms = h.of("grad_norm")
-    if len(norms) < 8 or h.rows[-1].get("grad_norm") is None:
+    if len(norms) < 8 or h.now("grad_norm") is None:
         return None
     usual = median(norms[:-1])
     if norms[-1] <= max(LARGE_NORM, SPIKE * usual):
@@ -128,7 +127,7 @@ def _chosen_falls(h: History) -> Seen | None:
 
 def _held_out_rises(h: History) -> Seen | None:
     losses = h.of("eval_loss")
-    if len(losses) < 3 or h.rows[-1].get("eval_loss") is None:
+    if len(losses) < 3 or h.now("eval_loss") is None:
         return None
     least = min(losses)
     if min(losses[-2:]) <= 1.05 * abs(least) + 0.005 + (least if least < 0 else 0):
@@ -138,7 +137,7 @@ def _held_out_rises(h: History) -> Seen | None:
 
 def _gap_grows(h: History) -> Seen | None:
     held, trained = h.last("eval_rewards/accuracies"), h.last("rewards/accuracies", 3)
-    if held is None or trained is None or not h.facts.held_out or h.rows[-1].get("eval_rewards/accuracies") is None:
+    if held is None or trained is None or not h.facts.held_out or h.now("eval_rewards/accuracies") is None:
         return None
     noise = math.sqrt(0.25 / h.facts.held_out + 0.25 / max(1, 3 * (h.facts.pairs_per_log or 32)))
     if trained - held <= max(0.2, 4 * noise):
