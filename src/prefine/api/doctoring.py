@@ -12,6 +12,7 @@ from prefine.api.tables import Shows, Table
 from prefine.errors import ConfigError, nearest
 from prefine.guard.curves import in_words, read_curves
 from prefine.guard.rule import SEVERITIES, Finding
+from prefine.guard.rules import RULES
 from prefine.guard.watch import replay
 
 METHODS = ("dpo", "sft", "reward", "ppo", "online-dpo")
@@ -80,7 +81,8 @@ def doctor(given: DoctorOptions, progress: Progress) -> Diagnosis:
     facts = replace(curves.facts, **{k: v for k, v in changes.items() if v is not None})
     curves = replace(curves, facts=facts)
     findings = _worst_once(replay(facts, curves.rows))
-    order = sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), f.step))
+    place = {rule.name: at for at, rule in enumerate(RULES)}
+    order = sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), place[f.rule]))
     advice = list(dict.fromkeys(f.advice for f in order))[:MOST_ADVICE]
     steps = curves.rows[-1]["step"] if curves.rows else 0
     head = f"{given.run}: {curves.source}, {facts.method}, {len(curves.rows)} rows up to step {steps}"

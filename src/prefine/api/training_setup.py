@@ -148,6 +148,9 @@ class TrainingRun:
             raise
         if guard.stopped:
             progress.say(guard.stopped)
+        warned = {finding.rule: f"{finding.rule} at step {finding.step}" for finding, _ in guard.findings if finding.severity != "note"}
+        if warned:
+            progress.say(f"the guard warned of {', '.join(warned.values())}; the page says more, prefine doctor {self.run.path} too")
         if not trainer.weights_are_finite():
             raise ModelError("the weights are not finite numbers any more, so no model is saved; lower the learning rate, and begin anew")
         trainer.args.model_init_kwargs = self.setup.init_kwargs or trainer.args.model_init_kwargs

@@ -67,7 +67,7 @@ def read_curves(path: str | Path) -> Curves:
         source, rows, facts = "a table exported from a tracker", _table(place), Facts()
     else:
         raise DataError(
-            f"{path}: not known as a log; give a run directory, a trainer_state.json, .jsonl, .csv, or TensorBoard's event file"
+            f"{path}: no log is known by this name; give a run directory, a trainer_state.json, .jsonl, .csv or TensorBoard's file"
         )
     cleaned = _thinned(_in_order(_named(row) for row in rows))
     if not any(_is_metric(name) for row in cleaned for name in row):

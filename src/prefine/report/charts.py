@@ -69,16 +69,31 @@ def logged(metrics: Metrics) -> Metrics:
     return [m for m in metrics if "step" in m and "train_loss" not in m]
 
 
-def curve(name: str, metrics: Metrics) -> Chart | None:
-    """A curve of :data:`CURVES` from logged lines; None where nothing of it was logged."""
+def curve(name: str, metrics: Metrics, marks: Mapping[float, str] | None = None) -> Chart | None:
+    """A curve of :data:`CURVES` from logged lines; None where nothing of it was logged.
+
+    Args:
+        marks: steps at which the guard found something, and what.
+    """
     title, unit, keys = CURVES[name]
     series = {label: points for key, label in keys.items() if (points := points_of(metrics, key))}
-    return lines(title, series, unit)
+    return lines(title, series, unit, marks=marks)
 
 
 def points_of(metrics: Metrics, key: str) -> list[tuple[float, float]]:
     """(step, value) of one metric."""
     return [(float(m["step"]), float(m[key])) for m in logged(metrics) if isinstance(m.get(key), int | float)]
+
+
+def found_at(run: RunDirectory) -> dict[float, str]:
+    """Steps at which the guard found something, and what."""
+    out: dict[float, str] = {}
+    for event in run.events():
+        if event.get("event") == "guard" and event.get("step") and event.get("severity") != "note":
+            done = f" ({event['done']})" if event.get("done") else ""
+            step = float(event["step"])
+            out[step] = "; ".join(filter(None, (out.get(step, ""), f"{event.get('rule')}{done}")))
+    return out
 
 
 # ---- of evaluations

@@ -60,12 +60,13 @@ def thinned(points: Points, most: int = MOST_POINTS) -> list[tuple[float, float]
     return [kept[p] for p in sorted(places)]
 
 
-def lines(title: str, series: Mapping[str, Points], y: str, x: str = "step") -> Chart | None:
+def lines(title: str, series: Mapping[str, Points], y: str, x: str = "step", marks: Mapping[float, str] | None = None) -> Chart | None:
     """Curves, each with its own colour and dash; values that are not finite are left out, and None where nothing is left.
 
     Args:
         series: a name and its (x, y) points; one that ends in :data:`EVALUATION` is drawn with marks.
         y: what the values are, with their unit; x: what they are over.
+        marks: places of x where something happened, drawn as dashed lines, and what it was.
     """
     import altair as alt
 
@@ -96,8 +97,15 @@ def lines(title: str, series: Mapping[str, Points], y: str, x: str = "step") -> 
     tooltip[1:1] = [alt.Tooltip(field="series", type="nominal", title="series")] if len(names) > 1 else []
     # Marks that are not seen are there for the pointer and the keyboard.
     opacity = alt.condition(alt.FieldOneOfPredicate(field="series", oneOf=seen), alt.value(1), alt.value(0))
-    marks = chart.mark_point(size=40, filled=True).encode(**shared, opacity=opacity, tooltip=tooltip)
-    return finish(_layered(rows, drawn, marks), title, f"{title}: {told}", HEIGHT + more)
+    points = chart.mark_point(size=40, filled=True).encode(**shared, opacity=opacity, tooltip=tooltip)
+    happened = [{x: place, "what": printable(what)} for place, what in (marks or {}).items()]
+    rules = [
+        alt.Chart(_data(happened))
+        .mark_rule(strokeDash=[4, 4], color=COLOURS["look"])
+        .encode(alt.X(field=x, type="quantitative"), tooltip=[alt.Tooltip(field="what", type="nominal")])
+    ]
+    told += "".join(f"; at {x} {row[x]:g}: {row['what']}" for row in happened)
+    return finish(_layered(rows, *(rules if happened else []), drawn, points), title, f"{title}: {told}", HEIGHT + more)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ __all__ = ["evaluations", "rate", "run_page", "write_judged", "write_report"]
 KINDS = {"better": "better", "worse": "bad", "better, but": "bad", "degenerated": "bad", "collapsed": "bad", "opposite": "bad"}
 """How an outcome is coloured; others are in the colour of doubt."""
 
+GRADES = {"act": "serious", "warn": "look at", "note": "noted"}
+"""The guard's severities in words."""
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -55,6 +58,7 @@ def run_page(run: RunDirectory) -> str:
             evaluations=evaluations_part(found, run.beta()),
             reward=_reward(quality),
             training=_training(run),
+            guard=_guard(run),
             looks=_looks(run),
             data=_data(data),
             audit=_markup(audit_section(data["audit"], {c.name: (c.why, c.fix) for c in CHECKS.values()})) if "audit" in data else "",
@@ -160,7 +164,18 @@ def _training(run: RunDirectory) -> dict[str, list[Figure]]:
     """Curves of what was learned, and of how training ran."""
     metrics = run.metrics()
     names = [name for name in charts.CURVES if name not in charts.MACHINE]
-    return {kind: figures([charts.curve(n, metrics) for n in these]) for kind, these in (("learned", names), ("machine", charts.MACHINE))}
+    marks = charts.found_at(run)
+    parts = (("learned", names), ("machine", charts.MACHINE))
+    return {kind: figures([charts.curve(n, metrics, marks) for n in these]) for kind, these in parts}
+
+
+def _guard(run: RunDirectory) -> Table | None:
+    """What the guard found, in order."""
+    found = [e for e in run.events() if e.get("event") == "guard"]
+    names = ("step", "rule", "text", "advice", "done")
+    rows = [[GRADES.get(str(e.get("severity")), ""), *(str(e.get(name) or "") for name in names)] for e in found]
+    columns = ["", "step", "rule", "what was seen", "what to do", "what was done"]
+    return Table(columns, rows, "What the guard found", prose=True) if rows else None
 
 
 def _looks(run: RunDirectory) -> dict[str, Any] | None:
