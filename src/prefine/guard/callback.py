@@ -81,6 +81,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
         self.stopped = ""
         self._base: Any = None
         self._rollbacks = 0
+        self._started = False
         self._clean_since = 0
 
     # ---- what transformers calls
@@ -99,7 +100,6 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
         self.watch = Watch(
             facts_of(self.trainer, state.max_steps, self.known), [r for r in self.rows if r.get("step", 0) <= state.global_step]
         )
-        self.keep("guard_facts", **asdict(self.watch.facts))
         self._redo(state.global_step)
         for finding in self.watch.start():
             if finding.rule == "nothing-trained":
@@ -114,9 +114,11 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
         """Apply the rules to what was logged."""
         if self.mode == "off" or not logs or "train_runtime" in logs or not state.is_world_process_zero:
             return
-        gap = getattr(self.trainer, "start_gap", None)
-        if gap and self.watch.facts.start_gap is None:
-            self.watch.facts = replace(self.watch.facts, start_gap=gap)
+        gap, loss = getattr(self.trainer, "start_gap", None), getattr(self.trainer, "first_loss", None)
+        if (gap, loss) != (self.watch.facts.start_gap, self.watch.facts.start_loss) and not self._started:
+            self._started = True
+            self.watch.facts = replace(self.watch.facts, start_gap=gap, start_loss=loss)
+            self.keep("guard_facts", **asdict(self.watch.facts))
             self._take(self.watch.start(), control)
         self._take(self.watch.add({"step": state.global_step, **logs}), control)
         if self.mode == "act" and "eval_loss" in logs and logs["eval_loss"] <= min(self._of("eval_loss")):

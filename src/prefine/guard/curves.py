@@ -102,7 +102,7 @@ def _run(run: RunDirectory) -> tuple[list[Row], Facts]:
     probes = [{k: v for k, v in e.items() if k != "event"} for e in run.events() if e.get("event") == "probe"]
     gaps = [e["mean_gap_nats"] for e in run.events() if e.get("event") == "start_check" and e.get("largest_relative_gap", 0) > 0.05]
     rows = [dict(row) for row in run.metrics()]
-    known = next((e for e in run.events() if e.get("event") == "guard_facts"), None)
+    known = next((e for e in reversed(run.events()) if e.get("event") == "guard_facts"), None)
     if known is not None:
         return [*rows, *probes], Facts.read(known)
     loss = config.get("loss_type")

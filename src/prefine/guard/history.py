@@ -27,6 +27,8 @@ class Facts:
         equal_pairs: pairs left out since both responses are equal once truncated; duplicated: share of rows that repeat others.
         trainable: weights that are trained; dtypes: those they are in.
         weights: the model's weights, trained or not.
+        start_gap: nats a response by which policy and reference differed before the first update, where that is more than noise;
+        start_loss: the first batch's loss.
     """
 
     method: str = ""
@@ -47,6 +49,7 @@ class Facts:
     dtypes: tuple[str, ...] = ()
     shares: bool | None = None
     start_gap: float | None = None
+    start_loss: float | None = None
 
     @classmethod
     def read(cls, kept: Mapping[str, Any]) -> Facts:

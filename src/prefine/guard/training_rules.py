@@ -42,7 +42,7 @@ def _explodes(h: History) -> Seen | None:
     first, last = h.first("loss"), h.last("loss", 3)
     if first is None or last is None or h.facts.method in ("ppo",):
         return None
-    start = LN2 if h.facts.starts_at_ln2 else first
+    start = LN2 if h.facts.starts_at_ln2 else first if h.facts.start_loss is None else h.facts.start_loss
     steep = 1.5 if h.facts.method in ("dpo", "online-dpo", "reward") else 1.25
     if last <= steep * abs(start) + 0.1:
         return None

@@ -147,6 +147,7 @@ class PackTrainer(Trainer):
         self._clock = time.perf_counter()
         self._checked_start = False
         self.skipped_in_a_row = 0
+        self.first_loss: float | None = None
         self._evaluating = False
         self.on_event: Any = lambda kind, **what: None
         with refusals():
@@ -294,6 +295,8 @@ class PackTrainer(Trainer):
                     raise
                 del error
                 loss = self._redo_smaller(model)
+        if self.first_loss is None and self.state.global_step == 0:
+            self.first_loss = float(loss) * self.current_gradient_accumulation_steps
         every = self.args.torch_empty_cache_steps
         if every and self.state.global_step % every == 0 and torch.cuda.is_available():
             torch.cuda.empty_cache()
