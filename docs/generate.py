@@ -1,4 +1,4 @@
-"""Write cli.md, api.md, losses.md, recipes.md, formats.md, audit.md, templates.md and trl.md here from the code; --check fails when they are stale."""
+"""Write cli.md, api.md, losses.md, recipes.md, formats.md, audit.md, guard.md, templates.md and trl.md here from the code; --check fails when they are stale."""
 
 from __future__ import annotations
 
@@ -203,6 +203,24 @@ def audit() -> str:
     return "\n".join(parts) + ("\n" + table.read_text() if table.exists() else "")
 
 
+def guard() -> str:
+    """What watches a run."""
+    from prefine.guard import RULES
+    from prefine.guard.rule import ACTIONS
+
+    parts = [(HERE / "guard-head.md").read_text()]
+    groups = {
+        "Before the first step": [r for r in RULES if r.at_start],
+        "While it trains": [r for r in RULES if not r.at_start],
+    }
+    for group, rules in groups.items():
+        parts.append(f"## {group}\n")
+        for rule in rules:
+            parts.append(f"### {rule.name}\n\n- sees: {rule.sees}\n- why: {rule.why}\n- example: {rule.example}\n- do: {rule.advice}.")
+            parts.append((f"- `--guard act`: {ACTIONS[rule.action]}\n") if rule.action else "")
+    return "\n".join(parts)
+
+
 def templates() -> str:
     """What chat templates write."""
     sys.path.insert(0, str(HERE.parent / "tests"))
@@ -234,6 +252,7 @@ def main() -> int:
         "recipes.md": recipes(),
         "formats.md": formats(),
         "audit.md": audit(),
+        "guard.md": guard(),
         "templates.md": templates(),
         "trl.md": trl(),
     }.items():
