@@ -82,7 +82,7 @@ def test_act_goes_back_to_the_last_good_weights_and_halves_the_rate(
     run = train(lab_model, pairs_file, tmp_path / "run", max_steps=40, guard="act", guard_prompts=0, learning_rate=1e-4)
     done = [e for e in events(run.path, "guard") if e["done"]]
     assert len(done) == 1
-    assert done[0]["done"] == "went back to the weights of step 16, and halved the learning rate to 5e-05"
+    assert done[0]["done"] == "went back to the weights of step 20, and lowered the learning rate to 5e-05"
     rates = {m["step"]: m["learning_rate"] for m in run.directory.metrics() if "learning_rate" in m}
     assert rates[20] == pytest.approx(1e-4)
     assert rates[30] == pytest.approx(5e-5)
@@ -105,7 +105,7 @@ def test_weights_go_back_byte_for_byte(lab_model: Path, pairs_file: Path, tmp_pa
             p.add_(1.0)
     for state in trainer.optimizer.state.values():
         state["exp_avg"].zero_()
-    assert snapshots.back_to(trainer, ("last",)) == 2
+    assert snapshots.back_to(trainer, 2) == 2
     assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
     assert json.dumps([v["exp_avg"].tolist() for v in trainer.optimizer.state_dict()["state"].values()]) == moments
 

@@ -138,6 +138,14 @@ PLANTED: dict[str, tuple[Facts, Rows]] = {
     "chosen-falls": (DPO, changed(rewards__chosen=lambda t: -12 * t, logps__chosen=lambda t: -200 - 120 * t)),
     "held-out-rises": (DPO, changed(eval_loss=lambda t: 0.5 + abs(t - 0.3))),
     "gap": (DPO, changed(rewards__accuracies=lambda t: 0.97, eval_loss=lambda t: 0.6, **{"eval_rewards/accuracies": lambda t: 0.55})),
+    "accuracy-falls": (DPO, changed(eval_loss=lambda t: 0.6, **{"eval_rewards/accuracies": lambda t: 0.8 - 0.3 * t})),
+    "at-chance": (DPO, changed(rewards__accuracies=lambda t: 0.5, eval_loss=lambda t: 0.69)),
+    "empty-responses": (DPO, changed(logps__chosen=lambda t: 0.0, logps__rejected=lambda t: 0.0)),
+    "zero-loss": (Facts("sft", False, steps=500), changed(loss=lambda t: 0.0)),
+    "loss-spike": (DPO, changed(loss=lambda t: 6.0 if t == 0.6 else 0.6)),
+    "odd-rows": (DPO, [{**row, "odd_rows/count": 300, "odd_rows/of": 1300} for row in healthy()]),
+    "rewards-part": (PPO, in_ppo(**{"rewards/format/mean": lambda t: t, "rewards/accuracy/mean": lambda t: 1 - t})),
+    "flat-reward": (PPO, in_ppo(**{"rewards/format/mean": lambda t: 0.5})),
     "epoch-staircase": (Facts("dpo", False, ("sigmoid",), 0.1, epochs=3.0, steps=500), staircase()),
     "entropy-collapse": (DPO, changed(entropy=lambda t: 1.2 if t < 0.4 else 0.05)),
     "slower": (DPO, changed(tokens_per_second=lambda t: 4000 if t < 0.5 else 400)),
@@ -184,7 +192,7 @@ def test_what_was_changed_does_not_count_again() -> None:
     """After something was done, only what is logged later can be found."""
     watch, rows = Watch(DPO), changed(loss=lambda t: 0.69 if t < 0.3 else 4.0)
     steps = [f.step for row in rows[:30] for f in watch.add(row) if f.rule == "loss-explodes"]
-    watch.changed(rows[29]["step"])
+    watch.changed()
     assert steps
     calm = [{**row, "loss": 0.6} for row in rows[30:]]
     assert not [f for row in calm for f in watch.add(row) if f.rule == "loss-explodes"]

@@ -76,8 +76,8 @@ def doctor(given: DoctorOptions, progress: Progress) -> Diagnosis:
         raise ConfigError("doctor needs a RUN: a run directory, a trainer_state.json, a log, or a tracker's export")
     if given.method is not None and given.method not in METHODS:
         raise ConfigError(f"--method is {given.method!r}; expected one of {', '.join(METHODS)}{nearest(given.method, METHODS)}")
-    curves = read_curves(given.run)
-    changes: dict[str, Any] = {"method": given.method, "beta": given.beta, "loss": tuple(given.loss_type) if given.loss_type else None}
+    curves = read_curves(given.run, given.method)
+    changes: dict[str, Any] = {"beta": given.beta, "loss": tuple(given.loss_type) if given.loss_type else None}
     facts = replace(curves.facts, **{k: v for k, v in changes.items() if v is not None})
     curves = replace(curves, facts=facts)
     findings = _worst_once(replay(facts, curves.rows))

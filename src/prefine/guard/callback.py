@@ -15,6 +15,7 @@ from prefine.errors import ConfigError, ModelError, PrefineError, nearest
 from prefine.guard.facts import facts_of
 from prefine.guard.history import Facts
 from prefine.guard.probe import Probe
+from prefine.guard.probe_rules import RULES as PROBE_RULES
 from prefine.guard.rule import ACTIONS, Finding
 from prefine.guard.snapshot import Snapshots
 from prefine.guard.watch import Watch
@@ -81,8 +82,9 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
         self.stopped = ""
         self._base: Any = None
         self._rollbacks = 0
+        self._lowered = 1.0
         self._started = False
-        self._clean_since = 0
+        self._last_found = self._probed_well = 0
 
     # ---- what transformers calls
 
@@ -108,7 +110,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
         if self.probe is not None and state.is_world_process_zero:
             self._answer_before(state, kwargs.get("model"))
         if self.mode == "act":
-            self.snapshots.keep(self.trainer)
+            self.snapshots.keep(self.trainer, "start")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Apply the rules to what was logged."""
@@ -154,7 +156,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
 
     def _handle(self, finding: Finding, control: Any, may_act: bool = True) -> bool:
         if finding.severity != "note":
-            self._clean_since = finding.step
+            self._last_found = finding.step
         acts = may_act and self.mode == "act" and finding.severity == "act" and bool(finding.action) and not self.stopped
         done = self._act(finding, control) if acts else ""
         self.findings.append((finding, done))
@@ -168,7 +170,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
 
     def _is_clean(self, step: int) -> bool:
         """Whether nothing was found for a tenth of the run."""
-        return step - self._clean_since >= max(1, self.trainer.state.max_steps // SNAPSHOTS) or not self.findings
+        return not self._last_found or step - self._last_found >= max(1, self.trainer.state.max_steps // SNAPSHOTS)
 
     # ---- actions
 
@@ -180,11 +182,10 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
         if action == "roll back" and self._rollbacks >= MOST_ROLLBACKS:
             action = "stop"
         if action == "roll back":
-            back = self.snapshots.back_to(self.trainer, ("before", "last"))
+            back = self.snapshots.back_to(self.trainer, self._well_until(finding))
+            self._lower(self._factor())
             self._rollbacks += 1
-            self.snapshots.steps.pop("last", None)  # it may have been kept when the harm was on its way already
-            self._lower()
-            done = f"went back to the weights of step {back}, and halved the learning rate to {self._rate():.3g}"
+            done = f"went back to the weights of step {back}, and lowered the learning rate to {self._rate():.3g}"
         elif action == "lower":
             self._lower()
             done = f"halved the learning rate to {self._rate():.3g}"
@@ -192,11 +193,11 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
             self._add_nll()
             done = f"added the chosen responses' NLL with weight {NLL_WEIGHT:g}"
         else:
-            back = self.snapshots.back_to(self.trainer, ("best", "before", "last"))
+            back = self.snapshots.back_to(self.trainer, self._well_until(finding), best=True)
             control.should_training_stop = True
             self.stopped = f"stopped at step {step} with the weights of step {back}: {finding.text}"
             done = f"stopped, with the weights of step {back}"
-        self.watch.changed(step)
+        self.watch.changed()
         self.trainer.skipped_in_a_row = 0
         return done
 
@@ -204,15 +205,35 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
         """A resumed run is as it was left: the schedule's rates are in its checkpoint, what was added to the loss is not."""
         for event in self.events:
             if event.get("event") == "guard" and event.get("done") and event.get("step", 0) <= step:
-                self.watch.changed(int(event["step"]))
+                self.watch.changed()
                 self._rollbacks += event["done"].startswith("went back")
                 if event["done"].startswith("added") and self._can_add_nll():
                     self._add_nll()
+
+    def _well_until(self, finding: Finding) -> int:
+        """The last step of which it is known that nothing was wrong: a rule needs three logs, and a probe sees what is old already.
+
+        From the second step back on it is the first: what was kept since may have been harmed.
+        """
+        if self._rollbacks and finding.action == "roll back":
+            return 0
+        if finding.rule in {rule.name for rule in PROBE_RULES}:
+            return self._probed_well
+        every = self.watch.facts.pairs_per_log or 1
+        batch = self.trainer.args.per_device_train_batch_size * self.trainer.args.gradient_accumulation_steps
+        return finding.step - 3 * max(1, every // max(1, int(batch)))
+
+    def _factor(self) -> float:
+        """Half, the first time; a fifth later; in any case to no more than what is usual."""
+        factor, usual = (0.2 if self._rollbacks else 0.5), self.watch.facts.usual_learning_rate
+        peak = float(self.trainer.args.learning_rate) * self._lowered
+        return min(factor, usual[1] / peak) if usual is not None and peak > 0 else factor
 
     def _rate(self) -> float:
         return max(float(group["lr"]) for group in self.trainer.optimizer.param_groups)
 
     def _lower(self, factor: float = 0.5) -> None:
+        self._lowered *= factor
         schedule = getattr(self.trainer.lr_scheduler, "scheduler", self.trainer.lr_scheduler)
         if hasattr(schedule, "base_lrs"):
             schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
@@ -255,4 +276,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
             return
         row = {"step": state.global_step, **found}
         self.keep("probe", **row)
-        self._take(self.watch.add(row), control)
+        new = self.watch.add(row)
+        if not any(f.severity != "note" for f in new):
+            self._probed_well = state.global_step
+        self._take(new, control)

@@ -26,8 +26,9 @@ OTHER_NAMES = {
         "acc": "rewards/accuracies",
         "eval_acc": "eval_rewards/accuracies",
     },
-    **{"objective/rlhf_reward": "objective/scores", "reward": "objective/scores", "kl": "objective/kl", "grad_norm/total": "grad_norm"},
-    **{"completions/mean_length": "completions/length", "reward_std": "objective/scores_std"},
+    **{"objective/rlhf_reward": "objective/scores", "reward": "objective/scores", "kl": "kl_per_token", "grad_norm/total": "grad_norm"},
+    **{"completions/mean_length": "completions/length", "completion_length": "completions/length", "reward_std": "objective/scores_std"},
+    **{"policy/approxkl_avg": "policy/approxkl", "policy/clipfrac_avg": "policy/clipfrac", "eval_accuracy": "eval_rewards/accuracies"},
     **{"accuracy": "rewards/accuracies", "margin": "rewards/margins"},
 }
 """Metrics as TRL, LLaMA-Factory, OpenRLHF and trackers call them, and as they are called here."""
@@ -45,9 +46,12 @@ class Curves:
     facts: Facts
 
 
-def read_curves(path: str | Path) -> Curves:
+def read_curves(path: str | Path, method: str | None = None) -> Curves:
     """Curves of a run directory, a ``trainer_state.json`` or a folder that holds one, a log in JSON lines, a tracker's CSV export, or
     TensorBoard's event files.
+
+    Args:
+        method: unset: as the source or the metrics tell.
 
     Raises:
         MissingFile: no such path. DataError: nothing in it that was logged. ConfigError: a package that is needed is missing.
@@ -72,7 +76,7 @@ def read_curves(path: str | Path) -> Curves:
     cleaned = _thinned(_in_order(_named(row) for row in rows))
     if not any(_is_metric(name) for row in cleaned for name in row):
         raise DataError(f"{path}: no metric was logged in it; expected rows of steps with a loss, rewards and the like")
-    return Curves(source, cleaned, _completed(facts, cleaned))
+    return Curves(source, cleaned, _completed(replace(facts, method=method or facts.method), cleaned))
 
 
 def _of_folder(folder: Path) -> tuple[str, list[Row], Facts]:
@@ -221,7 +225,7 @@ def _completed(facts: Facts, rows: Sequence[Mapping[str, Any]]) -> Facts:
     names = {n for r in rows for n in r}
     method = facts.method or (
         "ppo"
-        if {"objective/kl", "policy/approxkl", "objective/scores"} & names and "logps/chosen" not in names
+        if {"objective/kl", "kl_per_token", "policy/approxkl", "objective/scores"} & names and "logps/chosen" not in names
         else "dpo"
         if {"logps/chosen", "rewards/chosen"} <= names
         else "reward"

@@ -74,13 +74,14 @@ class History:
 
     Args:
         rows: what was logged of training (``loss``), of evaluations (``eval_loss``) and of probes (``probe/...``).
-        since: rows up to this step do not count for what looks back: something was changed there.
+        after: so many rows do not count for what looks back: something was changed behind them.
     """
 
-    def __init__(self, facts: Facts, rows: Sequence[Mapping[str, Any]], since: int = 0) -> None:
+    def __init__(self, facts: Facts, rows: Sequence[Mapping[str, Any]], after: int = 0) -> None:
         self.facts = facts
         self.rows = rows
-        self.since = since
+        self.after = after
+        self.since = int(rows[after - 1].get("step", 0)) if after else 0
 
     @cached_property
     def step(self) -> int:
@@ -93,9 +94,10 @@ class History:
         return min(1.0, self.step / self.facts.steps) if self.facts.steps else None
 
     def points(self, name: str, whole: bool = False) -> list[tuple[int, float]]:
-        """A metric's logged steps and finite values, from ``since`` on, or of the whole run."""
-        found = ((int(r.get("step", 0)), r[name]) for r in self.rows if isinstance(r.get(name), int | float))
-        return [(s, float(v)) for s, v in found if math.isfinite(v) and (whole or s > self.since)]
+        """A metric's logged steps and finite values, since something was changed, or of the whole run."""
+        rows = self.rows if whole or not self.after else self.rows[self.after :]
+        found = ((int(r.get("step", 0)), r[name]) for r in rows if isinstance(r.get(name), int | float))
+        return [(s, float(v)) for s, v in found if math.isfinite(v)]
 
     def of(self, name: str, whole: bool = False) -> list[float]:
         """A metric's finite values."""

@@ -14,7 +14,7 @@ Action: TypeAlias = Literal["", "lower", "roll back", "add nll", "stop"]
 ACTIONS = {
     "": "nothing is changed",
     "lower": "the learning rate is halved",
-    "roll back": "the weights go back to the last good ones, and the learning rate is halved",
+    "roll back": "the weights go back to the last good ones, and the learning rate is halved, and to what is usual at most",
     "add nll": "the chosen responses' negative log-likelihood is added to the loss, with weight 0.2",
     "stop": "training stops with the best weights by the held-out measure, else the last good ones",
 }

@@ -10,6 +10,8 @@ from prefine.guard.rule import Rule, Seen
 KL_WARN, KL_ACT = 1.5, 4.0
 """Nats a token from the reference."""
 HUGE = 1e6
+OF_PAIRS = {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"}
+"""Rewards of pairs; others by such names are parts of a sampled response's reward."""
 
 
 def _equal_rewards(h: History) -> Seen | None:
@@ -32,13 +34,12 @@ def _failed_rewards(h: History) -> Seen | None:
 
 
 def _kl(h: History) -> Seen | None:
-    kl, length = h.last("objective/kl", 3), h.last("completions/length", 3)
-    if kl is None or not length:
+    kl, length, each = h.last("objective/kl", 3), h.last("completions/length", 3), h.last("kl_per_token", 3)
+    if each is None and kl is not None and length:
+        each = kl / length
+    if each is None or each < KL_WARN:
         return None
-    each = kl / length
-    if each < KL_WARN:
-        return None
-    return Seen(f"{each:.2g} nats a token from the reference ({kl:.3g} a response)", "act" if each > KL_ACT else "warn")
+    return Seen(f"{each:.2g} nats a token from the reference", "act" if each > KL_ACT else "warn")
 
 
 def _update(h: History) -> Seen | None:
@@ -71,6 +72,31 @@ def _hacked(h: History) -> Seen | None:
         return Seen(f"the reward rises by {rise:.2g} while responses grow from {length[0]:.0f} to {length[1]:.0f} tokens")
     if ended is not None and ended[1] < ended[0] - 0.3:
         return Seen(f"the reward rises by {rise:.2g} while {100 * (1 - ended[1]):.0f} % of the responses do not end")
+    return None
+
+
+def _parts_part(h: History) -> Seen | None:
+    names = {n for r in h.rows[-3:] for n in r if n.startswith("rewards/") and n not in OF_PAIRS}
+    ups: list[str] = []
+    downs: list[str] = []
+    for name in sorted(names):
+        ends = h.thirds(name, 12)
+        if ends is None:
+            continue
+        spread = pstdev(h.of(name)[: len(h.of(name)) // 3])
+        if abs(ends[1] - ends[0]) > max(2 * spread, 0.15 * abs(ends[0]), 0.02):
+            (ups if ends[1] > ends[0] else downs).append(f"{name.split('/')[1]} from {ends[0]:.2g} to {ends[1]:.2g}")
+    if not ups or not downs:
+        return None
+    return Seen(f"one reward rises ({ups[0]}) while another falls ({downs[0]})")
+
+
+def _flat(h: History) -> Seen | None:
+    names = {n for r in h.rows for n in r if (n.startswith("rewards/") and n not in OF_PAIRS and not n.endswith("/std"))}
+    for name in ["objective/scores", *sorted(names)]:
+        values = h.of(name)
+        if len(values) >= 10 and max(values) - min(values) < 1e-6:
+            return Seen(f"{name.removeprefix('rewards/')} is {values[-1]:.3g} in every log: it does not depend on the responses")
     return None
 
 
@@ -138,6 +164,22 @@ RULES = (
         "Scores double while responses grow from 40 to 120 tokens.",
         "stop here, look at the responses, and mend the reward: several models, a length penalty, a higher KL coefficient",
         "stop",
+    ),
+    Rule(
+        "rewards-part",
+        _parts_part,
+        "Of several rewards one rises while another falls.",
+        "The easier one (a format, a length) is learnt at the cost of the one that is meant.",
+        "The format's reward goes from 0.5 to 0.9, the accuracy's from 0.16 to 0.06.",
+        "lower the weight of the one that rises (--reward-weights)",
+    ),
+    Rule(
+        "flat-reward",
+        _flat,
+        "A reward that is the same number in ten logs.",
+        "It does not depend on the responses: a bug, a cap, or a parser that fails always.",
+        "An accuracy reward of 0.5 in every log.",
+        "look at the reward of a few responses by hand",
     ),
     Rule(
         "sampler-gap",

@@ -9,7 +9,7 @@ import torch
 
 
 class Snapshots:
-    """Trained weights as they were when nothing was wrong: the last two such moments, and the best by the held-out loss.
+    """Trained weights of the start, of the last two looks when nothing was wrong, and the best by the held-out loss.
 
     Each holds the trained weights and the optimizer's state: three times the trained weights on disk with AdamW.
     """
@@ -32,11 +32,10 @@ class Snapshots:
         beside.replace(self._path(name))
         self.steps[name] = int(trainer.state.global_step)
 
-    def back_to(self, trainer: Any, names: tuple[str, ...]) -> int | None:
-        """Give the trainer the first of these that there is; returns its step, None where there is none."""
-        name = next((n for n in names if n in self.steps), None)
-        if name is None:
-            return None
+    def back_to(self, trainer: Any, latest: int, best: bool = False) -> int:
+        """Give the trainer the newest weights of a step up to ``latest``, or where wanted the best of those; returns their step."""
+        at = {name: step for name, step in self.steps.items() if step <= latest} or {"start": self.steps["start"]}
+        name = "best" if best and "best" in at else max(at, key=lambda n: at[n])
         kept = torch.load(self._path(name), map_location="cpu", weights_only=True)
         weights = dict(trainer.scorer.unwrapped.named_parameters())
         with torch.no_grad():

@@ -21,7 +21,7 @@ SURE = 40.0
 
 def _not_finite(h: History) -> Seen | None:
     skipped = h.now("skipped_updates") or 0
-    bad = h.failed("loss", "grad_norm")
+    bad = h.failed("loss", "grad_norm", "objective/kl", "kl_per_token")
     if not skipped and bad is None:
         return None
     so_far = int(sum(h.of("skipped_updates", whole=True)))
@@ -99,9 +99,13 @@ def _below_chance(h: History) -> Seen | None:
 def _memorised(h: History) -> Seen | None:
     accuracy, loss = h.of("rewards/accuracies")[-3:], h.last("loss", 3)
     margins = h.thirds("rewards/margins")
+    if not h.facts.on_pairs and h.facts.method != "reward":
+        return None
+    if h.facts.loss in ((), ("sigmoid",), ("robust",)) and loss is not None and max(h.of("loss")[-3:]) < 0.002:
+        return Seen("the loss is 0: every training pair is told apart with certainty, and is learnt by heart")
     if len(accuracy) < 3 or min(accuracy) < 0.995 or margins is None or margins[1] <= 1.5 * max(0.0, margins[0]):
         return None
-    if h.facts.starts_at_ln2 and (loss is None or loss > 0.05):
+    if h.facts.starts_at_ln2 and (loss is None or loss > 0.02):
         return None
     held = h.last("eval_rewards/accuracies")
     if held is not None and held > 0.97:
@@ -130,9 +134,73 @@ def _held_out_rises(h: History) -> Seen | None:
     if len(losses) < 3 or h.now("eval_loss") is None:
         return None
     least = min(losses)
-    if min(losses[-2:]) <= 1.05 * abs(least) + 0.005 + (least if least < 0 else 0):
+    if min(losses[-2:]) <= least + 0.05 * abs(least) + 0.005:
         return None
-    return Seen(f"held-out loss has risen from {least:.3g} to {losses[-1]:.3g} over the last evaluations", "act")
+    text = f"held-out loss has risen from {least:.3g} to {losses[-1]:.3g} over the last evaluations"
+    accuracy = h.of("eval_rewards/accuracies")
+    if len(accuracy) >= 3 and _accuracy_falls(h) is None:
+        return Seen(f"{text}; its accuracy holds ({100 * accuracy[-1]:.0f} %): margins grow too sure", "note")
+    return Seen(text, "act")
+
+
+def _accuracy_falls(h: History) -> Seen | None:
+    held = h.of("eval_rewards/accuracies")
+    if len(held) < 4 or h.now("eval_rewards/accuracies") is None:
+        return None
+    if h.facts.held_out:
+        best, now = max(held), max(held[-2:])
+        fallen = best - now > max(0.04, 2 * math.sqrt(0.5 / h.facts.held_out))
+    else:  # how noisy it is, nobody knows
+        ends = h.thirds("eval_rewards/accuracies")
+        fallen = ends is not None and ends[1] < ends[0] - 0.045
+    if not fallen:
+        return None
+    return Seen(f"held-out accuracy has fallen from {100 * max(held):.0f} % to {100 * held[-1]:.0f} %")
+
+
+def _at_chance(h: History) -> Seen | None:
+    if (h.progress or 0) < 0.5 or h.facts.method not in ("dpo", "reward", "online-dpo"):
+        return None
+    held = h.of("eval_rewards/accuracies")
+    if len(held) >= 6 and all(abs(v - 0.5) < 0.03 for v in held[-6:]):
+        return Seen(f"held-out accuracy stays at {100 * median(held[-6:]):.0f} %: pairs are told apart no better than by chance")
+    trained = h.of("rewards/accuracies")
+    late = trained[len(trained) // 2 :]
+    count = len(late) * (h.facts.pairs_per_log or 0)
+    if len(late) < 4 or count < 1000 or abs(sum(late) / len(late) - 0.5) > 2 * 0.5 / math.sqrt(count):
+        return None
+    return Seen(f"training accuracy stays at {100 * sum(late) / len(late):.0f} %: pairs are told apart no better than by chance")
+
+
+def _empty_responses(h: History) -> Seen | None:
+    chosen, rejected = h.of("logps/chosen")[-3:], h.of("logps/rejected")[-3:]
+    if len(chosen) < 3 or len(rejected) < 3 or any(chosen) or any(rejected):
+        return None
+    return Seen("log-probs of chosen and rejected are 0: no token of the responses counts", "act")
+
+
+def _zero_loss(h: History) -> Seen | None:
+    losses = h.of("loss")
+    if h.facts.method != "sft" or len(losses) < 3 or max(losses[-3:]) > 1e-4:
+        return None
+    return Seen("the loss is 0: no token counts, or every one is known by heart", "act")
+
+
+def _loss_spike(h: History) -> Seen | None:
+    losses = h.of("loss")
+    if len(losses) < 5 or h.now("loss") is None or h.facts.method in ("ppo", "online-dpo"):
+        return None
+    usual = median(losses[-20:-1])
+    if losses[-1] <= 3 * abs(usual) + 0.5:
+        return None
+    return Seen(f"a loss of {losses[-1]:.3g}, usually {usual:.3g}")
+
+
+def _odd_rows(h: History) -> Seen | None:
+    odd, rows = h.last("odd_rows/count"), h.last("odd_rows/of")
+    if not odd or not rows or rows < 100 or odd < max(3, 0.02 * rows):
+        return None
+    return Seen(f"{odd:.0f} of {rows:.0f} chosen responses are far less likely to the model than the rest: noise, or another language")
 
 
 def _gap_grows(h: History) -> Seen | None:
@@ -267,6 +335,56 @@ RULES = (
         "eval_loss 0.55, 0.52, 0.58, 0.63.",
         "stop where it was least: train for fewer steps, or lower the learning rate",
         "stop",
+    ),
+    Rule(
+        "accuracy-falls",
+        _accuracy_falls,
+        "Held-out accuracy over the last two evaluations surely below its best.",
+        "The loss may still fall: what it learns does not hold elsewhere.",
+        "64 %, 66 %, 61 %, 58 %, while the training loss falls.",
+        "train for fewer steps, or lower the learning rate",
+    ),
+    Rule(
+        "at-chance",
+        _at_chance,
+        "Accuracy that stays at one half in the second half of the run.",
+        "Nothing is learnt of the preferences: labels are random, the rate is too low, or the responses cannot be told apart.",
+        "49.8 %, 50.3 %, 50.1 %.",
+        "look at the pairs (prefine data show), and at conflicting labels (prefine data audit); raise the learning rate",
+    ),
+    Rule(
+        "empty-responses",
+        _empty_responses,
+        "Log-probs of chosen and rejected responses that are exactly 0.",
+        "No token of a response counts: the data is empty, or everything is masked.",
+        "logps/chosen 0.0, logps/rejected 0.0, loss 0.6931.",
+        "look at the tokens that count: prefine data show --model M --tokens",
+        "stop",
+    ),
+    Rule(
+        "zero-loss",
+        _zero_loss,
+        "A loss of 0 in fine-tuning, three logs in a row.",
+        "Either no token counts (all labels masked), or the data is known by heart.",
+        "1.9, then 0.0 for good.",
+        "look at the tokens that count: prefine data show --model M --tokens",
+        "stop",
+    ),
+    Rule(
+        "loss-spike",
+        _loss_spike,
+        "A single loss above three times the usual one.",
+        "Broken rows, or the start of a divergence.",
+        "0.66, 0.72, 4.27, 0.77.",
+        "look at the rows of that step; clip gradients (--max-grad-norm 1)",
+    ),
+    Rule(
+        "odd-rows",
+        _odd_rows,
+        "Chosen responses whose log-prob a token lies far below that of the others, before training: 2 % of the rows and more.",
+        "A corrupted chunk, another language or another encoding: the loss pulls hardest at what is least likely.",
+        "300 rows of random letters in 1,300.",
+        "see them (events.jsonl names their rows), and filter the data: prefine data filter",
     ),
     Rule(
         "gap",

@@ -20,7 +20,7 @@ class Watch:
     def __init__(self, facts: Facts, rows: Iterable[Mapping[str, Any]] = ()) -> None:
         self.facts = facts
         self.rows: list[Mapping[str, Any]] = []
-        self.since = 0
+        self.after = 0
         self._worst: dict[str, int] = {}
         for row in rows:
             self.add(row)
@@ -34,13 +34,13 @@ class Watch:
         self.rows.append(row)
         return self._look(at_start=False)
 
-    def changed(self, step: int) -> None:
-        """Something was done about the run at a step: what was logged before no longer tells what it does now."""
-        self.since = step
+    def changed(self) -> None:
+        """Something was done about the run: what was logged before no longer tells what it does now."""
+        self.after = len(self.rows)
         self._worst.clear()
 
     def _look(self, at_start: bool) -> list[Finding]:
-        history = History(self.facts, self.rows, self.since)
+        history = History(self.facts, self.rows, self.after)
         out = []
         for rule in RULES:
             seen = rule.check(history) if rule.at_start == at_start else None

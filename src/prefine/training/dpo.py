@@ -29,6 +29,11 @@ from prefine.training.pair_groups import pair_groups
 from prefine.training.prepared import StreamedGroups
 from prefine.training.sync_reference import SyncReference
 
+ODD_NATS = 4.0
+"""Nats a token below which no chosen response is called odd."""
+MOST_KNOWN = 100_000
+"""Rows whose likelihood is looked at: more tell nothing new."""
+
 
 class DPOTrainer(PackTrainer):
     """Preference training on pairs; the signature is TRL's.
@@ -47,6 +52,8 @@ class DPOTrainer(PackTrainer):
     tags = ("prefine", "dpo")
     _precomputed = False
     _beta: float | None = None
+    _odd: tuple[float, float] | None = None
+    _odd_said = 0
     start_gap: float | None = None
     """Nats a response by which policy and reference differed before the first update, where that is more than noise."""
 
@@ -68,6 +75,7 @@ class DPOTrainer(PackTrainer):
     ) -> None:
         refuse_hooks(self, data_collator)
         args = config_of(args, DPOConfig)
+        self._nats_of_row: dict[int, float] = {}
         entries = [LOSSES[name] for name in args.loss_type]
         self.coupled = any(e.coupled for e in entries)
         self.wants_reference = any(e.reference for e in entries)
@@ -286,6 +294,8 @@ class DPOTrainer(PackTrainer):
         means = torch.stack([v.float().mean() for v in values.values()]).tolist()
         for name, mean in zip(values, means, strict=True):
             self.note(mode, name, mean, pairs)
+        if mode == "train":
+            self._note_odd(pack, logps)
         if mode == "eval" or self.will_log:
             self._note_tokens(mode, pack, scored.hidden_ND)
         if mode == "train" and not self._checked_start:
@@ -304,6 +314,29 @@ class DPOTrainer(PackTrainer):
             ("mean_token_accuracy", stats.is_top1.float(), counts_N & chosen_N),
         ):
             self.note(mode, name, values_N[which_N].mean().item(), int(which_N.sum()))
+
+    def _note_odd(self, pack: Pack, logps: PairLogps) -> None:
+        """Count chosen responses that are far less likely to the reference than the others: noise among the data."""
+        if not self.wants_reference or len(self._nats_of_row) >= MOST_KNOWN:
+            return
+        each = (-logps.ref_chosen / logps.chosen_tokens.clamp(min=1)).tolist()
+        self._nats_of_row.update(zip((g.index for g in pack.groups), each, strict=True))
+        if not self.will_log:
+            return
+        nats = np.fromiter(self._nats_of_row.values(), float)
+        middle = np.median(nats)
+        least = max(ODD_NATS, float(middle + 10 * np.median(np.abs(nats - middle))))
+        odd = [row for row, value in self._nats_of_row.items() if value > least]
+        if len(odd) > self._odd_said:
+            self.on_event("odd_rows", step=self.state.global_step, rows=odd[:100], count=len(odd), above_nats_per_token=least)
+            self._odd_said = 2 * len(odd)
+        self._odd = (float(len(odd)), float(len(nats)))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Also how many chosen responses are odd, of those that were seen."""
+        if self._odd is not None and self._odd[0] and not self._evaluating:
+            logs |= {"odd_rows/count": self._odd[0], "odd_rows/of": self._odd[1]}
+        super().log(logs, start_time)
 
     def _check_start(self, logps: PairLogps) -> None:
         """At step 0 the policy is its reference: margins are 0 and the sigmoid loss is ln 2."""
