@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 import warnings
@@ -14,7 +13,7 @@ from transformers import Trainer, TrainerCallback
 from prefine.api.judges import JudgeChoice, build_judge, check_ready
 from prefine.api.prompts import questions_of
 from prefine.errors import ConfigError, PrefineError
-from prefine.runs import write_json
+from prefine.runs import read_json, write_json
 
 KEPT = "verdict_callback.json"
 """The base's responses, in the trainer's output folder: a resumed run is compared with what the first one began from."""
@@ -79,7 +78,7 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_json(kept, {a.question.key: [a.answers[0], a.ended[0]] for a in self._base.answered})
         elif kept.exists():
-            self._base = self._file("base", json.loads(kept.read_text(encoding="utf-8")))
+            self._base = self._file("base", read_json(kept))
         else:
             raise ConfigError(f"VerdictCallback: training is resumed, and {kept} with the responses before training is not there")
 

@@ -203,6 +203,11 @@ class PPOTrainer(SamplingTrainer):
         """Whether the next update begins a new rollout: only then is a checkpoint all there is to know."""
         return self.pending == 0 or self._stop_passes
 
+    @property
+    def may_stop(self) -> bool:
+        """Only between rollouts."""
+        return self.between_rollouts
+
     # ---- a rollout
 
     def rollout(self, number: int) -> list[Experience]:
