@@ -23,17 +23,13 @@ from prefine.checkpoints import SAVING, is_verifiable, newest, publish, step_of,
 from prefine.errors import CheckpointError, ConfigError, Stopped, StorageError, nearest, printable
 from prefine.preferences.source import check_there
 from prefine.runs import RunDirectory, model_of
-from prefine.training.recipes import RECIPES, unusual
+from prefine.training.recipes import KEPT, RECIPES, unusual
 
 MAY_CHANGE = {
     *("output_dir", "max_steps", "num_train_epochs", "save_steps", "save_total_limit", "eval_steps"),
     *("logging_steps", "report_to", "disable_tqdm", "token_budget", "final_eval", "final_judge"),
 }
 """What a resumed run may be told otherwise: how far it goes, how it is watched, what it fits."""
-
-
-KEPT = {"save_steps": 0.2, "save_total_limit": 2}
-"""How often a command saves a checkpoint, and how many it keeps, where nothing is said: five times, and the last two."""
 
 
 @dataclass
@@ -437,7 +433,7 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
             recipe.pop("response_length", None)  # the same by another name
         training = recipe | training
         if training.get("save_strategy", "steps") == "steps" and not training.get("load_best_model_at_end"):
-            training = KEPT | training
+            training = {name: value for name, (value, _) in KEPT.items()} | training
     training.setdefault("disable_tqdm", True)
     training.setdefault("gradient_checkpointing", torch.cuda.is_available())
     # Adapters train in float32 over a base in the compute dtype; full fine-tuning keeps float32 master weights.
