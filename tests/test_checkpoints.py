@@ -184,7 +184,9 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint(tmp_path: Path
         ([2, 10, 3], 3, 1, None, [3]),
     ],
 )
-def test_the_oldest_go_by_their_step(tmp_path: Path, steps: list[int], now: int, keep: int | None, best: int | None, left: list[int]) -> None:
+def test_the_oldest_go_by_their_step(
+    tmp_path: Path, steps: list[int], now: int, keep: int | None, best: int | None, left: list[int]
+) -> None:
     for age, step in enumerate(steps):
         os.utime(checkpoint(tmp_path, step), (10**9 - age, 10**9 - age))  # a clock that goes backwards
     checkpoints.rotate(tmp_path, tmp_path / f"checkpoint-{now}", keep, None if best is None else tmp_path / f"checkpoint-{best}")

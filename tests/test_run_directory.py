@@ -118,7 +118,9 @@ time.sleep(60)
 
 def test_one_process_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(runs.__file__).parents[1])}
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"

@@ -139,6 +139,8 @@ def _take_traceback(args: list[str]) -> tuple[bool, list[str]]:
 def _how_to_go_on(name: str) -> str:
     if name in ("generate", "judge", "eval", "pairs", "lab"):
         return "; what is done is kept, and the same command goes on"
+    if name in TRAINING:
+        return "; the same command with --resume goes on"
     return ""
 
 
