@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import lab_pairs
 from prefine import DPOConfig, DPOTrainer
+from prefine.checkpoints import MANIFEST
 from prefine.errors import ConfigError, ModelError
 from prefine.packing.budget import TokenBudget
-from prefine.checkpoints import MANIFEST
 from prefine.runs import RunDirectory
 from prefine.scoring.scorer import Scorer
 

@@ -67,9 +67,12 @@ class TrainingSetup:
 
     def load_model(self) -> Any:
         """The model as the options say."""
+        from transformers import set_seed
+
         from prefine.scoring.loading import four_bit_config
 
         self.progress.stage("loading the model")
+        set_seed(self.args.seed)  # of what loading draws: a new reward head
         quantized = {"quantization_config": four_bit_config(self.dtype)} if self.options.load_in_4bit else {}
         kwargs = self.args.init_kwargs() | quantized
         return self.load(self.options.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **kwargs)
