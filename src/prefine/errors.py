@@ -5,6 +5,8 @@ PrefineError (ValueError)
 │   └── ColumnError    a column that is needed is not there
 ├── ConfigError        an option is unknown, contradicts another, or would be ignored
 ├── ModelError         a model folder, tokenizer or reference does not fit
+├── CheckpointError    a checkpoint is damaged
+├── StorageError       the disk is full, or cannot be written
 └── MissingFile        (also FileNotFoundError) a path does not exist
 
 Every message says what was wrong, where, what was expected, and what to do.
@@ -36,6 +38,18 @@ class ConfigError(PrefineError):
 
 class ModelError(PrefineError):
     """A model, tokenizer or reference that does not fit."""
+
+
+class CheckpointError(PrefineError):
+    """A checkpoint that is damaged."""
+
+
+class StorageError(PrefineError):
+    """A disk that is full, or cannot be written."""
+
+
+class Stopped(Exception):
+    """Training that was stopped from outside once its step was done and its checkpoint saved: no error, and no result yet."""
 
 
 class MissingFile(PrefineError, FileNotFoundError):

@@ -5,31 +5,41 @@ environment.json   versions, machine, git state
 data.json          sources, fingerprints, counts, what was dropped and why
 metrics.jsonl      one line a logged step
 events.jsonl       out-of-memory splits, resumes, warnings
-checkpoints/       checkpoint-STEP folders
+checkpoints/       checkpoint-STEP folders, each with a manifest of its files
 model/             the final adapter or model and its tokenizer
 eval/NAME/         generations.jsonl, verdicts.jsonl, summary.json, held_out_pairs.jsonl; eval/final is written when training ends
 eval/looks.jsonl   one line each time a judge looked at the run
+.lock              held while a process trains here
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import math
 import os
+import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from prefine.errors import ConfigError, DataError, MissingFile, printable
+from prefine.checkpoints import newest, storing
+from prefine.errors import ConfigError, DataError, MissingFile, StorageError, printable
 
 HELD_OUT_PROMPTS = "held_out_prompts.jsonl"
 """Prompts that a run learnt nothing from, where it learns from prompts alone."""
 HELD_OUT_PAIRS = "held_out_pairs.jsonl"
 """In an evaluation's folder: log-probs of each held-out pair's chosen and rejected response, before training and after."""
-COMPLETE = "prefine_complete"
-"""Written last into a checkpoint; one without it was cut short and is not resumed from."""
+LOCK = ".lock"
+"""Held by the process that trains in the folder; it says who that is."""
+NOT_FINITE = "not_finite"
+"""Beside values that JSON has no word for, which are null there: what they are, by their place (a JSON pointer, RFC 6901)."""
 
 
 class RunDirectory:
@@ -65,10 +75,14 @@ class RunDirectory:
 
         Raises:
             ConfigError: it is a file, or holds a run that began to train and is not resumed.
+            StorageError: it cannot be written.
         """
         run = cls(path)
         if run.path.exists() and not run.path.is_dir():
             raise ConfigError(f"output_dir {path} is a file; give a folder")
+        there = next(p for p in (run.path.absolute(), *run.path.absolute().parents) if p.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise StorageError(f"output_dir {path}: {there} cannot be written; give another --output-dir, or make it writable")
         if (run.path / "config.yaml").exists() and run.began and not resume:
             raise ConfigError(f"output_dir {path} already holds a run; go on with --resume, or give another --output-dir")
 
@@ -130,7 +144,7 @@ class RunDirectory:
     def data(self) -> dict[str, Any]:
         """Read ``data.json``; empty where there is none yet."""
         path = self.path / "data.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        return dict(read_json(path)) if path.exists() else {}
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Append a logged step."""
@@ -155,28 +169,60 @@ class RunDirectory:
 
     def looks(self) -> list[dict[str, Any]]:
         """What :meth:`add_look` recorded."""
-        path = self.path / "eval" / "looks.jsonl"
-        return list(read_jsonl(path)) if path.exists() else []
+        return read_log(self.path / "eval" / "looks.jsonl")
 
     def metrics(self) -> list[dict[str, Any]]:
         """All logged steps, in order."""
-        path = self.path / "metrics.jsonl"
-        return list(read_jsonl(path)) if path.exists() else []
+        return read_log(self.path / "metrics.jsonl")
 
     def events(self) -> list[dict[str, Any]]:
         """All events, in order."""
-        path = self.path / "events.jsonl"
-        return list(read_jsonl(path)) if path.exists() else []
+        return read_log(self.path / "events.jsonl")
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop logged steps past a checkpoint that is resumed from; they will be logged again."""
         kept = [m for m in self.metrics() if m.get("step", 0) <= step]
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in kept))
+        write_jsonl(self.path / "metrics.jsonl", kept)
 
-    def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint that was written whole."""
-        whole = [p for p in self.checkpoints.glob("checkpoint-*") if (p / COMPLETE).exists()]
-        return max(whole, key=lambda p: int(p.name.rsplit("-", 1)[1]), default=None)
+    def last_checkpoint(self, told: Callable[[str, list[str]], None] = lambda name, faults: None) -> Path | None:
+        """The newest whole checkpoint, and None where there is none at all; :func:`prefine.checkpoints.newest` says the rest."""
+        return newest(self.checkpoints, told)
+
+    def lock(self) -> None:
+        """Keep other processes from training here, until :func:`unlock` or until this process ends, however it ends.
+
+        Raises:
+            ConfigError: another process does; which, and on what machine.
+        """
+        path = self.path / LOCK
+        if int(os.environ.get("RANK") or 0) or path in _locks:  # one process of a run of several
+            return
+        with storing(f"{path}"):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = printable(os.read(handle, 200).decode("utf-8", "replace")).strip()
+            os.close(handle)
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise ConfigError(
+                    f"{self.path} is being trained in by another process ({holder}); wait until that ends, stop it, "
+                    "or give another --output-dir"
+                ) from None
+            return  # a disk that has no locks
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
+        _locks[path] = handle
+
+
+_locks: dict[Path, int] = {}
+"""Open lock files of this process. A POSIX lock: the kernel drops it with its process, and children do not inherit it."""
+
+
+def unlock() -> None:
+    """Let go of all locks that :meth:`RunDirectory.lock` took in this process."""
+    while _locks:
+        os.close(_locks.popitem()[1])
 
 
 _made: list[Path] = []
@@ -186,6 +232,8 @@ _made: list[Path] = []
 def discard_unused() -> None:
     """Remove the run directories that this process made and never began to train in, with the parents made for them."""
     for folder in _made:
+        if (folder / LOCK).exists() and not RunDirectory(folder).began:
+            (folder / LOCK).unlink()
         if (folder / "config.yaml").exists() and not RunDirectory(folder).began:
             shutil.rmtree(folder)
         elif folder.exists() and not any(folder.iterdir()):
@@ -214,62 +262,139 @@ def models_of(name: str) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file whole or not at all."""
+    """Replace a file whole or not at all.
+
+    Raises:
+        StorageError: the disk took no more.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # A lone surrogate, which a tokenizer can make, becomes its escape: JSON reads it back, a page shows it.
-    temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-    temporary.replace(path)
+    with storing(f"{path}"):
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(text.encode("utf-8", "backslashreplace"))
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    write_text(path, json.dumps(strict(value), indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace a JSON-lines file whole or not at all."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(json.dumps(strict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
 def append_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Append one line; one write call, so that a kill leaves at most one broken line."""
-    with path.open("a") as stream:
-        stream.write(json.dumps(value, default=str) + "\n")
+    """Append one line; one write call, so that a kill leaves at most one torn line, which the next does not join.
+
+    Raises:
+        StorageError: the disk took no more.
+    """
+    line = json.dumps(strict(value), default=str, allow_nan=False).encode() + b"\n"
+    with storing(f"{path}"), path.open("ab+", buffering=0) as stream:
+        if stream.seek(0, os.SEEK_END):
+            stream.seek(-1, os.SEEK_END)
+            line = line if stream.read(1) == b"\n" else b"\n" + line
+        if stream.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def strict(value: Any) -> Any:
+    """A value that JSON can hold: NaN and infinities are null; a mapping says under ``not_finite`` what and where they are."""
+    found: dict[str, str] = {}
+
+    def plain(part: Any, at: str) -> Any:
+        if isinstance(part, float) and not math.isfinite(part):
+            found[at] = "NaN" if math.isnan(part) else "Infinity" if part > 0 else "-Infinity"
+            return None
+        if isinstance(part, Mapping):
+            return {k: plain(v, f"{at}/{str(k).replace('~', '~0').replace('/', '~1')}") for k, v in part.items()}
+        return [plain(v, f"{at}/{i}") for i, v in enumerate(part)] if isinstance(part, list | tuple) else part
+
+    out = plain(value, "")
+    return out | {NOT_FINITE: found} if found and isinstance(out, dict) else out
+
+
+def unstrict(value: Any) -> Any:
+    """What :func:`strict` was given, of what it gave."""
+    if not isinstance(value, dict) or not isinstance(value.get(NOT_FINITE), dict):
+        return value
+    for at, told in value.pop(NOT_FINITE).items():
+        *path, last = (part.replace("~1", "/").replace("~0", "~") for part in at.split("/")[1:])
+        part: Any = value
+        for name in path:
+            part = part[int(name) if isinstance(part, list) else name]
+        part[int(last) if isinstance(part, list) else last] = float(told)
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """What :func:`write_json` wrote."""
+    return unstrict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Read JSON lines; a broken last line (a killed writer) is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: texts hold U+2028 and the like
+    """Read JSON lines; a broken last line (a killed writer) is left out.
+
+    Raises:
+        DataError: another line is broken.
+    """
+    lines = path.read_bytes().split(b"\n")  # not splitlines: texts hold U+2028 and the like
     lines = lines[:-1] if not lines[-1] else lines
     for number, line in enumerate(lines, 1):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
+            yield unstrict(json.loads(line))
+        except ValueError as error:
             if number < len(lines):
-                raise DataError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
+                raise DataError(f"{path}, line {number}: not valid JSON ({getattr(error, 'msg', error)})") from error
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file that is appended to; torn ones, of a killed writer or a full disk, are left out and warned of once."""
+    out, torn = [], []
+    for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], 1):
+        try:
+            found = unstrict(json.loads(line))
+            if not isinstance(found, dict):
+                raise ValueError("a line is a mapping")
+            out.append(found)
+        except (ValueError, LookupError, TypeError):
+            torn += [number] if line.strip(b"\0 \r") else []
+    if torn and (path, tuple(torn)) not in _told:
+        _told.add((path, tuple(torn)))
+        listed = f"line{'s' * (len(torn) > 1)} {', '.join(map(str, torn[:5]))}{' and more' * (len(torn) > 5)}"
+        warnings.warn(
+            f"{path}: {listed} cannot be read, as where a writer was killed, and {'are' if torn[1:] else 'is'} left out", stacklevel=3
+        )
+    return out
+
+
+_told: set[tuple[Path, tuple[int, ...]]] = set()
+"""Files of which torn lines were told, with the lines."""
 
 
 def environment() -> dict[str, Any]:
-    """Versions of what computes, the machine, and the working folder's git commit."""
-    import platform
+    """Versions of what computes, the machine, and the working folder's git commit; what cannot be found out is left out."""
     import subprocess
     from importlib import metadata
 
     names = ("prefine", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy", "bitsandbytes")
-    versions = {}
+    out: dict[str, Any] = {"python": sys.version.split()[0], "versions": {}}
     for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:  # no git here
-        commit = ""
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "versions": versions,
-        "git_commit": commit or None,
-    }
+        with suppress(Exception):  # nothing that only describes may stop a run
+            out["versions"][name] = metadata.version(name)
+    with suppress(Exception):
+        out["platform"] = platform.platform()
+    out["cpu_count"] = os.cpu_count()
+    commit = ""
+    with suppress(Exception):
+        told = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, check=False, timeout=10)
+        commit = told.stdout.decode("ascii", "replace").strip()
+    return out | {"git_commit": commit or None}

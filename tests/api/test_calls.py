@@ -16,7 +16,19 @@ from prefine.cli import COMMANDS, find
 PUBLIC = {
     *("DPOConfig", "DPOTrainer", "EvaluationResult", "ExactJudge", "FakeJudge", "FunctionJudge", "HumanJudge", "OnlineDPOConfig"),
     *("OnlineDPOTrainer", "OpenAIJudge", "PPOConfig", "PPOTrainer", "Preferences", "PrefineError", "Progress", "RewardConfig"),
-    *("RewardModelJudge", "RewardTrainer", "Run", "SFTConfig", "SFTTrainer", "TqdmProgress", "VerdictCallback", "compare", "demo"),
+    *(
+        "RewardModelJudge",
+        "RewardTrainer",
+        "Run",
+        "SFTConfig",
+        "SFTTrainer",
+        "TqdmProgress",
+        "VerdictCallback",
+        "GuardCallback",
+        "doctor",
+        "compare",
+        "demo",
+    ),
     *("dpo", "environment", "evaluate", "experiment", "generate", "judge", "judge_files", "load_preferences", "make_pairs", "merge"),
     *("online_dpo", "ppo", "reward", "sft"),
 }

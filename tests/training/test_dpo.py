@@ -16,9 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import lab_pairs
 from prefine import DPOConfig, DPOTrainer
+from prefine.checkpoints import MANIFEST
 from prefine.errors import ConfigError, ModelError
 from prefine.packing.budget import TokenBudget
-from prefine.runs import COMPLETE, RunDirectory
+from prefine.runs import RunDirectory
 from prefine.scoring.scorer import Scorer
 
 PAIRS = lab_pairs(64)
@@ -204,7 +205,7 @@ def test_resume_continues_the_trajectory(lab_model: Path, tmp_path: Path, pairs_
     run = RunDirectory(tmp_path / "run")
     assert run.last_checkpoint() == tmp_path / "run" / "checkpoints" / "checkpoint-6"
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-6")
-    (tmp_path / "run" / "checkpoints" / "checkpoint-4" / COMPLETE).unlink()  # killed while it was written
+    (tmp_path / "run" / "checkpoints" / "checkpoint-4" / MANIFEST).unlink()  # killed while it was written
     again = DPOTrainer(str(lab_model), args=config(tmp_path / "run" / "checkpoints", **changes), train_dataset=PAIRS)
     again.train(resume_from_checkpoint=str(run.last_checkpoint()))
     assert [e["step"] for e in again.state.log_history if "loss" in e] == [1, 2, 3, 4, 5, 6]

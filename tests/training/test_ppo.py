@@ -427,7 +427,7 @@ def test_killed_and_resumed_it_goes_the_same_way(tmp_path: Path) -> None:
     cut = tmp_path / "cut"
     process = subprocess.Popen([sys.executable, str(script), str(cut), "0.3"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(list(cut.glob("checkpoints/*/prefine_complete"))) < 2:
+    while time.monotonic() < deadline and len(list(cut.glob("checkpoints/*/prefine_manifest.json"))) < 2:
         time.sleep(0.02)
     time.sleep(0.35)  # into the next rollout, or its updates
     process.send_signal(signal.SIGKILL)

@@ -62,7 +62,7 @@ def test_kill_and_resume_is_exact(lab_model: Path, pairs_file: Path, tmp_path: P
     assert subprocess.run(command(whole), check=False, **quiet).returncode == 0
     process = subprocess.Popen(command(cut), **quiet, env=os.environ)
     deadline = time.monotonic() + 120
-    while not (cut / "checkpoints" / "checkpoint-10" / "prefine_complete").exists() and time.monotonic() < deadline:
+    while not (cut / "checkpoints" / "checkpoint-10" / "prefine_manifest.json").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -12,7 +12,7 @@ from prefine.api.options import Option, checked, options_of, pick
 from prefine.api.progress import Progress, finishing, progress_of
 from prefine.api.quiet import restore
 from prefine.errors import PrefineError
-from prefine.runs import discard_unused
+from prefine.runs import discard_unused, unlock
 
 
 class Call:
@@ -76,6 +76,7 @@ class Call:
             discard_unused()  # a run directory in which nothing began
             raise
         finally:
+            unlock()
             restore()
 
     @property

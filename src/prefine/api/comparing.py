@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from prefine.api.progress import Progress
 from prefine.api.tables import Shows, Table
 from prefine.errors import ConfigError
 from prefine.evaluation.multiple import together
-from prefine.runs import RunDirectory, settings_that_differ, write_json
+from prefine.runs import RunDirectory, read_json, settings_that_differ, write_json
 
 
 @dataclass
@@ -133,7 +132,7 @@ def _difference(first: RunDirectory, second: RunDirectory, name: str, level: flo
         return {"runs": [str(first.path), str(second.path)], "sentence": sentence}
     files = [read_verdicts(str(path)) for path in paths]
     before, after, clusters, unmatched = match(files[0].counted, files[1].counted)
-    judges = [json.loads((run.path / "eval" / name / "summary.json").read_text(encoding="utf-8")).get("judge") for run in (first, second)]
+    judges = [read_json(run.path / "eval" / name / "summary.json").get("judge") for run in (first, second)]
     bases = [str(Path(f.models[0]).resolve()) if Path(f.models[0]).exists() else f.models[0] for f in files]
     for what, values in (("base", bases), ("judge", judges)):
         if values[0] != values[1]:

@@ -66,10 +66,10 @@ def _table() -> dict[str, list[dict[str, Any]]]:
     if shipped.get("versions") == versions():
         return dict(shipped["commands"])
     from prefine.packing.encoded import cache_folder
-    from prefine.runs import write_json
+    from prefine.runs import read_json, write_json
 
     cached = cache_folder() / "fields.json"
-    found = json.loads(cached.read_text(encoding="utf-8")) if cached.exists() else {}
+    found = read_json(cached) if cached.exists() else {}
     if found.get("versions") != versions():
         found = make_table()
         cached.parent.mkdir(parents=True, exist_ok=True)

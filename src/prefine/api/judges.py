@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ from prefine.evaluation.contest import Until, human_verdicts
 from prefine.evaluation.judge import ByScore, FakeJudge, FunctionScorer, HumanJudge, Judge, TextFunctionScorer, matches_reference
 from prefine.evaluation.verdict import THRESHOLDS, Thresholds
 from prefine.evaluation.verdict_files import VerdictFile, read_verdicts
-from prefine.runs import models_of
+from prefine.runs import models_of, read_json
 from prefine.scoring.score_function import identity_of
 
 MODES = ("pairwise", "single", "logprob")
@@ -384,4 +383,4 @@ def qualification(judge: Judge | None, choice: JudgeChoice | None) -> dict[str, 
     if judge is None or choice is None:
         return None
     path = qualification_file(judge, choice)
-    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else None
+    return read_json(path) if path is not None and path.exists() else None

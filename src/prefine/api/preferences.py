@@ -15,7 +15,7 @@ from prefine.api.tables import Table, lines_html
 from prefine.errors import ConfigError, DataError
 from prefine.preferences.convert import PairSource, Reading, canonical
 from prefine.preferences.records import Pair
-from prefine.runs import write_json
+from prefine.runs import read_json, write_json
 
 READ_PLAINLY = {"format": None, "map": None, "pairing": "best-vs-worst", "min_gap": 0.0}
 """How pairs are read where nothing is said of it; the seed then decides nothing."""
@@ -175,7 +175,7 @@ class Preferences:
         if not reasons.exists() or {"rejected", "model"} & set(options):
             given = {"source": self.files()} | dict(options) | ({} if seed is None else {"seed": seed})
             write_json(reasons, command(**given, output=str(path)).dropped)
-        left_out = _sum(self.dropped, json.loads(reasons.read_text(encoding="utf-8")))
+        left_out = _sum(self.dropped, read_json(reasons))
         name = f"{command.__name__.removesuffix('_rows')} of {self._name or self._open().name}"
         return Preferences([str(path)], READ_PLAINLY | {"seed": 0}, left_out, name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from prefine.api.run_options import RunOptions
 from prefine.api.training_data import PairData, read_pair_data
 from prefine.api.training_setup import TrainingSetup, model_lines, set_up, settings_line
 from prefine.errors import ConfigError
-from prefine.runs import RunDirectory, write_json
+from prefine.runs import RunDirectory, read_json, write_json
 
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins")
 
@@ -50,8 +49,8 @@ def reward(given: Mapping[str, Any], progress: Progress) -> Run:
     margins = _margins(setup, data)
     if args.ensemble > 1:
         return _ensemble(setup, data, margins, eval_dataset)
-    started = setup.start(data.encoded.key)
-    started.run.write_data(data.summary)
+    started = setup.start(data.encoded.key, data.eval_key)
+    started.write_data(data.summary)
     trainer = RewardTrainer(
         started.model,
         args,
@@ -115,8 +114,8 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
     from prefine.training.reward import train_ensemble
 
     args, progress = setup.args, setup.progress
-    started = setup.start(data.encoded.key)
-    started.run.write_data(data.summary)
+    started = setup.start(data.encoded.key, data.eval_key)
+    started.write_data(data.summary)
     progress.say([*data.lines(), f"{args.ensemble} reward models; run directory: {started.run.path}"])
     given = [started.model]
 
@@ -131,7 +130,7 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
     schedule = {"max_steps": args.max_steps, "num_train_epochs": args.num_train_epochs}
     done = [m for m in range(args.ensemble) if measured(m).exists()]
     for m in done:
-        was = {name: json.loads(measured(m).read_text())[name] for name in schedule}
+        was = {name: read_json(measured(m))[name] for name in schedule}
         if was != schedule:
             raise ConfigError(f"--resume: member {m} was trained with {was}; give the same, or another --output-dir")
     if done:
@@ -147,7 +146,11 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
         started.watch(trainer, SHOWN)
         add_guard(setup, own, trainer)
 
-    members = train_ensemble(load, args, data.train, started.peft_config, started.run.model, prepare, done, **kwargs)
+    def train(trainer: Any, place: Path) -> None:
+        started.fit(trainer)
+        started.save_model(trainer, place)
+
+    members = train_ensemble(load, args, data.train, started.peft_config, started.run.model, prepare, done, train, **kwargs)
     for member, trainer in members:
         progress.stage("scoring held-out pairs")
         found = _rewards(trainer, data.held_out)
@@ -155,7 +158,7 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
         if len(found):
             progress.say(f"member {member}: held-out accuracy {100 * (found[:, 0] > found[:, 1]).mean():.1f} %")
     if len(data.held_out):
-        rewards = [np.array(json.loads(measured(m).read_text())["rewards"]) for m in range(args.ensemble)]
+        rewards = [np.array(read_json(measured(m))["rewards"]) for m in range(args.ensemble)]
         table = np.stack([(r - r.mean()) / (r.std() or 1.0) for r in rewards])  # rewards have no common scale
         disagreement = f"members differ by {float(table.std(0).mean()):.2f} standard deviations of a reward"
         progress.say(["", *_measure(table.mean(0), data.held_out, started.run), disagreement])

@@ -68,7 +68,21 @@ class RunOptions:
     guard_every: int | None = field(
         default=None, metadata=_in("training", "Optimizer steps between the guard's looks at responses. Unset: a quarter of the run.")
     )
-    resume: bool = field(default=False, metadata=_in("output and evaluation", "Go on from the run's last complete checkpoint."))
+    resume: bool | str = field(
+        default=False,
+        metadata=_in(
+            "output and evaluation",
+            "Go on from the run's last complete checkpoint; at the beginning where there is none. auto is the same, for scripts.",
+        ),
+    )
+    stop_after: str | None = field(
+        default=None,
+        metadata=_in(
+            "output and evaluation",
+            "Time limit, as 90s, 45m, 3h or 1h30m: once it is over, the step in progress is finished, a checkpoint saved, and the exit "
+            "code is 75; --resume goes on.",
+        ),
+    )
     dtype: str = field(default="auto", metadata=_in("memory", "auto, float32, bfloat16 or float16."))
     load_in_4bit: bool = field(default=False, metadata=_in("memory", "Load the base in 4-bit NF4 (needs CUDA and LoRA)."))
     lora_r: int | None = field(default=None, metadata=_in("memory", "Train a LoRA adapter of this rank. Unset: all weights."))

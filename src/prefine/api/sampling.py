@@ -71,6 +71,7 @@ class PromptData:
 
     Attributes:
         num_cut: conversations of which the first turn alone is asked; heard: what reading them said.
+        key: what all are known by; eval_key: what those of ``--eval-data`` are, None without.
     """
 
     learnt: list[Question]
@@ -78,6 +79,7 @@ class PromptData:
     num_cut: int
     heard: list[dict[str, Any]]
     key: str
+    eval_key: str | None
 
     @property
     def count(self) -> int:
@@ -112,8 +114,12 @@ def _read_prompts(setup: TrainingSetup) -> PromptData:
     learnt = [q for k, q in questions.items() if k not in held]
     if not learnt:
         raise ConfigError("no prompt is left to learn from; lower --eval-fraction")
-    key = hashlib.sha256("\n".join(sorted(questions)).encode()).hexdigest()[:24]
-    return PromptData(learnt, list(held.values()), sum(bool(q.later_turns) for q in questions.values()), heard, key)
+    num_cut = sum(bool(q.later_turns) for q in questions.values())
+    return PromptData(learnt, list(held.values()), num_cut, heard, _key(questions), _key(held) if own.eval_data else None)
+
+
+def _key(questions: Mapping[str, Question]) -> str:
+    return hashlib.sha256("\n".join(sorted(questions)).encode()).hexdigest()[:24]
 
 
 def _sample_and_train(command: str, reward_name: str, trainer_name: str, given: Mapping[str, Any], progress: Progress) -> Run:
@@ -134,7 +140,7 @@ def _sample_and_train(command: str, reward_name: str, trainer_name: str, given: 
     judge = extra.ready_judge(own.model, setup.output_dir)
     data = _read_prompts(setup)
     extra.check_held_out(len(data.held_out))
-    started = setup.start(data.key)
+    started = setup.start(data.key, data.eval_key)
     rows = [Example(q.prompt, None, 0, q.tools, q.template_kwargs) for q in data.held_out]
     write_jsonl(started.run.path / HELD_OUT_PROMPTS, [canonical(row) for row in rows])
     trainer = getattr(prefine, trainer_name)(
@@ -150,7 +156,7 @@ def _sample_and_train(command: str, reward_name: str, trainer_name: str, given: 
     dropped = trainer.encoder.report.dropped
     counts = {reason: {"count": len(places), "rows": places} for reason, places in dropped.items()}
     about = {"source": " + ".join(own.sources), "prompts": data.count, "held_out": len(data.held_out)}
-    started.run.write_data(about | {"dropped": counts, "key": data.key})
+    started.write_data(about | {"dropped": counts})
     progress.say(
         [
             f"prompts: {len(trainer.train_dataset)} learned from, {len(data.held_out)} held out; "

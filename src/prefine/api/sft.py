@@ -49,11 +49,12 @@ def sft(given: Mapping[str, Any], progress: Progress) -> Run:
     source = ExampleSource(own.sources, reading, own.data_weights)
     rows = list(source.examples())
     _check_options(setup, source)
-    eval_rows = list(ExampleSource(own.eval_data, reading).examples()) if own.eval_data else None
+    eval_source = ExampleSource(own.eval_data, reading) if own.eval_data else None
+    eval_rows = list(eval_source.examples()) if eval_source else None
     whole = any(row.whole for row in rows)
     if own.preset == "recipe" and whole and not {"assistant_only_loss", "completion_only_loss"} & setup.given:
         args.assistant_only_loss = setup.training["assistant_only_loss"] = True
-    started = setup.start(source.fingerprint)
+    started = setup.start(source.fingerprint, eval_source.fingerprint if eval_source else None)
     trainer = SFTTrainer(
         started.model,
         args,
@@ -66,7 +67,7 @@ def sft(given: Mapping[str, Any], progress: Progress) -> Run:
     report = trainer.encoder.report
     check_encoding(report.summary(), own.ignore_audit)
     read = source.summary()
-    started.run.write_data(read | {"key": source.fingerprint, "encoding": report.summary()})
+    started.write_data(read | {"encoding": report.summary()})
     on = "the assistant's turns" if args.assistant_only_loss else "every token of conversations" if whole else ""
     counts = Counter({reason: what["count"] for reason, what in read["dropped"].items()})
     counts.update({reason: len(places) for reason, places in report.dropped.items()})

@@ -69,6 +69,7 @@ class PairData:
     Attributes:
         train, held_out: groups; summary: what ``data.json`` holds.
         overlap: evaluation pairs that were left out, since their prompts are trained on.
+        eval_key: what ``--eval-data`` is known by, None without.
     """
 
     pairs: PairSource
@@ -78,6 +79,7 @@ class PairData:
     summary: dict[str, Any]
     held_source: PairSource
     overlap: int = 0
+    eval_key: str | None = None
 
     def questions(self, encoder: Any, seed: int, most: int) -> list[Question]:
         """Held-out prompts in random order, at most so many, as they stand in the data."""
@@ -143,20 +145,22 @@ def read_pair_data(setup: TrainingSetup) -> PairData:
     data = encode_source(pairs, args.encoder(setup.tokenizer))
     check_encoding(data.encoding, own.ignore_audit)
     held_keys: list[str] = []
-    overlap = 0
+    overlap, eval_key = 0, None
     held_source = pairs
     if own.eval_data:
         train: Any = data.groups
         held_source = PairSource(own.eval_data, reading)
-        held_out: Any = encode_source(held_source, args.encoder(setup.tokenizer)).groups
+        held = encode_source(held_source, args.encoder(setup.tokenizer))
+        held_out: Any = held.groups
+        eval_key = held.key
         seen = np.isin(held_out.prompt_keys(), data.groups.prompt_keys())
         if seen.all():
             raise ConfigError(f"--eval-data {own.eval_data}: all of its prompts are trained on; nothing would be held out. Give others")
         overlap, held_out = int(seen.sum()), held_out.select(np.flatnonzero(~seen))
     else:
         keys = data.groups.prompt_keys()
-        held = hold_out(keys, own.eval_fraction, args.seed)
-        train, held_out = data.groups.select(np.flatnonzero(~held)), data.groups.select(np.flatnonzero(held))
-        held_keys = sorted({f"{key:016x}" for key in keys[held].tolist()})
+        kept = hold_out(keys, own.eval_fraction, args.seed)
+        train, held_out = data.groups.select(np.flatnonzero(~kept)), data.groups.select(np.flatnonzero(kept))
+        held_keys = sorted({f"{key:016x}" for key in keys[kept].tolist()})
     summary = data.data | {"encoding": data.encoding, "audit": audited, "held_out_prompts": held_keys, "key": data.key}
-    return PairData(pairs, data, train, held_out, summary, held_source, overlap)
+    return PairData(pairs, data, train, held_out, summary, held_source, overlap, eval_key)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
+import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,10 +20,11 @@ from prefine.api.progress import Progress
 from prefine.api.quiet import quiet_transformers
 from prefine.api.reading import counted, reading_lines
 from prefine.api.run_options import PRESETS, RunOptions
-from prefine.errors import ConfigError, ModelError, nearest
+from prefine.checkpoints import SAVING, is_verifiable, newest, publish, step_of, storing, sync
+from prefine.errors import CheckpointError, ConfigError, ModelError, Stopped, StorageError, nearest, printable
 from prefine.preferences.source import check_there
 from prefine.runs import RunDirectory, model_of
-from prefine.training.recipes import RECIPES
+from prefine.training.recipes import KEPT, RECIPES
 
 MAY_CHANGE = {
     *("output_dir", "max_steps", "num_train_epochs", "save_steps", "save_total_limit", "eval_steps"),
@@ -50,22 +56,39 @@ class TrainingSetup:
     extra: Any = None
     given: frozenset[str] = frozenset()
     init_kwargs: Any = None
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def go_on(self) -> str:
+        """The command that goes on with the run."""
+        if int(os.environ.get("WORLD_SIZE") or 1) > 1:  # what launched it is not known
+            return "the same command with --resume"
+        words = ["prefine", *self.repeat]
+        return printable(shlex.join(words if any(w.partition("=")[0] == "--resume" for w in words) else [*words, "--resume"]))
 
     def load_model(self) -> Any:
         """The model as the options say."""
+        from transformers import set_seed
+
         from prefine.scoring.loading import four_bit_config
 
         self.progress.stage("loading the model")
+        set_seed(self.args.seed)  # of what loading draws: a new reward head
         quantized = {"quantization_config": four_bit_config(self.dtype)} if self.options.load_in_4bit else {}
         kwargs = self.args.init_kwargs() | quantized
         return self.load(self.options.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **kwargs)
 
-    def start(self, data_key: str) -> TrainingRun:
-        """Load the model, then make the run directory; ``data_key`` is what the training data is known by.
+    def start(self, data_key: str, eval_key: str | None = None) -> TrainingRun:
+        """Load the model, then make the run directory.
+
+        Args:
+            data_key: what the training data is known by; eval_key: what evaluation data of its own is, None where it has none.
 
         Raises:
-            ConfigError: the folder holds another run, or what is resumed was told otherwise.
+            ConfigError: the folder holds another run, or what is resumed was told otherwise or finds other data or another model.
         """
+        from prefine.scoring.fingerprint import fingerprint
+
         own = self.options
         model = self.load_model()
         if getattr(self.args, "ensemble", 1) == 1:  # members of an ensemble are loaded one by one
@@ -75,18 +98,24 @@ class TrainingSetup:
 
             disable_dropout(model)  # the model's own; the adapter's was asked for
             self.args.disable_dropout = False
-        run = RunDirectory.create(self.output_dir, own.resume)
+        run = RunDirectory.create(self.output_dir, bool(own.resume))
+        run.lock()
         self.args.output_dir = str(run.checkpoints)
-        config = {**self.training, **{k: v for k, v in asdict_shallow(own).items() if k != "resume"}, "output_dir": self.output_dir}
+        config = {**self.training, **{k: v for k, v in asdict_shallow(own).items() if k not in ("resume", "stop_after")}}
         config |= {k: _storable(v) for k, v in asdict_shallow(self.extra).items()} if self.extra is not None else {}
+        config["output_dir"] = self.output_dir
+        keys: dict[str, Any] = {"key": data_key, "eval_key": eval_key}
+        commit = getattr(getattr(model, "config", None), "_commit_hash", None)
+        keys["model_files"] = fingerprint(own.model, commit)
+        for name in getattr(self.extra, "reward_model", None) or []:
+            keys.setdefault("reward_model_files", {})[name] = fingerprint(name)
         if own.resume and (run.path / "config.yaml").exists():
             _check_resumes(run.config(), config)
-            if run.data().get("key", data_key) != data_key:
-                raise ConfigError("--resume goes on with the run's data, but its content has changed since; give another --output-dir")
+            _check_same(run.data(), keys)
         else:
             run.write_config(config, self.repeat)
             run.write_environment()
-        return TrainingRun(self, run, model, _peft_config(own))
+        return TrainingRun(self, run, model, _peft_config(own), keys)
 
 
 @dataclass
@@ -97,7 +126,12 @@ class TrainingRun:
     run: RunDirectory
     model: Any
     peft_config: Any
+    keys: Mapping[str, Any]
     seconds: float = field(default=0.0)
+
+    def write_data(self, summary: Mapping[str, Any]) -> None:
+        """Write ``data.json``: what was read, and what data and models are known by when the run is resumed."""
+        self.run.write_data({**summary, **self.keys})
 
     def watch(self, trainer: Any, shown: tuple[str, ...]) -> None:
         """Tell the trainer's steps to progress, and nobody else; ``shown`` names the metrics."""
@@ -119,33 +153,14 @@ class TrainingRun:
         Raises:
             ConfigError: a library refuses an option.
             ModelError: nothing good came of it.
+            PrefineError, Stopped: as :meth:`fit`.
         """
-        from prefine.training.refusals import refusals
-
-        progress = self.setup.progress
         self.watch(trainer, shown)
-        resume = None
-        if self.setup.options.resume:
-            resume = self.run.last_checkpoint()
-            at = f"resuming from step {resume.name.rpartition('-')[2]}" if resume else ""
-            progress.say(at or "no complete checkpoint to resume from: starting at the beginning")
-        trainer.on_event = self.run.append_event
-        guard = add_guard(self.setup, self.run, trainer, questions, judge)
-        start = time.perf_counter()
         if "logging_steps" not in self.setup.given and trainer.args.max_steps > 0:  # a short run says something, too
             trainer.args.logging_steps = max(1, min(trainer.args.logging_steps, trainer.args.max_steps // 10))
-        try:
-            with refusals(began=lambda: trainer.state.global_step > 0):
-                trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        except KeyboardInterrupt:
-            last = self.run.last_checkpoint()
-            at = (
-                f"the same command with --resume goes on from step {last.name.rpartition('-')[2]}"
-                if last
-                else "no checkpoint was written yet"
-            )
-            progress.say(f"stopped at step {trainer.state.global_step}: {at}")
-            raise
+        guard = add_guard(self.setup, self.run, trainer, questions, judge)
+        self.fit(trainer)
+        progress = self.setup.progress
         if guard.stopped:
             progress.say(guard.stopped)
         warned = {finding.rule: f"{finding.rule} at step {finding.step}" for finding, _ in guard.findings if finding.severity != "note"}
@@ -154,9 +169,94 @@ class TrainingRun:
         if not trainer.weights_are_finite():
             raise ModelError("the weights are not finite numbers any more, so no model is saved; lower the learning rate, and begin anew")
         trainer.args.model_init_kwargs = self.setup.init_kwargs or trainer.args.model_init_kwargs
-        trainer.save_model(str(self.run.model))
-        self.setup.tokenizer.save_pretrained(self.run.model)
+        self.save_model(trainer, self.run.model)
+
+    def fit(self, trainer: Any) -> None:
+        """Train, from the newest whole checkpoint in the trainer's folder where resuming.
+
+        Raises:
+            StorageError: the disk took no more; what was saved before is kept.
+            CheckpointError: all checkpoints are damaged.
+            Stopped: by a signal or the time limit, after a step and with its checkpoint; KeyboardInterrupt where by Ctrl-C.
+        """
+        from prefine.training.refusals import refusals
+        from prefine.training.room import check_room
+        from prefine.training.stop import StopBetweenSteps, listening
+
+        setup, progress = self.setup, self.setup.progress
+        checkpoint = self._checkpoint(trainer) if setup.options.resume else None
+        trainer.verified = str(checkpoint)
+        trainer.on_event = self.run.append_event
+        check_room(trainer, self.run.path)
+        limit = seconds_of(setup.options.stop_after)
+        stop = StopBetweenSteps(trainer, None if limit is None else setup.begun + limit, progress.say)
+        trainer.add_callback(stop)
+        start = time.perf_counter()
+        try:
+            with refusals(began=lambda: trainer.state.global_step > 0), listening(stop):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except KeyboardInterrupt:
+            progress.say(f"stopped at step {trainer.state.global_step}; {self._kept(trainer)}go on with: {setup.go_on}")
+            raise
+        except StorageError as error:
+            raise StorageError(f"{error}; {self._kept(trainer)}free some space, then go on with: {setup.go_on}") from error
         self.seconds = time.perf_counter() - start
+        if trainer.nothing_left:  # training took its time before
+            self.seconds = max((m["train_runtime"] for m in self.run.metrics() if "train_runtime" in m), default=self.seconds)
+        if stop.step is not None:
+            self.run.append_event("stopped", step=stop.step, by=stop.reason)
+            told = f"stopped by {stop.reason} after step {stop.step} of {trainer.state.max_steps}, whose checkpoint is saved; "
+            if stop.reason == "Ctrl-C":
+                progress.say(f"{told}go on with: {setup.go_on}")
+                raise KeyboardInterrupt
+            raise Stopped(f"{told}go on with: {setup.go_on}")
+
+    def _checkpoint(self, trainer: Any) -> Path | None:
+        """What to resume from; each checkpoint that is passed over is told of, and so is one that cannot be verified."""
+        say = self.setup.progress.say
+
+        def told(name: str, wrong: list[str]) -> None:
+            say(f"{name} is passed over: {', '.join(wrong)}")
+            self.run.append_event("checkpoint_passed_over", checkpoint=name, wrong=wrong)
+
+        found = newest(Path(trainer.args.output_dir), told)
+        if found is None:
+            say("no complete checkpoint to resume from: starting at the beginning")
+            return None
+        if trainer.args.save_only_model:
+            raise ConfigError("--save-only-model keeps no optimizer, without which --resume cannot go on as before; leave one of them out")
+        unknown = "" if is_verifiable(found) else ", saved by an earlier version without a manifest: its files cannot be verified"
+        say(f"resuming from step {step_of(found)}{unknown}")
+        return found
+
+    @staticmethod
+    def _kept(trainer: Any) -> str:
+        with suppress(CheckpointError):
+            found = newest(Path(trainer.args.output_dir))
+            return f"the checkpoint of step {step_of(found)} is kept; " if found else "no checkpoint was saved yet; "
+        return ""
+
+    def save_model(self, trainer: Any, folder: Path) -> None:
+        """Save the model and its tokenizer; the folder is replaced whole.
+
+        Raises:
+            StorageError: the disk took no more.
+        """
+        staged = self.run.path / SAVING / folder.name
+        try:
+            with storing(f"the model in {folder}"):
+                trainer.save_model(str(staged))
+                if trainer.args.should_save:
+                    self.setup.tokenizer.save_pretrained(staged)
+                    sync(staged)
+                    folder.parent.mkdir(exist_ok=True)
+                    publish(staged, folder)
+        except StorageError as error:
+            raise StorageError(f"{error}; {self._kept(trainer)}free some space, then go on with: {self.setup.go_on}") from error
+        finally:
+            if trainer.args.should_save:
+                shutil.rmtree(staged.parent, ignore_errors=True)
+        trainer.accelerator.wait_for_everyone()
 
 
 def _storable(value: Any) -> Any:
@@ -173,6 +273,37 @@ def _check_resumes(was: dict[str, Any], now: dict[str, Any]) -> None:
     if differing:
         listed = ", ".join(f"{k} was {_shown(was.get(k))} and is now {_shown(now.get(k))}" for k in differing)
         raise ConfigError(f"--resume goes on with the run as it was, but {listed}; give what it had, or another --output-dir")
+
+
+def _check_same(was: dict[str, Any], now: dict[str, Any]) -> None:
+    """Whether a resumed run finds the data and the models that it began with; what it did not note is not looked at."""
+    for name, what in (("key", "data"), ("eval_key", "evaluation data")):
+        if name in was and was[name] != now[name]:
+            raise ConfigError(f"--resume goes on with the run's {what}, but its content has changed since; give another --output-dir")
+    known, found = ({"--model": keys.get("model_files")} | (keys.get("reward_model_files") or {}) for keys in (was, now))
+    for model in known.keys() & found.keys():
+        before, after = known[model] or {}, found[model] or {}
+        differing = sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f)) if before else []
+        if differing:
+            raise ConfigError(
+                f"--resume goes on with the models that the run began with, but {', '.join(differing)} of {model} changed since; "
+                "put back what it was, or give another --output-dir"
+            )
+
+
+def seconds_of(text: str | None) -> float | None:
+    """A time limit in seconds: 90s, 45m, 3h, 1h30m, 2d; None where there is none.
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", text.strip().lower())
+    parts = [int(part or 0) for part in found.groups()] if found else []
+    if not any(parts):
+        raise ConfigError(f"--stop-after is {text!r}; expected a time as 90s, 45m, 3h or 1h30m")
+    return float(sum(n * unit for n, unit in zip(parts, (86400, 3600, 60, 1), strict=True)))
 
 
 def _shown(value: Any) -> str:
@@ -211,7 +342,9 @@ def set_up(
     preset = RECIPES[command, False].values | RECIPES[command, True].values
     training = {k: v for k, v in given.items() if k not in mine and not (v is None and k in preset)}
     output_dir = str(training.pop("output_dir", None) or f"runs/{command}")
-    RunDirectory.check_free(output_dir, own.resume)
+    RunDirectory.check_free(output_dir, bool(own.resume))
+    if (Path(output_dir) / "config.yaml").exists():
+        RunDirectory(output_dir).lock()  # known before anything is loaded
     for name in [*own.sources, *([own.eval_data] if own.eval_data else [])]:
         check_there(name)
     progress.stage("loading libraries")
@@ -294,6 +427,9 @@ def _check_run_options(command: str, own: RunOptions) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(own, name)}; expected {expected}")
     if own.lora_r is not None and is_adapter:
         raise ConfigError(f"{own.model} is an adapter already, and training goes on with it; leave out --lora-r")
+    if own.resume not in (True, False, "auto"):
+        raise ConfigError(f"--resume is {own.resume!r}; expected nothing behind it, or auto")
+    seconds_of(own.stop_after)
     if own.preset not in PRESETS:
         raise ConfigError(f"--preset is {own.preset!r}; expected one of {', '.join(PRESETS)}{nearest(own.preset, PRESETS)}")
 
@@ -317,6 +453,8 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
         if "max_new_tokens" in training:
             recipe.pop("response_length", None)  # the same by another name
         training = recipe | training
+        if training.get("save_strategy", "steps") == "steps" and not training.get("load_best_model_at_end"):
+            training = {name: value for name, (value, _) in KEPT.items()} | training
     training.setdefault("disable_tqdm", True)
     training.setdefault("gradient_checkpointing", torch.cuda.is_available())
     # Adapters train in float32 over a base in the compute dtype; full fine-tuning keeps float32 master weights.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from pathlib import Path
@@ -14,7 +13,7 @@ from prefine.api.judges import JudgeChoice, build_judge, check_ready
 from prefine.api.prompts import questions_of
 from prefine.errors import ConfigError, PrefineError
 from prefine.guard.probe import Probe
-from prefine.runs import write_json
+from prefine.runs import read_json, write_json
 
 KEPT = "verdict_callback.json"
 """The base's responses, in the trainer's output folder: a resumed run is compared with what the first one began from."""
@@ -78,7 +77,7 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_json(kept, self.probe.texts(self._base))
         elif kept.exists():
-            self._base = self.probe.file("base", json.loads(kept.read_text(encoding="utf-8")))
+            self._base = self.probe.file("base", read_json(kept))
         else:
             raise ConfigError(f"VerdictCallback: training is resumed, and {kept} with the responses before training is not there")
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from prefine.errors import ConfigError, PrefineError, nearest, printable
+from prefine.errors import ConfigError, PrefineError, Stopped, nearest, printable
 
 if TYPE_CHECKING:
     from prefine.cli.command import Command
@@ -51,6 +51,8 @@ GROUPS = {
 }
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 HELP = ("-h", "--help", "--help-all")
+STOPPED = 75
+"""The exit code of training that a signal or a time limit stopped: EX_TEMPFAIL of sysexits.h, as of what is to be tried again."""
 TRAINING = ("dpo", "sft", "reward", "ppo", "online-dpo")
 
 
@@ -84,7 +86,7 @@ def find(name: str) -> Command:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    """Run a command; returns the exit code: 0, 2 for a user's mistake, 75 when training was stopped and can go on, 130 for Ctrl-C."""
     args = list(sys.argv[1:] if argv is None else argv)
     traced, args = _take_traceback(args)
     if not args or args[0] in HELP:
@@ -106,6 +108,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"prefine: error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"prefine: {stopped}", file=sys.stderr)
+        return STOPPED
     except BrokenPipeError:  # whoever reads this has read enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -135,6 +140,8 @@ def _take_traceback(args: list[str]) -> tuple[bool, list[str]]:
 def _how_to_go_on(name: str) -> str:
     if name in ("generate", "judge", "eval", "pairs", "lab"):
         return "; what is done is kept, and the same command goes on"
+    if name in TRAINING:
+        return "; the same command with --resume goes on"
     return ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -19,7 +18,7 @@ from prefine.guard.probe_rules import RULES as PROBE_RULES
 from prefine.guard.rule import ACTIONS, Finding
 from prefine.guard.snapshot import Snapshots
 from prefine.guard.watch import Watch
-from prefine.runs import write_json
+from prefine.runs import read_json, write_json
 
 Mode = Literal["off", "note", "warn", "act"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -109,7 +108,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
             self._handle(finding, control)
         if self.probe is not None and state.is_world_process_zero:
             self._answer_before(state, kwargs.get("model"))
-        if self.mode == "act":
+        if self.mode == "act" and not (state.global_step and "start" in self.snapshots.steps):  # of a run that is resumed they are there
             self.snapshots.keep(self.trainer, "start")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
@@ -139,8 +138,8 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
             self.snapshots.keep(self.trainer)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """What was kept to go back to is not needed any more."""
-        if self.mode == "act":
+        """What was kept to go back to is not needed any more, unless the run was interrupted."""
+        if self.mode == "act" and (self.stopped or state.global_step >= state.max_steps):
             self.snapshots.discard()
 
     # ---- findings
@@ -261,7 +260,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
         assert self.probe is not None
         kept = self.folder / PROBE
         if state.global_step and kept.exists():
-            self._base = self.probe.file("base", json.loads(kept.read_text(encoding="utf-8")))
+            self._base = self.probe.file("base", read_json(kept))
         elif not state.global_step:
             self._base = self.probe.respond(model, self.trainer.processing_class, "base")
             kept.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,11 @@ from typing import Any
 
 import torch
 
+from prefine.runs import read_json, write_json
+
+STEPS = "steps.json"
+"""Beside the weights: of which step each are."""
+
 
 class Snapshots:
     """Trained weights of the start, of the last two looks when nothing was wrong, and the best by the held-out loss.
@@ -16,7 +21,8 @@ class Snapshots:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.steps: dict[str, int] = {}
+        kept = folder / STEPS
+        self.steps: dict[str, int] = read_json(kept) if kept.exists() else {}
 
     def keep(self, trainer: Any, name: str = "last") -> None:
         """Keep the weights of this moment; what was ``last`` becomes the one before."""
@@ -31,6 +37,7 @@ class Snapshots:
         torch.save(whole, beside)
         beside.replace(self._path(name))
         self.steps[name] = int(trainer.state.global_step)
+        write_json(self.folder / STEPS, self.steps)
 
     def back_to(self, trainer: Any, latest: int, best: bool = False) -> int:
         """Give the trainer the newest weights of a step up to ``latest``, or where wanted the best of those; returns their step."""
@@ -48,8 +55,9 @@ class Snapshots:
 
     def discard(self) -> None:
         """Delete them."""
-        for path in self.folder.glob("*.pt"):
-            path.unlink()
+        self.steps.clear()
+        for path in (*self.folder.glob("*.pt"), self.folder / STEPS):
+            path.unlink(missing_ok=True)
         if self.folder.exists() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 

@@ -6,7 +6,6 @@ product's own trainers, loaders and run directory.
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.preferences.convert import PairSource
 from prefine.preferences.records import plain_text
-from prefine.runs import RunDirectory, write_json, write_jsonl
+from prefine.runs import RunDirectory, read_json, write_json, write_jsonl
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is in all."""
@@ -257,7 +256,7 @@ def run(settings: Settings, run: RunDirectory, progress: Progress = lambda stage
         outcome = evaluate(settings, base, tuned, tokenizer, run, progress)
     outcome.seconds, outcome.pairs = seconds, pairs
     summary = run.evaluation("lab") / "summary.json"
-    write_json(summary, json.loads(summary.read_text()) | {"lab": _plain(outcome)})
+    write_json(summary, read_json(summary) | {"lab": _plain(outcome)})
     return outcome
 
 

@@ -25,7 +25,7 @@ from prefine.lab.rlhf import RlhfSettings, train_reward, train_reward_ensemble, 
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, as_ids
-from prefine.runs import RunDirectory, write_json, write_jsonl
+from prefine.runs import RunDirectory, read_json, write_json, write_jsonl
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Ground:
                     folders = train_reward_ensemble(self.settings, own or self.own, run, starts, pairs, resampled, self.progress)
                     spread = math.nan
                 write_json(done, {"folders": [str(Path(f).relative_to(folder)) for f in folders], "spread": spread})
-        kept = json.loads(done.read_text())
+        kept = read_json(done)
         return Reward(tuple(str(folder / name) for name in kept["folders"]), float(kept["spread"]))
 
     def _start(self, folder: Path, member: int) -> Path:
@@ -265,7 +265,7 @@ def ground_of(settings: Settings, own: RlhfSettings, folder: Path, progress: Pro
 def kept(path: Path, make: Callable[[], Measured]) -> Measured:
     """A measurement from disk where it was made, else made and kept; what an unfinished one left is begun anew."""
     if path.exists():
-        return Measured(**json.loads(path.read_text()))
+        return Measured(**read_json(path))
     shutil.rmtree(path.parent, ignore_errors=True)
     path.parent.mkdir(parents=True)
     measured = make()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from prefine.packing.encoding import Encoder
 from prefine.packing.store import GroupStore
 from prefine.preferences.convert import PairSource
-from prefine.runs import write_json
+from prefine.runs import read_json, write_json
 
 
 def cache_folder() -> Path:
@@ -67,7 +66,7 @@ def remembered(name: str, key: str, make: Callable[[], dict[str, Any]]) -> dict[
     """A result known by the content it came from: read from the cache, or made and kept there."""
     path = cache_folder() / name / f"{key}.json"
     if path.exists():
-        return dict(json.loads(path.read_text()))
+        return dict(read_json(path))
     made = make()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, made)

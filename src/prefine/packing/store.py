@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from prefine.packing.group import PromptGroup, WeightedGroup, weights_of
 from prefine.preferences.draws import held_out_count
-from prefine.runs import write_json
+from prefine.runs import read_json, write_json
 
 
 class GroupStore(Sequence[PromptGroup]):
@@ -49,7 +48,7 @@ class GroupStore(Sequence[PromptGroup]):
     @property
     def about(self) -> dict[str, Any]:
         """What :meth:`write` was told of the data."""
-        return dict(json.loads((self.folder / "about.json").read_text()))
+        return dict(read_json(self.folder / "about.json"))
 
     def __len__(self) -> int:
         return len(self._rows) if self.selection is None else len(self.selection)

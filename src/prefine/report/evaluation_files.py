@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prefine.runs import HELD_OUT_PAIRS, RunDirectory, read_jsonl
+from prefine.runs import HELD_OUT_PAIRS, RunDirectory, read_json, read_jsonl
 
 Summary = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -93,7 +92,7 @@ def join(generations: Sequence[Row], verdicts: Sequence[Row]) -> list[Shown]:
 def evaluation_of(folder: Path) -> EvaluationFiles | None:
     """One evaluation's folder; None where it was not finished."""
     path = folder / "summary.json"
-    summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    summary = read_json(path) if path.exists() else {}
     if "sentence" not in summary:
         return None
     generations, verdicts, pairs = (_rows(folder / name) for name in ("generations.jsonl", "verdicts.jsonl", HELD_OUT_PAIRS))
@@ -114,7 +113,7 @@ def evaluations(folder: Path) -> list[EvaluationFiles]:
 def reward_quality_of(run: RunDirectory) -> dict[str, Any] | None:
     """A reward model's quality on held-out pairs, as its run measured it; None where it did not."""
     path = run.path / "eval" / "reward" / "summary.json"
-    found = json.loads(path.read_text(encoding="utf-8")).get("reward_model") if path.exists() else None
+    found = read_json(path).get("reward_model") if path.exists() else None
     return dict(found) if found else None
 
 

@@ -18,7 +18,7 @@ from prefine.report.numbers import number_tables, verdict_tables
 from prefine.report.page import Figure, figures, page, render
 from prefine.report.responses import responses_section
 from prefine.report.tables import Table, rate
-from prefine.runs import RunDirectory, read_jsonl, write_json, write_text
+from prefine.runs import RunDirectory, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from prefine.report.theme import Chart
@@ -202,8 +202,7 @@ def _data(data: Mapping[str, Any]) -> Table:
 
 
 def _events(run: RunDirectory) -> dict[str, Any] | None:
-    path = run.path / "events.jsonl"
-    events = list(read_jsonl(path)) if path.exists() else []
+    events = run.events()
     if not events:
         return None
     counted = Counter(str(e.get("event")) for e in events)
@@ -215,7 +214,7 @@ def _repeat(run: RunDirectory) -> dict[str, str]:
     config = run.path / "config.yaml"
     first, _, rest = (config.read_text(encoding="utf-8") if config.exists() else "").partition("\n")
     environment = run.path / "environment.json"
-    versions = json.loads(environment.read_text(encoding="utf-8")).get("versions", {}) if environment.exists() else {}
+    versions = read_json(environment).get("versions", {}) if environment.exists() else {}
     shown = ", ".join(f"{name} {version}" for name, version in versions.items())
     return {"command": first.removeprefix("# repeat: "), "versions": shown, "settings": rest}
 

@@ -160,7 +160,7 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As transformers'; warns where no step had anything to learn from."""
         out = super().train(*args, **kwargs)
-        if not self._num_pairs:
+        if not self._num_pairs and not self.nothing_left:
             warnings.warn("not one sampled response was preferred to another, and nothing was learned", stacklevel=2)
         return out
 

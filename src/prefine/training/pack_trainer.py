@@ -7,7 +7,9 @@ file owns the split, the retry, retention, metrics and checkpoints.
 from __future__ import annotations
 
 import functools
+import json
 import math
+import shutil
 import time
 import warnings
 from collections import defaultdict
@@ -21,14 +23,15 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainerCallback, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
 
+from prefine.checkpoints import SAVING, begin, check, newest, publish, rotate, seal, storing
 from prefine.errors import ConfigError, DataError, ModelError, PrefineError
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import KWARGS_NAME, Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.packing.rendering import read_template_kwargs
-from prefine.runs import COMPLETE
 from prefine.scoring.limits import check_groups, fit_tokenizer
 from prefine.scoring.loading import add_adapter, check_same_tokenizer, load_model, load_tokenizer
 from prefine.scoring.proof import Proof, prove_layout
@@ -150,6 +153,10 @@ class PackTrainer(Trainer):
         self.first_loss: float | None = None
         self._evaluating = False
         self.on_event: Any = lambda kind, **what: None
+        self._saving = False
+        self.nothing_left = False  # of the steps, when training begins
+        self._resumed_step: int | None = None
+        self.verified = ""  # a checkpoint whose files were verified already
         with refusals():
             super().__init__(
                 model=policy,
@@ -414,16 +421,29 @@ class PackTrainer(Trainer):
 
     # ---- evaluation and logs
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As transformers'; hooks that were put in after the trainer was made are refused, too.
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; a checkpoint that is resumed from is verified, and where it has all steps no further one is taken.
+
+        Args:
+            resume_from_checkpoint: True takes the newest whole one in ``output_dir``, and warns of each that is damaged.
 
         Raises:
+            CheckpointError: the checkpoint is damaged, or all are.
+            ConfigError: a hook that was put in after the trainer was made.
             ModelError: nothing is trained.
         """
         if not any(p.requires_grad for p in self.model.parameters()):
             raise ModelError("no weight requires a gradient, so nothing would be trained; unfreeze the model, or give an adapter")
         refuse_hooks(self, None if self.data_collator is collate else self.data_collator)
-        return super().train(*args, **kwargs)
+        found = resume_from_checkpoint or None
+        if found is True:
+            found = newest(Path(self.args.output_dir), _warn_of) or True
+        elif found is not None and str(found) != self.verified:
+            check(Path(found))
+        found = found if found is None or found is True else str(found)
+        state = Path(str(found)) / TRAINER_STATE_NAME
+        self._resumed_step = int(json.loads(state.read_text())["global_step"]) if state.exists() else None
+        return super().train(found, *args, **kwargs)
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """As transformers', on raw data too: what is not prepared is encoded as the trainer's own data was."""
@@ -508,6 +528,8 @@ class PackTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics gathered since the last log."""
+        if self.nothing_left and "train_runtime" in logs:  # of a run that was done already
+            return
         means = {} if self._evaluating else self._means("train")
         if "skipped_updates" in means:
             means["skipped_updates"] = (means["skipped_updates"][1], 1.0)
@@ -549,17 +571,67 @@ class PackTrainer(Trainer):
 
     # ---- checkpoints
 
+    @property
+    def may_stop(self) -> bool:
+        """Whether a checkpoint of this step would hold all there is to know."""
+        return True
+
+    def set_initial_training_values(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; no epoch is left where the checkpoint that is resumed from has all steps, or its loop would take one more."""
+        num_epochs, *more, max_steps = super().set_initial_training_values(*args, **kwargs)
+        self.nothing_left = self._resumed_step is not None and self._resumed_step >= max_steps
+        return (0 if self.nothing_left else num_epochs, *more, max_steps)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = str(super()._get_output_dir(trial))
+        return str(Path(folder) / SAVING) if self._saving else folder
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """As transformers', but whole or not at all: it is written aside, and older ones are removed once it stands in its place.
+
+        Raises:
+            StorageError: the disk took no more; what stood before still stands.
+        """
         if not self.weights_are_finite():
             self.on_event("not_saved", step=self.state.global_step, why="weights are not finite numbers")
             return
         self._count_tokens()
-        super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-            if getattr(self.args, "sync_ref_model", False):
-                self._save_reference(folder / MOVED_REFERENCE)
-            (folder / COMPLETE).touch()
+        root, step, saves = Path(self._get_output_dir(trial)), self.state.global_step, self.args.should_save
+        staged, place = root / SAVING / f"checkpoint-{step}", root / f"checkpoint-{step}"
+        try:
+            with storing(f"the checkpoint of step {step} in {root}"):
+                if saves:
+                    begin(root)
+                self.accelerator.wait_for_everyone()
+                self._saving = True
+                super()._save_checkpoint(model, trial)
+                self._saving = False
+                self.accelerator.wait_for_everyone()
+                if saves:
+                    self._save_more(staged)
+                    best = self.state.best_model_checkpoint
+                    if best is not None:  # by the name that it will have
+                        self.state.best_model_checkpoint = best = str(root / Path(best).name)
+                        self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
+                    seal(staged)
+                    publish(staged, place)
+                    rotate(root, place, self.args.save_total_limit, Path(best) if best else None)
+        finally:
+            self._saving = False
+            if saves:
+                shutil.rmtree(root / SAVING, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(place))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if not self._saving:  # transformers asks for it before the checkpoint has its place
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save_more(self, folder: Path) -> None:
+        """Write what a checkpoint holds beside transformers' files."""
+        if getattr(self.args, "sync_ref_model", False):
+            self._save_reference(folder / MOVED_REFERENCE)
 
     def _save_reference(self, path: Path) -> None:
         assert self.reference is not None
@@ -591,6 +663,10 @@ class _SayLosses(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Now all is known that will be."""
         self.stream.say_losses()
+
+
+def _warn_of(checkpoint: str, wrong: list[str]) -> None:
+    warnings.warn(f"{checkpoint} is passed over: {', '.join(wrong)}", stacklevel=4)
 
 
 def route(scorer: Scorer, coefficient: float | None) -> float:

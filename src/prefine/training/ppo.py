@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -202,6 +203,11 @@ class PPOTrainer(SamplingTrainer):
     def between_rollouts(self) -> bool:
         """Whether the next update begins a new rollout: only then is a checkpoint all there is to know."""
         return self.pending == 0 or self._stop_passes
+
+    @property
+    def may_stop(self) -> bool:
+        """Only between rollouts."""
+        return self.between_rollouts
 
     # ---- a rollout
 
@@ -482,18 +488,22 @@ class PPOTrainer(SamplingTrainer):
     def extra_state(self) -> dict[str, Any]:
         """Also the KL coefficient and the value model."""
         values = [p.detach().cpu() for p in self.value.parameters()] if self.value is not None else []
-        return super().extra_state() | {"kl_coef": self.kl.coefficient, "value": values}
+        return super().extra_state() | {"kl_coef": self.kl.coefficient, "value": values, "within_rollout": not self.between_rollouts}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Take it back."""
         super().load_extra_state(state)
         self.kl.coefficient = float(state["kl_coef"])
+        if state.get("within_rollout") and self._resumed_step is not None and self._resumed_step < self.args.max_steps:
+            warnings.warn(
+                "the run had ended within a rollout, which is sampled anew: a longer run from the start would differ", stacklevel=2
+            )
         for parameter, kept in zip(self.value.parameters() if self.value is not None else (), state["value"], strict=True):
             parameter.data.copy_(kept)
 
 
 class _SaveBetweenRollouts(TrainerCallback):
-    """Puts a checkpoint off until the rollout's updates are done: experience is not kept on disk."""
+    """Puts a checkpoint off until the rollout's updates are done: experience is not kept on disk. That of the end is not put off."""
 
     def __init__(self, trainer: PPOTrainer) -> None:
         self.trainer = trainer
@@ -502,7 +512,7 @@ class _SaveBetweenRollouts(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Move the wish to the next boundary."""
         self.due = self.due or bool(control.should_save)
-        control.should_save = self.due and self.trainer.between_rollouts
+        control.should_save = self.due and (self.trainer.between_rollouts or state.global_step >= state.max_steps)
         if control.should_save:
             self.due = False
 

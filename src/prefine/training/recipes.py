@@ -44,6 +44,12 @@ SAMPLED: Mapping[str, tuple[Any, str]] = {
 }
 ONLINE: Mapping[str, tuple[Any, str]] = {"beta": BETA, "max_length": (1024, "as in DPO"), **SAMPLED}
 
+KEPT: Mapping[str, tuple[Any, str]] = {
+    "save_steps": (0.2, "five checkpoints a run, however short; TRL's 500 steps are none in most preference runs"),
+    "save_total_limit": (2, "should the newest be damaged, there is another"),
+}
+"""Of every method that saves by steps and does not load its best model at the end."""
+
 
 def _recipe(rate: float, source: str, usual: tuple[float, float], **more: tuple[Any, str]) -> Recipe:
     return Recipe({"learning_rate": (rate, source), "lr_scheduler_type": COSINE, "warmup_steps": WARMUP, **more}, usual)

@@ -12,7 +12,10 @@ import torch
 from prefine.errors import ConfigError, PrefineError
 from prefine.scoring.loading import first_line
 
-HANDED_ON = {"__init__", "train", "__post_init__", "create_optimizer", "trackers", "schedule", "checkpointing", "<lambda>"}
+HANDED_ON = {
+    *("__init__", "train", "__post_init__", "create_optimizer", "set_initial_training_values", "trackers", "schedule", "checkpointing"),
+    "<lambda>",
+}
 """Our functions that do no more than hand options on."""
 MANY = 3
 """As many options are not all to be named."""

@@ -244,6 +244,11 @@ def bootstrap(groups: Sequence[PromptGroup], seed: int) -> list[int]:
     return [place for pick in picks for place in members[pick]]
 
 
+def _train_and_save(trainer: RewardTrainer, place: Path) -> None:
+    trainer.train()
+    trainer.save_model(str(place))
+
+
 def train_ensemble(
     load: Callable[[], Any],
     args: RewardConfig,
@@ -252,6 +257,7 @@ def train_ensemble(
     folder: Path,
     prepare: Callable[[RewardTrainer], None] = lambda trainer: None,
     done: Collection[int] = (),
+    train: Callable[[RewardTrainer, Path], None] = _train_and_save,
     **kwargs: Any,
 ) -> Iterator[tuple[int, RewardTrainer]]:
     """Train ``args.ensemble`` members one after the other; each is saved as ``folder/member-I``, and I and its trainer given.
@@ -263,6 +269,7 @@ def train_ensemble(
         load: gives a classifier; called once with an adapter, else for every member.
         prepare: sees each trainer before it trains.
         done: members that were trained before; they are left as they are.
+        train: trains a member and saves it in a folder.
         kwargs: further arguments of :class:`RewardTrainer`.
     """
     model = None
@@ -279,8 +286,7 @@ def train_ensemble(
         drawn = groups.select(np.array(places)) if hasattr(groups, "select") else [groups[i] for i in places]
         trainer = RewardTrainer(model, own, train_dataset=drawn, peft_config=copy.deepcopy(peft_config), **kwargs)
         prepare(trainer)
-        trainer.train()
-        trainer.save_model(str(folder / f"member-{member}"))
+        train(trainer, folder / f"member-{member}")
         yield member, trainer
         if peft_config is not None:
             model = trainer.scorer.unwrapped.unload()

@@ -459,11 +459,9 @@ class SamplingTrainer(PackTrainer):
         self.rollouts_done = int(state["rollouts"])
         self.reward_scales = [(float(m), float(d)) for m, d in state["reward_scales"]]
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        folder.mkdir(parents=True, exist_ok=True)
+    def _save_more(self, folder: Path) -> None:
+        super()._save_more(folder)
         torch.save(self.extra_state(), folder / STATE)
-        super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
