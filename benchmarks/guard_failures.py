@@ -68,7 +68,7 @@ class Lab:
 
 
 def plain(lab: Lab, seed: int) -> list[dict[str, Any]]:
-    rows = list(lab.pairs)
+    rows = [dict(row) for row in lab.pairs]
     random.Random(seed).shuffle(rows)
     return rows
 

@@ -9,7 +9,7 @@ import yaml
 
 from prefine.cli import main
 from prefine.training.config import DPOConfig, OnlineDPOConfig, PPOConfig, RewardConfig, SFTConfig
-from prefine.training.recipes import RECIPES, unusual
+from prefine.training.recipes import RECIPES, usual_learning_rates
 
 CONFIGS = {"dpo": DPOConfig, "sft": SFTConfig, "reward": RewardConfig, "ppo": PPOConfig, "online-dpo": OnlineDPOConfig}
 
@@ -19,9 +19,9 @@ def test_every_recipe_is_of_known_options_has_sources_and_is_usual(key: tuple[st
     recipe = RECIPES[key]
     CONFIGS[key[0]](output_dir=str(tmp_path), bf16=False, **recipe.values)
     assert all(source for _, source in recipe.settings.values())
-    assert unusual(*key, recipe.values["learning_rate"]) is None
-    assert "above" in str(unusual(*key, 1.0))
-    assert "below" in str(unusual(*key, 1e-12))
+    low, high = usual_learning_rates(*key, weights=10**9)
+    assert 1e-12 < low <= recipe.values["learning_rate"] <= high < 1.0
+    assert usual_learning_rates(*key, weights=10**6) == (low, pytest.approx(100 * high))  # small models bear more
 
 
 @pytest.mark.filterwarnings("ignore")
