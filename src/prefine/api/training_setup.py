@@ -203,7 +203,7 @@ def set_up(
     progress.stage("loading libraries")
     quiet_transformers()
     training, precision, load_dtype = _resolve(command, own, training)
-    args = _make_args(config_of(command), training, output_dir)
+    args = _make_args(config_of(command), training, output_dir, given)
     for key, instead in (("dtype", "--dtype"), ("quantization_config", "--load-in-4bit"), ("trust_remote_code", "--trust-remote-code")):
         if key in args.init_kwargs():
             raise ConfigError(f"--model-init-kwargs has {key}; give {instead} in its place")
@@ -286,6 +286,7 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
     import torch
 
     from prefine.scoring.loading import four_bit_config, pick_dtype
+    from prefine.training.config.conditional import warms_up
 
     if own.dtype == "auto":  # as scripts for other trainers say it
         own.dtype = "bfloat16" if training.get("bf16") else "float16" if training.get("fp16") else "auto"
@@ -299,6 +300,8 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
         recipe = RECIPES[command, adapter].values
         if "max_new_tokens" in training:
             recipe.pop("response_length", None)  # the same by another name
+        if not warms_up(training.get("lr_scheduler_type", ""), training.get("optim", "")):
+            recipe.pop("warmup_steps", None)
         training = recipe | training
     training.setdefault("disable_tqdm", True)
     training.setdefault("gradient_checkpointing", torch.cuda.is_available())
@@ -306,11 +309,15 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
     return training, precision, dtype if adapter and name == "bfloat16" else torch.float32
 
 
-def _make_args(config: Any, training: dict[str, Any], output_dir: str) -> Any:
+def _make_args(config: Any, training: dict[str, Any], output_dir: str, given: Mapping[str, Any]) -> Any:
+    from prefine.training.config.conditional import BY_HAND, CONDITIONAL, refuse_conditional
     from prefine.training.refusals import refusals, try_options
 
     with refusals(training):
         args = config(output_dir=f"{output_dir}/checkpoints", **training)
+    refuse_conditional(
+        args, {name for name, value in given.items() if value not in (None, False, 0, "", "no", [], {})}, CONDITIONAL + BY_HAND
+    )
     try_options(args)
     return args
 

@@ -15,6 +15,7 @@ from prefine.errors import ConfigError
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.rendering import read_template_kwargs
+from prefine.training.config.conditional import CONDITIONAL, refuse_conditional
 from prefine.training.config.fields import MACHINE, REFUSED
 
 LEAST = {
@@ -104,6 +105,7 @@ class PackConfig(TrainingArguments):
             self.refuse_unused(["retain_weight", "retain_batch_size"], "without retain")
         if self.retain_weight <= 0:
             raise ConfigError(f"retain_weight is {self.retain_weight}; expected a number above 0; leave out --retain for none")
+        refuse_conditional(self, {name for row in CONDITIONAL for name in row.names if self._is_given(name)})
         super().__post_init__()
 
     def _refuse_or_warn(self) -> None:
