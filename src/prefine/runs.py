@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from prefine.errors import ConfigError, DataError, MissingFile, printable
+from prefine.redaction import redact, redacted
 
 HELD_OUT_PROMPTS = "held_out_prompts.jsonl"
 """Prompts that a run learnt nothing from, where it learns from prompts alone."""
@@ -100,7 +101,7 @@ class RunDirectory:
         import yaml
 
         head = f"# repeat: prefine {printable(shlex.join(argv)).replace(chr(10), ' ')}\n"
-        write_text(self.path / "config.yaml", head + yaml.safe_dump(dict(config), sort_keys=True, allow_unicode=True))
+        write_text(self.path / "config.yaml", head + yaml.safe_dump(redacted(config), sort_keys=True, allow_unicode=True))
 
     def config(self) -> dict[str, Any]:
         """Read ``config.yaml``."""
@@ -209,10 +210,10 @@ def models_of(name: str) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file whole or not at all."""
+    """Replace a file whole or not at all; secrets are left out."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # A lone surrogate, which a tokenizer can make, becomes its escape: JSON reads it back, a page shows it.
-    temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+    temporary.write_bytes(redact(text).encode("utf-8", "backslashreplace"))
     temporary.replace(path)
 
 
@@ -229,7 +230,7 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def append_json(path: Path, value: Mapping[str, Any]) -> None:
     """Append one line; one write call, so that a kill leaves at most one broken line."""
     with path.open("a") as stream:
-        stream.write(json.dumps(value, default=str) + "\n")
+        stream.write(redact(json.dumps(value, default=str)) + "\n")
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

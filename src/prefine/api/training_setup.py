@@ -16,6 +16,7 @@ from prefine.api.reading import counted, reading_lines
 from prefine.api.run_options import PRESETS, RunOptions
 from prefine.errors import ConfigError, nearest
 from prefine.preferences.source import check_there
+from prefine.redaction import redacted
 from prefine.runs import RunDirectory, model_of
 from prefine.training.recipes import RECIPES, unusual
 
@@ -79,7 +80,7 @@ class TrainingSetup:
         config = {**self.training, **{k: v for k, v in asdict_shallow(own).items() if k != "resume"}, "output_dir": self.output_dir}
         config |= {k: _storable(v) for k, v in asdict_shallow(self.extra).items()} if self.extra is not None else {}
         if own.resume and (run.path / "config.yaml").exists():
-            _check_resumes(run.config(), config)
+            _check_resumes(run.config(), redacted(config))
             if run.data().get("key", data_key) != data_key:
                 raise ConfigError("--resume goes on with the run's data, but its content has changed since; give another --output-dir")
         else:
@@ -315,9 +316,9 @@ def _make_args(config: Any, training: dict[str, Any], output_dir: str, given: Ma
 
     with refusals(training):
         args = config(output_dir=f"{output_dir}/checkpoints", **training)
-    refuse_conditional(
-        args, {name for name, value in given.items() if value not in (None, False, 0, "", "no", [], {})}, CONDITIONAL + BY_HAND
-    )
+    rows = CONDITIONAL + BY_HAND
+    named = {name: given[name] for row in rows for name in row.names if name in given}
+    refuse_conditional(args, {name for name, value in named.items() if value not in (None, False, 0, "", "no", [], {})}, rows)
     try_options(args)
     return args
 

@@ -10,8 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from prefine.errors import ConfigError, PrefineError, nearest, printable
+from prefine.redaction import redact, remember_words
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from prefine.cli.command import Command
 
 GROUPS = {
@@ -85,6 +88,9 @@ def find(name: str) -> Command:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for a user's mistake, 130 when interrupted."""
     args = list(sys.argv[1:] if argv is None else argv)
+    remember_words(args)
+    if argv is None:
+        sys.excepthook = _show_without_secrets
     traced, args = _take_traceback(args)
     if not args or args[0] in HELP:
         print(usage())
@@ -116,6 +122,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"prefine: interrupted{_how_to_go_on(name)}", file=sys.stderr)
         return 130
+
+
+def _show_without_secrets(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """A traceback as Python shows it, but for secrets that a library's error holds."""
+    import traceback
+
+    print(redact("".join(traceback.format_exception(kind, error, where))), end="", file=sys.stderr)
 
 
 def _take_traceback(args: list[str]) -> tuple[bool, list[str]]:

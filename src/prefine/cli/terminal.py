@@ -59,6 +59,7 @@ class Terminal(Progress):
 
     def stage(self, name: str) -> None:
         """A spinner with the stage's name; in a pipe a line, once it takes long."""
+        name = printable(name)
         if not self.is_terminal:
             self._stop_status()
             self._slow = threading.Timer(SLOW, print, (f"  {name} ...",), {"file": sys.stderr, "flush": True})

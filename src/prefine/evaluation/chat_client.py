@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from prefine.errors import ConfigError
 from prefine.generation.engine import Answer, Failure, Request, Sampling
+from prefine.redaction import redact, remember
 
 RENAMED = {"max_tokens": "max_completion_tokens"}
 """What newer servers call a parameter."""
@@ -108,6 +109,8 @@ class ChatClient:
         if server is not None and not server.startswith(("http://", "https://")):
             raise ConfigError(f"--server {server}: expected an address as http://127.0.0.1:8000/v1")
         key = os.environ.get(key_variable)
+        remember(key, "api_key")
+        remember(server)
         if concurrency < 1:
             raise ConfigError(f"concurrency is {concurrency}; expected at least 1")
         self.model = model
@@ -250,4 +253,4 @@ def _blamed(message: str, sent: set[str]) -> str | None:
 
 
 def _brief(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+    return redact(" ".join(str(error).split()))[:300]

@@ -51,9 +51,7 @@ def warms_up(lr_scheduler_type: str, optim: str) -> bool:
 CONDITIONAL: tuple[Conditional, ...] = (
     Conditional(("eval_steps",), lambda a: a.eval_strategy == "steps", "without eval_strategy steps"),
     Conditional(("eval_delay",), lambda a: a.eval_strategy != "no", "without eval_strategy steps or epoch"),
-    Conditional(
-        ("logging_steps",), lambda a: "steps" in (a.logging_strategy, a.eval_strategy), "without logging_strategy steps or eval_strategy steps"
-    ),
+    Conditional(("logging_steps",), lambda a: "steps" in (a.logging_strategy, a.eval_strategy), "without logging_strategy steps"),
     Conditional(("save_steps",), lambda a: a.save_strategy == "steps", "without save_strategy steps"),
     Conditional(("save_total_limit", "save_only_model"), lambda a: a.save_strategy != "no", "with save_strategy no"),
     Conditional(
@@ -76,16 +74,28 @@ CONDITIONAL: tuple[Conditional, ...] = (
         lambda a: a.dataloader_num_workers > 0,
         "without dataloader_num_workers",
     ),
-    Conditional(("project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
-                lambda a: bool({"trackio", "all"} & set(_trackers(a))), "without report_to trackio"),
-    Conditional(("torch_empty_cache_steps", "activation_offloading"), lambda a: not a.use_cpu, "on a CPU, which has no memory but the main one"),
     Conditional(
-        ("ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend", "ddp_timeout",
-         "log_on_each_node", "log_level_replica", "save_on_each_node"),
+        ("project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
+        lambda a: bool({"trackio", "all"} & set(_trackers(a))),
+        "without report_to trackio",
+    ),
+    Conditional(("torch_empty_cache_steps", "activation_offloading"), lambda a: not a.use_cpu, "on a CPU"),
+    Conditional(
+        (
+            "ddp_find_unused_parameters",
+            "ddp_bucket_cap_mb",
+            "ddp_broadcast_buffers",
+            "ddp_static_graph",
+            "ddp_backend",
+            "ddp_timeout",
+            "log_on_each_node",
+            "log_level_replica",
+            "save_on_each_node",
+        ),
         lambda a: int(os.environ.get("WORLD_SIZE", "1")) > 1,
         "with one process; torchrun starts several",
     ),
-)  # fmt: skip
+)
 """Read by no method of a trainer without their condition."""
 
 BY_HAND: tuple[Conditional, ...] = (
@@ -100,8 +110,14 @@ BY_HAND: tuple[Conditional, ...] = (
     Conditional(("per_device_eval_batch_size",), lambda a: _evaluates(a) or _is_sft(a), "without eval_strategy"),
     Conditional(("bf16_full_eval", "fp16_full_eval"), lambda a: _is_sft(a), "by evaluations while training runs, which take its precision"),
     Conditional(
-        ("include_for_metrics", "batch_eval_metrics", "eval_do_concat_batches", "eval_use_gather_object", "prediction_loss_only",
-         "eval_accumulation_steps"),
+        (
+            "include_for_metrics",
+            "batch_eval_metrics",
+            "eval_do_concat_batches",
+            "eval_use_gather_object",
+            "prediction_loss_only",
+            "eval_accumulation_steps",
+        ),
         lambda a: False,
         "by a command, which has no compute_metrics; trainers in Python take one",
     ),
@@ -109,7 +125,7 @@ BY_HAND: tuple[Conditional, ...] = (
     Conditional(("resume_from_checkpoint",), lambda a: False, "by a command; --resume goes on with the newest complete checkpoint"),
     Conditional(("sft_model_path",), lambda a: False, "by a command; --model names the policy"),
     Conditional(("reward_model_path",), lambda a: False, "by a command; --reward-model names it"),
-)  # fmt: skip
+)
 """Read without their condition where a script calls evaluate, predict or push_to_hub, or gives callbacks: commands do none of that."""
 
 
