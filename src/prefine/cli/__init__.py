@@ -6,11 +6,12 @@ import contextlib
 import gc
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from prefine.errors import ConfigError, PrefineError, nearest, printable
-from prefine.redaction import redact, remember_words
+from prefine.redaction import remember_words
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -91,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     remember_words(args)
     if argv is None:
         sys.excepthook = _show_without_secrets
+        warnings.formatwarning = lambda message, *more: f"prefine: warning: {printable(str(message))}\n"
     traced, args = _take_traceback(args)
     if not args or args[0] in HELP:
         print(usage())
@@ -125,10 +127,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _show_without_secrets(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-    """A traceback as Python shows it, but for secrets that a library's error holds."""
+    """A traceback as Python shows it, but for secrets and control characters that a library's error holds."""
     import traceback
 
-    print(redact("".join(traceback.format_exception(kind, error, where))), end="", file=sys.stderr)
+    print(printable("".join(traceback.format_exception(kind, error, where))), end="", file=sys.stderr)
 
 
 def _take_traceback(args: list[str]) -> tuple[bool, list[str]]:
