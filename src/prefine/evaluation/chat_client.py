@@ -30,6 +30,8 @@ from prefine.redaction import redact, remember
 RENAMED = {"max_tokens": "max_completion_tokens"}
 """What newer servers call a parameter."""
 BROKEN_RETRIES = 2
+MISSHAPEN = (RecursionError, ValueError, TypeError, KeyError, IndexError, AttributeError)
+"""What reading a reply raises that is not of the form."""
 MOST_BYTES = 32 * 2**20
 """Of a reply: some thousand times what a model writes."""
 OPTIONAL = ("response_format", "seed", "temperature", "top_p")
@@ -119,9 +121,8 @@ def _limit(seconds: float, response: Any) -> None:
 def _is_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        return (
-            parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0 and text.isprintable() and " " not in text
-        )
+        plain = text.isprintable() and " " not in text
+        return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:  # of the port, of brackets
         return False
 
@@ -209,6 +210,8 @@ class ChatClient:
                     return Failure(f"refused: {_brief(error)}")
                 left_out.add(blamed)
                 named |= {blamed} if blamed in str(error) else set()
+            except TooLong as error:
+                return Failure(str(error))
             except openai.AuthenticationError as error:
                 raise ConfigError(f"{self.server}: the key is not accepted ({_brief(error)})") from error
             except openai.NotFoundError as error:
@@ -216,20 +219,12 @@ class ChatClient:
             except openai.APIConnectionError as error:
                 if isinstance(error, openai.APITimeoutError):
                     return Failure("timed out")
-                if isinstance(error.__cause__, TooLong):
+                if isinstance(error.__cause__, TooLong):  # older versions of the library wrap it
                     return Failure(str(error.__cause__))
                 if not self._has_answered:
                     raise ConfigError(f"{self.server}: cannot be reached ({_brief(error)})") from error
                 return Failure(f"cannot be reached: {_brief(error)}")
-            except (
-                openai.APIResponseValidationError,
-                RecursionError,
-                ValueError,
-                TypeError,
-                KeyError,
-                IndexError,
-                AttributeError,
-            ) as error:
+            except (openai.APIResponseValidationError, *MISSHAPEN) as error:
                 broken += 1  # a body cut short, or not of the form: the library retries only what its status tells
                 if broken > BROKEN_RETRIES:
                     return Failure(f"a reply that cannot be read ({type(error).__name__}: {_brief(error)})")
