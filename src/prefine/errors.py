@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from prefine.redaction import redact
+
 
 class PrefineError(ValueError):
     """Base of every error that is the user's to mend. Column names and the like are untrusted: no terminal codes get through."""
@@ -57,8 +59,8 @@ class MissingFile(PrefineError, FileNotFoundError):
 
 
 def printable(text: str) -> str:
-    """Text without control characters, which could drive a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    """Text without control characters, which could drive a terminal, and without secrets."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in redact(text))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -31,6 +31,7 @@ from typing import Any
 
 from prefine.checkpoints import newest, storing
 from prefine.errors import ConfigError, DataError, MissingFile, StorageError, printable
+from prefine.redaction import redact, redacted
 
 HELD_OUT_PROMPTS = "held_out_prompts.jsonl"
 """Prompts that a run learnt nothing from, where it learns from prompts alone."""
@@ -114,7 +115,7 @@ class RunDirectory:
         import yaml
 
         head = f"# repeat: prefine {printable(shlex.join(argv)).replace(chr(10), ' ')}\n"
-        write_text(self.path / "config.yaml", head + yaml.safe_dump(dict(config), sort_keys=True, allow_unicode=True))
+        write_text(self.path / "config.yaml", head + yaml.safe_dump(redacted(config), sort_keys=True, allow_unicode=True))
 
     def config(self) -> dict[str, Any]:
         """Read ``config.yaml``."""
@@ -262,7 +263,7 @@ def models_of(name: str) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file whole or not at all.
+    """Replace a file whole or not at all; secrets are left out.
 
     Raises:
         StorageError: the disk took no more.
@@ -272,7 +273,7 @@ def write_text(path: Path, text: str) -> None:
     with storing(f"{path}"):
         try:
             with temporary.open("wb") as stream:
-                stream.write(text.encode("utf-8", "backslashreplace"))
+                stream.write(redact(text).encode("utf-8", "backslashreplace"))
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)
@@ -297,7 +298,7 @@ def append_json(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         StorageError: the disk took no more.
     """
-    line = json.dumps(strict(value), default=str, allow_nan=False).encode() + b"\n"
+    line = redact(json.dumps(strict(value), default=str, allow_nan=False)).encode() + b"\n"
     with storing(f"{path}"), path.open("ab+", buffering=0) as stream:
         if stream.seek(0, os.SEEK_END):
             stream.seek(-1, os.SEEK_END)

@@ -304,3 +304,57 @@ def test_what_else_lies_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / ".cache" / "y.jsonl").write_bytes(b"not data")
     assert len(prompts(str(tmp_path))) == 4
     assert len(prompts(str(tmp_path / "part[0-9].jsonl"))) == 4
+
+
+WRITING = [
+    "ATTACH 'file:{folder}/new.db?mode=rwc' AS x",
+    "ATTACH '{folder}/other.db' AS x",
+    "VACUUM INTO '{folder}/copy.db'",
+    "VACUUM",
+    "CREATE TABLE x (a)",
+    "CREATE TEMP TABLE x AS SELECT 1",
+    "INSERT INTO p VALUES (1, 2, 3)",
+    "DELETE FROM p",
+    "DROP TABLE p",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA writable_schema=1",
+    "PRAGMA user_version=7",
+    "PRAGMA temp_store_directory='{folder}'",
+    "BEGIN IMMEDIATE",
+    "SELECT load_extension('{folder}/x.so')",
+    "SELECT writefile('{folder}/x', 'y')",
+    "WITH x AS (SELECT 1) INSERT INTO p SELECT 1, 2, 3",
+    "REPLACE INTO p VALUES (1, 2, 3) RETURNING *",
+]
+READING = {
+    "": 2,
+    "SELECT * FROM p": 2,
+    "SELECT lower(prompt) AS prompt, count(*) AS chosen, json_extract('[1]', '$[0]') AS rejected FROM p GROUP BY 1": 2,
+    "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 5) SELECT x AS prompt FROM c": 5,
+    "PRAGMA table_info(p)": 3,
+}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    import sqlite3
+
+    path = tmp_path / "what is it?100%.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table p (prompt text, chosen text, rejected text)")
+        connection.executemany("insert into p values (?, ?, ?)", [("a", "b", "c"), ("d", "e", "f")])
+        connection.commit()
+    return path
+
+
+@pytest.mark.parametrize("query", WRITING)
+def test_sql_writes_nothing(query: str, database: Path) -> None:
+    before = {p: p.read_bytes() for p in database.parent.iterdir()}
+    with pytest.raises(DataError, match="the query failed"):
+        list(read_rows(f"sqlite:///{database}#{query.format(folder=database.parent)}"))
+    assert {p: p.read_bytes() for p in database.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("query", READING)
+def test_sql_reads(query: str, database: Path) -> None:
+    assert len(list(read_rows(f"sqlite:///{database}" + (f"#{query}" if query else "")))) == READING[query]

@@ -11,7 +11,8 @@ from prefine.api.fields import training_options
 from prefine.api.options import Option, checked, options_of, pick
 from prefine.api.progress import Progress, finishing, progress_of
 from prefine.api.quiet import restore
-from prefine.errors import PrefineError
+from prefine.errors import ConfigError, PrefineError
+from prefine.redaction import REDACTED, is_redacted, refresh, remember
 from prefine.runs import discard_unused, unlock
 
 
@@ -66,7 +67,12 @@ class Call:
 
     def run(self, values: Mapping[str, Any], progress: Progress) -> Any:
         """Call it with values that were checked; ``repeat`` among a training command's are the words of the line that gave them."""
+        refresh()
+        remember({name: value for name, value in values.items() if name != "repeat"})
         try:
+            for name, value in values.items():
+                if name != "repeat" and is_redacted(value):
+                    raise ConfigError(f"{name} holds {REDACTED}: the secret was left out of the file that it is from; give it anew")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # libraries tell each other of what they will rename
                 if self._options is not None:

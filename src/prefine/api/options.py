@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from prefine.errors import ConfigError, MissingFile, nearest
+from prefine.redaction import remember_text
 
 T = TypeVar("T")
 HINTS = {
@@ -350,7 +351,9 @@ def read_yaml(path: str, options: Mapping[str, Option], flag: str = "--config") 
     if not file.is_file():
         raise MissingFile(f"{flag} {path}: no such file")
     try:
-        loaded = load_yaml(file.read_text(encoding="utf-8")) or {}
+        text = file.read_text(encoding="utf-8")
+        remember_text(text)  # an error may show a line of it
+        loaded = load_yaml(text) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(loaded, dict):

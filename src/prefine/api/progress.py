@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from prefine.errors import printable
+
 
 class Progress:
     """Told what goes on; tells nobody. Subclass it to show progress anywhere."""
@@ -36,7 +38,7 @@ class TqdmProgress(Progress):
         if name not in self._bars:
             from tqdm.auto import tqdm
 
-            self._bars[name] = tqdm(total=total, desc=name)
+            self._bars[name] = tqdm(total=total, desc=printable(name))
         return self._bars[name]
 
     def say(self, lines: str | Iterable[str]) -> None:
@@ -44,13 +46,13 @@ class TqdmProgress(Progress):
         from tqdm.auto import tqdm
 
         for line in [lines] if isinstance(lines, str) else lines:
-            tqdm.write(line)
+            tqdm.write(printable(line))
 
     def stage(self, name: str) -> None:
         """Written by tqdm, above the bars."""
         from tqdm.auto import tqdm
 
-        tqdm.write(f"{name} ...")
+        tqdm.write(f"{printable(name)} ...")
 
     def advance(self, stage: str, done: int, total: int | None) -> None:
         """Moves the stage's bar."""

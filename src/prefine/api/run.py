@@ -161,4 +161,4 @@ class Run(os.PathLike[str]):
         return printable(f"{self.directory.command() or 'run'} {self.path}: {first['sentence'] if first else 'not evaluated yet'}")
 
     def _repr_html_(self) -> str:
-        return f"<div>{escape(repr(self))}</div>"
+        return f"<div>{escape(printable(repr(self)))}</div>"

@@ -28,9 +28,9 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        shown = RichTable(title=self.title or None)
+        shown = RichTable(title=Text(printable(self.title)) if self.title else None)
         for place, column in enumerate(self.columns):
-            shown.add_column(printable(column), justify="right" if place in self.numbers else "left", overflow="fold")
+            shown.add_column(Text(printable(column)), justify="right" if place in self.numbers else "left", overflow="fold")
         for place, row in enumerate(self.rows):
             style = self.styles[place] if place < len(self.styles) else ""
             shown.add_row(*(Text(printable(cell), style if at == 0 else "") for at, cell in enumerate(row)))
@@ -48,9 +48,9 @@ class Table:
     def _repr_html_(self) -> str:
         from html import escape
 
-        head = "".join(f"<th>{escape(c)}</th>" for c in self.columns)
-        body = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in self.rows)
-        caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""
+        head = "".join(f"<th>{escape(printable(c))}</th>" for c in self.columns)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(printable(c))}</td>' for c in row)}</tr>" for row in self.rows)
+        caption = f"<caption>{escape(printable(self.title))}</caption>" if self.title else ""
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

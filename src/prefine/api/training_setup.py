@@ -23,6 +23,7 @@ from prefine.api.run_options import PRESETS, RunOptions
 from prefine.checkpoints import SAVING, is_verifiable, newest, publish, step_of, storing, sync
 from prefine.errors import CheckpointError, ConfigError, ModelError, Stopped, StorageError, nearest, printable
 from prefine.preferences.source import check_there
+from prefine.redaction import redacted
 from prefine.runs import RunDirectory, model_of
 from prefine.training.recipes import KEPT, RECIPES
 
@@ -110,7 +111,7 @@ class TrainingSetup:
         for name in getattr(self.extra, "reward_model", None) or []:
             keys.setdefault("reward_model_files", {})[name] = fingerprint(name)
         if own.resume and (run.path / "config.yaml").exists():
-            _check_resumes(run.config(), config)
+            _check_resumes(run.config(), redacted(config))
             _check_same(run.data(), keys)
         else:
             run.write_config(config, self.repeat)
@@ -350,7 +351,7 @@ def set_up(
     progress.stage("loading libraries")
     quiet_transformers()
     training, precision, load_dtype = _resolve(command, own, training)
-    args = _make_args(config_of(command), training, output_dir)
+    args = _make_args(config_of(command), training, output_dir, given)
     for key, instead in (("dtype", "--dtype"), ("quantization_config", "--load-in-4bit"), ("trust_remote_code", "--trust-remote-code")):
         if key in args.init_kwargs():
             raise ConfigError(f"--model-init-kwargs has {key}; give {instead} in its place")
@@ -439,6 +440,7 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
     import torch
 
     from prefine.scoring.loading import four_bit_config, pick_dtype
+    from prefine.training.config.conditional import warms_up
 
     if own.dtype == "auto":  # as scripts for other trainers say it
         own.dtype = "bfloat16" if training.get("bf16") else "float16" if training.get("fp16") else "auto"
@@ -452,6 +454,8 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
         recipe = RECIPES[command, adapter].values
         if "max_new_tokens" in training:
             recipe.pop("response_length", None)  # the same by another name
+        if not warms_up(training.get("lr_scheduler_type", ""), training.get("optim", "")):
+            recipe.pop("warmup_steps", None)
         training = recipe | training
         if training.get("save_strategy", "steps") == "steps" and not training.get("load_best_model_at_end"):
             training = {name: value for name, (value, _) in KEPT.items()} | training
@@ -461,11 +465,15 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
     return training, precision, dtype if adapter and name == "bfloat16" else torch.float32
 
 
-def _make_args(config: Any, training: dict[str, Any], output_dir: str) -> Any:
+def _make_args(config: Any, training: dict[str, Any], output_dir: str, given: Mapping[str, Any]) -> Any:
+    from prefine.training.config.conditional import BY_HAND, CONDITIONAL, refuse_conditional
     from prefine.training.refusals import refusals, try_options
 
     with refusals(training):
         args = config(output_dir=f"{output_dir}/checkpoints", **training)
+    rows = CONDITIONAL + BY_HAND
+    named = {name: given[name] for row in rows for name in row.names if name in given}
+    refuse_conditional(args, {name for name, value in named.items() if value not in (None, False, 0, "", "no", [], {})}, rows)
     try_options(args)
     return args
 

@@ -6,12 +6,16 @@ import contextlib
 import gc
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from prefine.errors import ConfigError, PrefineError, Stopped, nearest, printable
+from prefine.redaction import remember_words
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from prefine.cli.command import Command
 
 GROUPS = {
@@ -88,6 +92,10 @@ def find(name: str) -> Command:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for a user's mistake, 75 when training was stopped and can go on, 130 for Ctrl-C."""
     args = list(sys.argv[1:] if argv is None else argv)
+    remember_words(args)
+    if argv is None:
+        sys.excepthook = _show_without_secrets
+        warnings.formatwarning = lambda message, *more: f"prefine: warning: {printable(str(message))}\n"
     traced, args = _take_traceback(args)
     if not args or args[0] in HELP:
         print(usage())
@@ -122,6 +130,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"prefine: interrupted{_how_to_go_on(name)}", file=sys.stderr)
         return 130
+
+
+def _show_without_secrets(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """A traceback as Python shows it, but for secrets and control characters that a library's error holds."""
+    import traceback
+
+    print(printable("".join(traceback.format_exception(kind, error, where))), end="", file=sys.stderr)
 
 
 def _take_traceback(args: list[str]) -> tuple[bool, list[str]]:

@@ -59,20 +59,24 @@ class Terminal(Progress):
 
     def stage(self, name: str) -> None:
         """A spinner with the stage's name; in a pipe a line, once it takes long."""
+        name = printable(name)
         if not self.is_terminal:
             self._stop_status()
             self._slow = threading.Timer(SLOW, print, (f"  {name} ...",), {"file": sys.stderr, "flush": True})
             self._slow.daemon = True
             self._slow.start()
         elif self._bars is None:
+            from rich.text import Text  # a str would be read as markup
+
             if self._status is None:
-                self._status = self.console.status(f"{name} ...")
+                self._status = self.console.status(Text(f"{name} ..."))
                 self._status.start()
             else:
-                self._status.update(f"{name} ...")
+                self._status.update(Text(f"{name} ..."))
 
     def advance(self, stage: str, done: int, total: int | None) -> None:
         """Moves a stage's bar; in a pipe a line now and then."""
+        stage = printable(stage)
         if not self.is_terminal:
             self._count(stage, done, total)
             return
@@ -102,7 +106,7 @@ class Terminal(Progress):
                 more = f"  {name.removeprefix('rewards/')} {value:.4g}"
                 if not self.is_terminal or len(line) + len(more) < self.console.width:  # as many as the terminal has room for
                     line += more
-            self.console.print(line, soft_wrap=True)
+            self.console.print(printable(line), soft_wrap=True)
         if not self.is_terminal:
             return
         self._open()
@@ -133,10 +137,10 @@ class Terminal(Progress):
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
             columns = (
-                TextColumn("{task.description:<10}"),
+                TextColumn("{task.description:<10}", markup=False),
                 MofNCompleteColumn(),
                 BarColumn(bar_width=20),
-                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[rate]}", markup=False),
             )
             self._bars = Progress(*columns, console=self.console, transient=True)
             self._bars.start()

@@ -6,12 +6,15 @@ from the environment and is written nowhere.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import socket
 import sqlite3
+import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -22,10 +25,15 @@ from urllib.parse import urlsplit
 
 from prefine.errors import ConfigError
 from prefine.generation.engine import Answer, Failure, Request, Sampling
+from prefine.redaction import redact, remember
 
 RENAMED = {"max_tokens": "max_completion_tokens"}
 """What newer servers call a parameter."""
 BROKEN_RETRIES = 2
+MISSHAPEN = (RecursionError, ValueError, TypeError, KeyError, IndexError, AttributeError)
+"""What reading a reply raises that is not of the form."""
+MOST_BYTES = 32 * 2**20
+"""Of a reply: some thousand times what a model writes."""
 OPTIONAL = ("response_format", "seed", "temperature", "top_p")
 """Parameters that a server may refuse; the answer is asked for without them then."""
 
@@ -82,6 +90,43 @@ class ReplyCache:
             self._database.commit()
 
 
+class TooLong(Exception):
+    """A reply that is longer than any may be."""
+
+
+def _limit(seconds: float, response: Any) -> None:
+    """Bound the time and the bytes that reading a reply's body may take in all; the library bounds each read alone."""
+    http = sys.modules[type(response).__module__.partition(".")[0]]  # httpx, or what the openai library has in its place
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise TooLong("the reply is compressed, which was not asked for")
+    inner, end = response.stream, time.monotonic() + seconds
+
+    class Limited(http.SyncByteStream):  # type: ignore[misc, name-defined]
+        def __iter__(self) -> Iterator[bytes]:
+            size = 0
+            for part in inner:
+                size += len(part)
+                if time.monotonic() > end:
+                    raise http.ReadTimeout("the reply did not end in time")
+                if size > MOST_BYTES:
+                    raise TooLong(f"the reply is longer than {MOST_BYTES // 2**20} MiB")
+                yield part
+
+        def close(self) -> None:
+            inner.close()
+
+    response.stream = Limited()
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        plain = text.isprintable() and " " not in text
+        return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:  # of the port, of brackets
+        return False
+
+
 class ChatClient:
     """Asks one model of one server.
 
@@ -105,15 +150,29 @@ class ChatClient:
     ) -> None:
         import openai
 
-        if server is not None and not server.startswith(("http://", "https://")):
+        remember(server)
+        if server is not None and not _is_address(server):
             raise ConfigError(f"--server {server}: expected an address as http://127.0.0.1:8000/v1")
         key = os.environ.get(key_variable)
+        remember(key, "api_key")
         if concurrency < 1:
             raise ConfigError(f"concurrency is {concurrency}; expected at least 1")
         self.model = model
         self.server = server or "openai"
         self.concurrency = concurrency
-        self._client: Any = openai.OpenAI(api_key=key or "none", base_url=server, timeout=timeout_seconds, max_retries=max_retries)
+        try:
+            self._client: Any = openai.OpenAI(
+                api_key=key or "none",
+                base_url=server,
+                timeout=timeout_seconds,
+                max_retries=max_retries,
+                default_headers={"Accept-Encoding": "identity"},  # of a packed reply the size is not known before it is unpacked
+            )
+        except Exception as error:  # the library's own, of addresses and keys
+            raise ConfigError(f"--server {self.server}: {_brief(error)}") from error
+        http = self._client._client
+        http.follow_redirects = False  # another server is not the one that was asked
+        http.event_hooks = {"request": [], "response": [functools.partial(_limit, timeout_seconds)]}
         self._refused: set[str] = set()
         self._has_answered = False
         self._missing_key = key_variable if server is None and not key else None
@@ -124,6 +183,8 @@ class ChatClient:
             raise ConfigError(f"no server given, and no key in {self._missing_key}: set it, or give --server URL")
         own = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"  # as the library has it
         address = urlsplit(own if self.server == "openai" else self.server)
+        if not _is_address(address.geturl()):
+            raise ConfigError(f"OPENAI_BASE_URL {address.geturl()}: expected an address as http://127.0.0.1:8000/v1")
         if address.hostname and not self._has_answered and not urllib.request.getproxies():
             try:
                 socket.create_connection((address.hostname, address.port or (443 if address.scheme == "https" else 80)), 10).close()
@@ -149,6 +210,8 @@ class ChatClient:
                     return Failure(f"refused: {_brief(error)}")
                 left_out.add(blamed)
                 named |= {blamed} if blamed in str(error) else set()
+            except TooLong as error:
+                return Failure(str(error))
             except openai.AuthenticationError as error:
                 raise ConfigError(f"{self.server}: the key is not accepted ({_brief(error)})") from error
             except openai.NotFoundError as error:
@@ -156,14 +219,19 @@ class ChatClient:
             except openai.APIConnectionError as error:
                 if isinstance(error, openai.APITimeoutError):
                     return Failure("timed out")
+                if isinstance(error.__cause__, TooLong):  # older versions of the library wrap it
+                    return Failure(str(error.__cause__))
                 if not self._has_answered:
                     raise ConfigError(f"{self.server}: cannot be reached ({_brief(error)})") from error
                 return Failure(f"cannot be reached: {_brief(error)}")
-            except (openai.APIResponseValidationError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            except (openai.APIResponseValidationError, *MISSHAPEN) as error:
                 broken += 1  # a body cut short, or not of the form: the library retries only what its status tells
                 if broken > BROKEN_RETRIES:
                     return Failure(f"a reply that cannot be read ({type(error).__name__}: {_brief(error)})")
             except openai.OpenAIError as error:
+                if 300 <= getattr(error, "status_code", 0) < 400:
+                    place = error.response.headers.get("location", "no address")  # type: ignore[attr-defined]
+                    raise ConfigError(f"{self.server}: redirects to {place}; give the address that answers") from error
                 return Failure(f"{type(error).__name__}: {_brief(error)}")
 
     def _once(self, ask: Ask, refused: set[str]) -> Reply:
@@ -250,4 +318,4 @@ def _blamed(message: str, sent: set[str]) -> str | None:
 
 
 def _brief(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+    return redact(" ".join(str(error).split()))[:300]

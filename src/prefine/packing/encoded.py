@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefine.packing.checksum import is_whole, keep, kept
 from prefine.packing.encoding import Encoder
 from prefine.packing.store import GroupStore
 from prefine.preferences.convert import PairSource
@@ -53,8 +55,9 @@ def encode_source(pairs: PairSource, encoder: Encoder, folder: Path | None = Non
     """
     key = hashlib.sha256(f"{pairs.fingerprint} {encoder.fingerprint()}".encode()).hexdigest()[:24]
     place = (folder or cache_folder() / "encoded") / key
-    reused = (place / "about.json").exists()
+    reused = is_whole(place)
     if not reused:
+        shutil.rmtree(place, ignore_errors=True)
         groups = encoder.encode_pairs(pairs)
         GroupStore.write(place, groups, lambda: {"data": pairs.summary(), "encoding": encoder.report.summary()})
     store = GroupStore(place)
@@ -65,9 +68,9 @@ def encode_source(pairs: PairSource, encoder: Encoder, folder: Path | None = Non
 def remembered(name: str, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """A result known by the content it came from: read from the cache, or made and kept there."""
     path = cache_folder() / name / f"{key}.json"
-    if path.exists():
-        return dict(read_json(path))
+    found = kept(path)
+    if found is not None:
+        return dict(read_json(found))
     made = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, made)
+    keep(path, lambda temporary: write_json(temporary, made))
     return made

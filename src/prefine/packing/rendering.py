@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefine.errors import ConfigError, DataError
+from prefine.errors import ConfigError, DataError, ModelError, PrefineError
+from prefine.packing.limited import LETTERS, limited, raises_to_powers
 from prefine.preferences.records import Message
 
 Messages = tuple[Message, ...]
@@ -60,6 +61,10 @@ def read_template_kwargs(given: Any) -> dict[str, Any]:
     if taken:
         raise ConfigError(f"chat_template_kwargs: {taken[0]} is given by the data, not by an option")
     return given
+
+
+def _name_of(tokenizer: Any) -> str:
+    return str(getattr(tokenizer, "name_or_path", "") or "the tokenizer")
 
 
 def _named(word: str) -> tuple[str, Any]:
@@ -370,18 +375,25 @@ class Renderer:
     # ---- text
 
     def _text(self, messages: Sequence[Message], generation_prompt: bool, tools: Tools, kwargs: Mapping[str, Any]) -> str:
-        import jinja2
-
         options: dict[str, Any] = dict(kwargs)
         if tools:
             options["tools"] = list(tools)
+        given = list(messages)
+        if raises_to_powers(str(self.tokenizer.chat_template)):
+            raise ModelError(f"the chat template of {_name_of(self.tokenizer)} computes powers (**), which may never end; give another")
         try:
-            return str(
-                self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generation_prompt, **options)
-            )
-        except (jinja2.TemplateError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            said = " ".join(str(error).split())[:120]
+            with limited(f"the chat template of {_name_of(self.tokenizer)}"):
+                text = str(self.tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=generation_prompt, **options))
+        except PrefineError:
+            raise
+        except Exception as error:  # the template's author's
+            said = " ".join(str(error).split())[:120] or type(error).__name__
             raise LeftOut(f"the chat template refuses the roles {_roles(messages)}: {said}") from error
+        if len(text) > LETTERS and len(text) > 100 * len(repr(given)):
+            raise ModelError(
+                f"the chat template of {_name_of(self.tokenizer)} writes {len(text):,} characters of {len(repr(given)):,}; give another"
+            )
+        return text
 
     def _aligned(
         self, plans: Sequence[Plan], prompt: Messages, answers: Sequence[Messages], tools: Tools, kwargs: Mapping[str, Any]

@@ -3,7 +3,7 @@
 Four flat files: every token id in order (``ids.i32``), where each prompt or completion
 ends (``ends.i64``), each group's first piece (``pieces.i64``) and row (``rows.i64``). Where completion tokens
 are that do not count, their places in ``ids.i32`` are in a fifth (``uncounted.i64``).
-``about.json`` is written last; a folder without it is not a store.
+``about.json`` says what was read; ``checksums.json`` is written last.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from prefine.packing.checksum import CHECKSUMS, list_checksums
 from prefine.packing.group import PromptGroup, WeightedGroup, weights_of
 from prefine.preferences.draws import held_out_count
 from prefine.runs import read_json, write_json
@@ -124,6 +125,7 @@ class GroupStore(Sequence[PromptGroup]):
                     firsts.write(np.int64(pieces).tobytes())
                     rows.write(np.int64(group.index).tobytes())
             write_json(temporary / "about.json", about())
+            list_checksums(temporary)
             _move_into_place(temporary, folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -136,7 +138,7 @@ def _move_into_place(temporary: Path, folder: Path) -> None:
     try:
         temporary.replace(folder)
     except OSError:
-        if not (folder / "about.json").exists():
+        if not (folder / CHECKSUMS).exists():
             raise
         shutil.rmtree(temporary)
 

@@ -23,9 +23,9 @@ def model_card(run: RunDirectory, whole: bool = False) -> str:
 
     config = run.config()
     found = evaluations(run.path / "eval")
-    base = str(config.get("model") or "")
+    base = printable(str(config.get("model") or ""))
     sources = config.get("data") or []
-    sources = sources if isinstance(sources, list) else [sources]
+    sources = [printable(str(s)) for s in (sources if isinstance(sources, list) else [sources])]
     judged = [e for e in found if e.summary.get("win_rate")]
     results = [_result("win_rate", f"win rate over the base, {_judged_by(e.summary)}", e.summary["win_rate"]) for e in judged]
     learned = [e.summary["learning"]["accuracy"] for e in found if e.summary.get("learning") and not e.summary.get("trained_on")]
@@ -33,20 +33,20 @@ def model_card(run: RunDirectory, whole: bool = False) -> str:
     method = run.command() or "dpo"
     data = ModelCardData(
         base_model=base if base.count("/") == 1 and not Path(base).exists() else None,
-        datasets=[s for s in sources if isinstance(s, str) and s.count("/") == 1 and not Path(s).exists()] or None,
+        datasets=[s for s in sources if s.count("/") == 1 and not Path(s).exists()] or None,
         library_name="peft" if not whole and (run.model / "adapter_config.json").exists() else "transformers",
         tags=["prefine", method],
-        model_name=run.path.name,
+        model_name=printable(run.path.name),
         eval_results=results or None,
     )
     verdict = found[0].summary["sentence"] if found else "Not judged yet."
     rows = "".join(f"| {name} | {_cell(config[name])} |\n" for name in SETTINGS if config.get(name) is not None)
     skills = [
-        f"- {s['name']}: {100 * s['before']:.1f} % before, {100 * s['after']:.1f} % after ({s['state']})"
+        f"- {_cell(s['name'])}: {100 * s['before']:.1f} % before, {100 * s['after']:.1f} % after ({s['state']})"
         for s in (found[0].summary["skills"] if found else ())
     ]
     looks = len(run.looks())
-    evals = [f"- {e.name}, judge {_cell(e.summary['judge'])}: {rate(e.summary['win_rate'])}, {e.summary['outcome']}" for e in judged]
+    evals = [f"- {_cell(e.name)}, judge {_cell(e.summary['judge'])}: {rate(e.summary['win_rate'])}, {e.summary['outcome']}" for e in judged]
     counted = run.data()
     pairs = f"{counted['pairs']:,} pairs of {counted['rows']:,} rows from " if {"pairs", "rows"} <= counted.keys() else ""
     parts = [
@@ -61,14 +61,14 @@ def model_card(run: RunDirectory, whole: bool = False) -> str:
         f"## Data\n\n{pairs}{', '.join(_cell(s) for s in sources) or 'the offline laboratory'}\n",
         f"## Settings\n\n| setting | value |\n| --- | --- |\n{rows}" if rows else "",
     ]
-    return "\n".join(p for p in parts if p)
+    return printable("\n".join(p for p in parts if p))
 
 
 def _judged_by(summary: Mapping[str, Any]) -> str:
     people = summary.get("with_people")
     if not people:
-        return f"judge {summary['judge']}"
-    return f"people with judge {summary['judge']}" if people["weight"] > 0 else "people"
+        return f"judge {printable(str(summary['judge']))}"
+    return f"people with judge {printable(str(summary['judge']))}" if people["weight"] > 0 else "people"
 
 
 def _result(kind: str, name: str, found: Mapping[str, Any]) -> Any:

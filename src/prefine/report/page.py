@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 60
 """Of a chart's numbers in the table below it."""
+INVISIBLE = {c: f"\\u{c:04x}" for c in (0x61C, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF)}
+"""Signs that turn text around, or hide in it; a page shows their escapes. Joiners stay: scripts and emoji need them."""
+CONTROLS = INVISIBLE | {c: "\ufffd" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"}
+"""And control characters become the sign for what cannot be shown."""
 HIDDEN = ("place", "kind", "seed")
 """Columns of a chart's rows that only place or colour its marks."""
 
@@ -56,7 +60,8 @@ def figure(chart: Chart | None) -> Figure | None:
 
     spec = for_page(chart)
     # ASCII escapes and no <, > or &: whatever a model wrote cannot end the script element that holds it.
-    text = json.dumps(spec, allow_nan=False)
+    seen = json.dumps(spec, allow_nan=False, ensure_ascii=False).translate({c: f"\\{sign}" for c, sign in INVISIBLE.items()})
+    text = json.dumps(json.loads(seen))
     for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     title = str(chart.title)
@@ -104,7 +109,12 @@ def page(title: str, body: str) -> str:
     allowed = " ".join(_sha256(script) for script in scripts)
     policy = f"default-src 'none'; script-src {allowed}; style-src {_sha256(style)}; base-uri 'none'; form-action 'none'"
     return render(
-        "page.html", title=title, policy=Markup(policy), style=Markup(style), scripts=[Markup(s) for s in scripts], body=Markup(body)
+        "page.html",
+        title=title,
+        policy=Markup(policy),
+        style=Markup(style),
+        scripts=[Markup(s) for s in scripts],
+        body=Markup(body.translate(INVISIBLE)),
     )
 
 
@@ -136,11 +146,9 @@ def _environment() -> Environment:
 def _finalize() -> Callable[[Any], Any]:
     from markupsafe import Markup
 
-    controls = {c: 0xFFFD for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"}
-
     def finalize(value: Any) -> Any:
-        """Control characters of untrusted text become the sign for what cannot be shown."""
-        return value.translate(controls) if isinstance(value, str) and not isinstance(value, Markup) else value
+        """Control characters of untrusted text become the sign for what cannot be shown; invisible ones their escapes."""
+        return value.translate(CONTROLS) if isinstance(value, str) and not isinstance(value, Markup) else value
 
     return finalize
 

@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from prefine.report.evaluation_files import Shown
-from prefine.report.page import render
+from prefine.report.page import CONTROLS, render
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -33,7 +33,7 @@ def marked(first: str, second: str) -> tuple[Markup, Markup]:
     right: list[str] = []
     for kind, a0, a1, b0, b1 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         for part, tokens in ((left, a[a0:a1]), (right, b[b0:b1])):
-            text = escape("".join(tokens))
+            text = escape("".join(tokens).translate(CONTROLS))
             part.append(text if kind == "equal" or not text.strip() else f"<mark>{text}</mark>")
     return Markup("".join(left)), Markup("".join(right))
 

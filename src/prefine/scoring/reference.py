@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from torch import nn
 
 from prefine.errors import ModelError
 from prefine.packing.budget import TokenBudget
+from prefine.packing.checksum import keep, kept
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.scoring.scorer import Scorer
@@ -221,18 +221,16 @@ def precompute(
     if cache_dir is not None:
         key = hashlib.sha256((reference.fingerprint + groups_fingerprint(groups)).encode()).hexdigest()[:24]
         path = cache_dir / f"reference-{key}.npy"
-        if path.exists():
-            return WithReference(groups, np.load(path, mmap_mode="r"))
+        found = kept(path)
+        if found is not None:
+            return WithReference(groups, np.load(found, mmap_mode="r", allow_pickle=False))
     out = WithReference(groups, np.empty(sum(g.num_completion_tokens for g in groups), np.float32))
     for start in range(0, len(groups), PRECOMPUTE_WINDOW):
         part = range(start, min(start + PRECOMPUTE_WINDOW, len(groups)))
         _precompute_part(reference, out, sorted(part, key=lambda i: groups[i].num_tokens()), budget)
         progress(len(part))
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
-        np.save(temporary, out.logps)
-        temporary.replace(path)
+        keep(path, lambda temporary: np.save(temporary, out.logps))
     return out
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prefine import __version__
+from prefine.errors import printable
 
 
 def write_card(
@@ -45,7 +46,7 @@ def write_card(
     lines += ["", "It was not evaluated against the model it was trained from: `prefine eval` does that."]
     path = folder / "README.md"
     folder.mkdir(parents=True, exist_ok=True)
-    ModelCard(f"---\n{facts.to_yaml()}\n---\n\n" + "\n".join(lines) + "\n").save(path)
+    ModelCard(printable(f"---\n{facts.to_yaml()}\n---\n\n" + "\n".join(lines) + "\n")).save(path)
     return path
 
 

@@ -142,6 +142,10 @@ class PackTrainer(Trainer):
         width = getattr(text, "num_hidden_layers", 0) * getattr(text, "hidden_size", 0)
         self.budget = TokenBudget.of(args.token_budget, args.device.type, width)
         args._n_gpu = min(args.n_gpu, 1)  # without a launcher transformers would spread a single row over all GPUs (DataParallel)
+        if args.accelerator_config.dispatch_batches:
+            raise ConfigError(
+                "accelerator_config: dispatch_batches would be ignored: a batch is groups, made in each process; leave it out"
+            )
         args.accelerator_config.dispatch_batches = False  # a batch is groups, which another process cannot be sent
         self._since_update: list[list[PromptGroup]] = []
         self._sums: dict[str, dict[str, list[float]]] = {"train": defaultdict(lambda: [0.0, 0.0]), "eval": defaultdict(lambda: [0.0, 0.0])}

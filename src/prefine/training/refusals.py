@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -92,3 +93,32 @@ def try_options(args: Any) -> None:
         values = {name: getattr(args, name) for name in names}
         with refusals({name: getattr(value, "value", value) for name, value in values.items() if value}):
             attempt()
+    refuse_unread_by_optimizer(args)
+
+
+def refuse_unread_by_optimizer(args: Any) -> None:
+    """Refuse what the optimizer does not read: it is made the same with and without.
+
+    Raises:
+        ConfigError: names the option, or the part of ``optim_args``.
+    """
+    from transformers import Trainer
+
+    def made(**changes: Any) -> Any:
+        changed = copy.copy(args)
+        for name, value in changes.items():
+            setattr(changed, name, value)
+        return Trainer.get_optimizer_cls_and_kwargs(changed)
+
+    pairs = [pair for pair in str(args.optim_args or "").replace(" ", "").split(",") if pair]
+    without = {f"optim_args {pair}": {"optim_args": ",".join(p for p in pairs if p != pair)} for pair in pairs}
+    for name in ("adam_beta1", "adam_beta2", "adam_epsilon", "optim_target_modules"):
+        if getattr(args, name) != args.default(name):
+            without[name] = {name: args.default(name)}
+    for told, changes in without.items():
+        try:
+            unread = made() == made(**changes)
+        except Exception:  # it cannot be made without: it is read
+            continue
+        if unread:
+            raise ConfigError(f"{told} would be ignored by optim {args.optim.value}; leave it out")

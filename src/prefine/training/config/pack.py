@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from prefine.errors import ConfigError
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.rendering import read_template_kwargs
+from prefine.redaction import redacted, remember
+from prefine.training.config.conditional import CONDITIONAL, refuse_conditional
 from prefine.training.config.fields import MACHINE, REFUSED
 
 LEAST = {
@@ -104,7 +107,27 @@ class PackConfig(TrainingArguments):
             self.refuse_unused(["retain_weight", "retain_batch_size"], "without retain")
         if self.retain_weight <= 0:
             raise ConfigError(f"retain_weight is {self.retain_weight}; expected a number above 0; leave out --retain for none")
+        refuse_conditional(self, {name for row in CONDITIONAL for name in row.names if self._is_given(name)})
         super().__post_init__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What ``training_args.bin`` holds, beside each saved model: no secrets."""
+        remember({"hub_token": self.hub_token, "model_init_kwargs": self.model_init_kwargs})
+        return self.__dict__ | {"hub_token": None, "model_init_kwargs": redacted(self.model_init_kwargs)}
+
+    def __copy__(self) -> PackConfig:
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PackConfig:
+        new = object.__new__(type(self))
+        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return new
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as trackers are told them: no secrets."""
+        return dict(redacted(super().to_dict()))
 
     def _refuse_or_warn(self) -> None:
         for name, why in REFUSED.items():

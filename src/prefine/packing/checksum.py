@@ -1,0 +1,57 @@
+"""What is kept for later runs is what was written: each file's checksum is part of its name, or stands in a list beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+CHECKSUMS = "checksums.json"
+"""In a folder: its files' checksums."""
+
+
+def checksum(path: Path) -> str:
+    """A hash of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:24]
+
+
+def keep(path: Path, write: Callable[[Path], None]) -> Path:
+    """Write a file that appears whole, under a name with its checksum; returns where it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    write(temporary)
+    return temporary.replace(path.with_name(f"{path.stem}-{checksum(temporary)}{path.suffix}"))
+
+
+def kept(path: Path) -> Path | None:
+    """The file that :func:`keep` wrote for ``path``, as it was written; None where there is none. A damaged one is removed, and said."""
+    for found in sorted(path.parent.glob(f"{path.stem}-*{path.suffix}")):
+        if found.stem == f"{path.stem}-{checksum(found)}":
+            return found
+        found.unlink()
+        _say(found)
+    return None
+
+
+def list_checksums(folder: Path) -> None:
+    """Write down the checksums of a folder's files."""
+    (folder / CHECKSUMS).write_text(json.dumps({p.name: checksum(p) for p in sorted(folder.iterdir())}))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds what :func:`list_checksums` saw in it, byte by byte. That it is there and does not is said."""
+    try:
+        whole = all(checksum(folder / name) == digest for name, digest in json.loads((folder / CHECKSUMS).read_bytes()).items())
+    except (OSError, ValueError, AttributeError):
+        whole = False
+    if not whole and folder.exists():
+        _say(folder)
+    return whole
+
+
+def _say(path: Path) -> None:
+    warnings.warn(f"{path}: the cache is damaged, or of an older version: it is made anew", stacklevel=4)
