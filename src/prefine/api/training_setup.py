@@ -78,7 +78,7 @@ class TrainingSetup:
         run = RunDirectory.create(self.output_dir, own.resume)
         self.args.output_dir = str(run.checkpoints)
         config = {**self.training, **{k: v for k, v in asdict_shallow(own).items() if k != "resume"}, "output_dir": self.output_dir}
-        config |= {k: _storable(v) for k, v in asdict_shallow(self.extra).items()} if self.extra is not None else {}
+        config |= {k: storable(v) for k, v in asdict_shallow(self.extra).items()} if self.extra is not None else {}
         if own.resume and (run.path / "config.yaml").exists():
             _check_resumes(run.config(), config)
             if run.data().get("key", data_key) != data_key:
@@ -159,7 +159,7 @@ class TrainingRun:
         self.seconds = time.perf_counter() - start
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """A value as ``config.yaml`` holds it: functions by their module and name, other objects by their kind."""
     if value is None or isinstance(value, str | int | float | bool | list | dict):
         return value
@@ -203,9 +203,9 @@ def set_up(
         if getattr(own, name) is None or (isinstance(getattr(own, name), str | list) and not getattr(own, name)):
             raise ConfigError(f"--{name} is missing ({options_of(RunOptions)[name].help})")
     own.model = model_of(str(own.model))
-    _take_data(own, given)
+    take_data(own, given)
     resolved = given | {name: getattr(own, name) for name in ("model", "data", "eval_data") if name in given}
-    repeat = list(words or as_flags(command, {k: _storable(v) for k, v in resolved.items()}))
+    repeat = list(words or as_flags(command, {k: storable(v) for k, v in resolved.items()}))
     _check_run_options(command, own)
     mine = {f.name for kind in (RunOptions, extra) if kind for f in fields(kind)}
     preset = RECIPES[command, False].values | RECIPES[command, True].values
@@ -240,7 +240,7 @@ def set_up(
     )
 
 
-def _take_data(own: RunOptions, given: Mapping[str, Any]) -> None:
+def take_data(own: RunOptions, given: Mapping[str, Any]) -> None:
     """Preferences, datasets and rows in memory become the files they stand for.
 
     Raises:

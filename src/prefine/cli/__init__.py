@@ -35,6 +35,7 @@ GROUPS = {
         "reward": "train a reward model on preference pairs, and measure it",
         "ppo": "align a model by reinforcement learning against a reward",
         "online-dpo": "align a model by DPO on its own samples",
+        "tune": "find the learning rate, beta and loss that suit this data",
         "pairs": "preference pairs of a model's own responses, scored by a judge",
     },
     "evaluation": {
@@ -51,7 +52,7 @@ GROUPS = {
 }
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 HELP = ("-h", "--help", "--help-all")
-TRAINING = ("dpo", "sft", "reward", "ppo", "online-dpo")
+TRAINING = ("dpo", "sft", "reward", "ppo", "online-dpo", "tune")
 
 
 def usage() -> str:
@@ -133,7 +134,7 @@ def _take_traceback(args: list[str]) -> tuple[bool, list[str]]:
 
 
 def _how_to_go_on(name: str) -> str:
-    if name in ("generate", "judge", "eval", "pairs", "lab"):
+    if name in ("generate", "judge", "eval", "pairs", "lab", "tune"):
         return "; what is done is kept, and the same command goes on"
     return ""
 
