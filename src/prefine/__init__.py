@@ -52,6 +52,7 @@ __all__ = [
     "ppo",
     "reward",
     "sft",
+    "tune",
 ]
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from prefine.api.run import Run
     from prefine.api.sampling import online_dpo, ppo
     from prefine.api.sft import sft
+    from prefine.api.tuning import tune
     from prefine.api.verdict_callback import VerdictCallback
     from prefine.errors import PrefineError
     from prefine.evaluation.judge import FakeJudge
@@ -97,7 +99,7 @@ _HOMES = {
     **{"doctor": "api.doctoring", "GuardCallback": "guard.callback"},
     **{"environment": "api.environment", "evaluate": "api.evaluation", "experiment": "api.experiments", "generate": "api.generating"},
     **{"judge": "api.judging", "judge_files": "api.judging", "make_pairs": "api.own_pairs", "merge": "api.merging"},
-    **{"online_dpo": "api.sampling", "ppo": "api.sampling", "reward": "api.reward", "sft": "api.sft"},
+    **{"online_dpo": "api.sampling", "ppo": "api.sampling", "reward": "api.reward", "sft": "api.sft", "tune": "api.tuning"},
 }
 
 

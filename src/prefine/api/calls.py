@@ -110,10 +110,15 @@ def call(*kinds: Any, positional: tuple[str, ...] = (), rest: bool = False) -> C
     return lambda function: Call(function, kinds, positional, rest)
 
 
+def options_call(options: Callable[[], Mapping[str, Option]], positional: tuple[str, ...]) -> Callable[[Callable[..., Any]], Call]:
+    """Make a function of what was given by name a :class:`Call` of these options."""
+    return lambda function: Call(function, (), positional, options=options)
+
+
 def training_call(command: str, *kinds: Any) -> Callable[[Callable[..., Any]], Call]:
     """Make a function of what was given by name the call of a training command; ``kinds`` are its options beside its config's."""
 
     def options() -> Mapping[str, Option]:
         return training_options(command, kinds)
 
-    return lambda function: Call(function, (), ("model", "data", "output_dir"), options=options)
+    return options_call(options, ("model", "data", "output_dir"))

@@ -67,7 +67,7 @@ def compare(given: CompareOptions, progress: Progress) -> Comparison:
     chosen = _chosen(given.evaluation, names, found)
     summaries = [f[chosen] for f in found]
     pairs = list(itertools.combinations(runs, 2))
-    differences = [_difference(a, b, chosen, together(len(pairs))) for a, b in pairs]
+    differences = [difference(a, b, chosen, together(len(pairs))) for a, b in pairs]
     lines = [str(d["sentence"]) for d in differences]
     if len(pairs) > 1:
         lines.append(f"  the {len(pairs)} intervals hold all at once with 95 %, so that the best may be picked by them")
@@ -120,7 +120,7 @@ def _table(names: list[str], summaries: list[Mapping[str, Any]], chosen: str) ->
     return Table(["", *names], [[label, *cells] for label, cells in rows if any(cells)], f"evaluation {chosen}")
 
 
-def _difference(first: RunDirectory, second: RunDirectory, name: str, level: float) -> dict[str, Any]:
+def difference(first: RunDirectory, second: RunDirectory, name: str, level: float) -> dict[str, Any]:
     """The second run's win rate less the first's, prompt by prompt."""
     from prefine.evaluation.interval import least_clusters, paired_difference
     from prefine.evaluation.verdict_files import match, read_verdicts

@@ -103,7 +103,7 @@ class TrainingSetup:
         run.lock()
         self.args.output_dir = str(run.checkpoints)
         config = {**self.training, **{k: v for k, v in asdict_shallow(own).items() if k not in ("resume", "stop_after")}}
-        config |= {k: _storable(v) for k, v in asdict_shallow(self.extra).items()} if self.extra is not None else {}
+        config |= {k: storable(v) for k, v in asdict_shallow(self.extra).items()} if self.extra is not None else {}
         config["output_dir"] = self.output_dir
         keys: dict[str, Any] = {"key": data_key, "eval_key": eval_key}
         commit = getattr(getattr(model, "config", None), "_commit_hash", None)
@@ -260,7 +260,7 @@ class TrainingRun:
         trainer.accelerator.wait_for_everyone()
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """A value as ``config.yaml`` holds it: functions by their module and name, other objects by their kind."""
     if value is None or isinstance(value, str | int | float | bool | list | dict):
         return value
@@ -335,9 +335,9 @@ def set_up(
         if getattr(own, name) is None or (isinstance(getattr(own, name), str | list) and not getattr(own, name)):
             raise ConfigError(f"--{name} is missing ({options_of(RunOptions)[name].help})")
     own.model = model_of(str(own.model))
-    _take_data(own, given)
+    take_data(own, given)
     resolved = given | {name: getattr(own, name) for name in ("model", "data", "eval_data") if name in given}
-    repeat = list(words or as_flags(command, {k: _storable(v) for k, v in resolved.items()}))
+    repeat = list(words or as_flags(command, {k: storable(v) for k, v in resolved.items()}))
     _check_run_options(command, own)
     mine = {f.name for kind in (RunOptions, extra) if kind for f in fields(kind)}
     preset = RECIPES[command, False].values | RECIPES[command, True].values
@@ -374,7 +374,7 @@ def set_up(
     )
 
 
-def _take_data(own: RunOptions, given: Mapping[str, Any]) -> None:
+def take_data(own: RunOptions, given: Mapping[str, Any]) -> None:
     """Preferences, datasets and rows in memory become the files they stand for.
 
     Raises:

@@ -39,6 +39,7 @@ GROUPS = {
         "reward": "train a reward model on preference pairs, and measure it",
         "ppo": "align a model by reinforcement learning against a reward",
         "online-dpo": "align a model by DPO on its own samples",
+        "tune": "find the learning rate, beta and loss that suit this data",
         "pairs": "preference pairs of a model's own responses, scored by a judge",
     },
     "evaluation": {
@@ -57,7 +58,7 @@ COMMANDS = {name: text for group in GROUPS.values() for name, text in group.item
 HELP = ("-h", "--help", "--help-all")
 STOPPED = 75
 """The exit code of training that a signal or a time limit stopped: EX_TEMPFAIL of sysexits.h, as of what is to be tried again."""
-TRAINING = ("dpo", "sft", "reward", "ppo", "online-dpo")
+TRAINING = ("dpo", "sft", "reward", "ppo", "online-dpo", "tune")
 
 
 def usage() -> str:
@@ -153,7 +154,7 @@ def _take_traceback(args: list[str]) -> tuple[bool, list[str]]:
 
 
 def _how_to_go_on(name: str) -> str:
-    if name in ("generate", "judge", "eval", "pairs", "lab"):
+    if name in ("generate", "judge", "eval", "pairs", "lab", "tune"):
         return "; what is done is kept, and the same command goes on"
     if name in TRAINING:
         return "; the same command with --resume goes on"

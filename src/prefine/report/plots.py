@@ -29,17 +29,18 @@ EVALUATION = "eval"
 """Ends the name of a series that is drawn dotted and marked; ``chosen, eval`` has the colour of ``chosen``."""
 
 
-def _data(rows: Sequence[Mapping[str, Any]]) -> Any:
+def data_of(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Rows as a chart's data."""
     import altair as alt
 
     return alt.Data(values=rows)  # type: ignore[no-untyped-call]
 
 
-def _layered(rows: Sequence[Mapping[str, Any]], *layers: Any) -> Chart:
+def layered(rows: Sequence[Mapping[str, Any]], *layers: Any) -> Chart:
     """Layers of one chart, whose numbers are ``rows``."""
     import altair as alt
 
-    return cast("Chart", alt.layer(*layers, data=_data(rows)))
+    return cast("Chart", alt.layer(*layers, data=data_of(rows)))
 
 
 def rows_of(chart: Chart) -> list[dict[str, Any]]:
@@ -87,7 +88,7 @@ def lines(title: str, series: Mapping[str, Points], y: str, x: str = "step", mar
         "y": alt.Y(field=y, type="quantitative", title=y, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, format=".4~g")),
         "color": alt.Color("series:N", scale=alt.Scale(domain=names, range=colours), legend=legend),
     }
-    chart = alt.Chart(_data(rows))
+    chart = alt.Chart(data_of(rows))
     dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=names, range=dashes), legend=legend)
     drawn = chart.mark_line(strokeWidth=2).encode(**shared, strokeDash=dash)
     tooltip = [
@@ -100,12 +101,12 @@ def lines(title: str, series: Mapping[str, Points], y: str, x: str = "step", mar
     points = chart.mark_point(size=40, filled=True).encode(**shared, opacity=opacity, tooltip=tooltip)
     happened = [{x: place, "what": printable(what)} for place, what in (marks or {}).items()]
     rules = [
-        alt.Chart(_data(happened))
+        alt.Chart(data_of(happened))
         .mark_rule(strokeDash=[4, 4], color=COLOURS["look"])
         .encode(alt.X(field=x, type="quantitative"), tooltip=[alt.Tooltip(field="what", type="nominal")])
     ]
     told += "".join(f"; at {x} {row[x]:g}: {row['what']}" for row in happened)
-    return finish(_layered(rows, *(rules if happened else []), drawn, points), title, f"{title}: {told}", HEIGHT + more)
+    return finish(layered(rows, *(rules if happened else []), drawn, points), title, f"{title}: {told}", HEIGHT + more)
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ def intervals(title: str, estimates: Sequence[Estimate], null: float = 0.5, mini
     across = alt.X(field=x, type="quantitative", title=x, scale=scale, axis=axis)
     shade = alt.Color("kind:N", scale=alt.Scale(domain=list(kinds), range=list(kinds.values())), legend=None)
     shown = [alt.Tooltip(field=f, type="nominal" if f in ("evaluation", "outcome") else "quantitative") for f in list(rows[0])[:6]]
-    chart = alt.Chart(_data(rows))
-    marks = alt.Chart(_data([{"at": 100 * null}, {"at": 100 * minimum}]))
+    chart = alt.Chart(data_of(rows))
+    marks = alt.Chart(data_of([{"at": 100 * null}, {"at": 100 * minimum}]))
     text: dict[str, Any] = {"align": "left", "dy": -13, "limit": 340}
     layers = [
         marks.mark_rule(strokeDash=[3, 3], color=COLOURS["soft"]).encode(x=alt.X("at:Q", scale=scale)),
@@ -158,7 +159,7 @@ def intervals(title: str, estimates: Sequence[Estimate], null: float = 0.5, mini
         chart.mark_text(**text).encode(x=alt.XDatum(0), y=place, text="evaluation:N"),
     ]
     about = f"{title}: {told}. Dashed: null rate {100 * null:g} % and minimum win rate {100 * minimum:g} %"
-    return finish(_layered(rows, *layers), title, about, 40 + 44 * len(rows))
+    return finish(layered(rows, *layers), title, about, 40 + 44 * len(rows))
 
 
 def shares(title: str, rows: Sequence[tuple[str, float, float]]) -> Chart:
@@ -175,7 +176,7 @@ def shares(title: str, rows: Sequence[tuple[str, float, float]]) -> Chart:
     told = "; ".join(f"{name} {100 * b:.1f} % to {100 * t:.1f} %" for name, b, t in rows)
     most = max(5.0, *(r["share, %"] for r in table))
     drawn = (
-        alt.Chart(_data(table))
+        alt.Chart(data_of(table))
         .mark_bar(minBandSize=2)
         .encode(
             x=alt.X(field="share, %", type="quantitative", scale=alt.Scale(domain=[0, most]), title="share of responses, %"),
@@ -222,7 +223,7 @@ def histogram(title: str, sides: Mapping[str, tuple[Sequence[float], Sequence[in
     tooltip: list[Any] = ["series:N"] * (len(names) > 1)
     tooltip += [alt.Tooltip("from:Q", format=",.4~g"), alt.Tooltip("to:Q", format=",.4~g"), alt.Tooltip("count:Q", format=",")]
     drawn = (
-        alt.Chart(_data(rows))
+        alt.Chart(data_of(rows))
         .mark_rect(opacity=0.5 if len(names) > 1 else 0.9, strokeWidth=1)
         .encode(
             x=alt.X("from:Q", scale=scale, title=x, axis=alt.Axis(grid=False, tickCount=6, format="~s" if log else ".4~g")),
@@ -270,16 +271,16 @@ def scatter(title: str, points: Iterable[tuple[float, float]], x: str, y: str, m
     scale, axis = alt.Scale(domain=ends, nice=True, zero=False), alt.Axis(tickCount=5)
     across = alt.X(field=x, type="quantitative", scale=scale, title=x, axis=axis)
     up = alt.Y(field=y, type="quantitative", scale=scale, title=y, axis=axis)
-    diagonal = alt.Chart(_data([{"a": e} for e in ends])).mark_line(strokeDash=[3, 3], strokeWidth=1, color=COLOURS["soft"])
+    diagonal = alt.Chart(data_of([{"a": e} for e in ends])).mark_line(strokeDash=[3, 3], strokeWidth=1, color=COLOURS["soft"])
     most_n = max(counted.values())
-    marks = alt.Chart(_data(rows)).mark_point(filled=True, opacity=0.6, color=COLOURS["c0"])
+    marks = alt.Chart(data_of(rows)).mark_point(filled=True, opacity=0.6, color=COLOURS["c0"])
     size = alt.Size("n:Q", scale=alt.Scale(domain=[1, most_n], range=[20, 260 if most_n > 1 else 20]), legend=None)
     tooltip = [alt.Tooltip(field=f, type="quantitative", format=".4~g") for f in (x, y, "n")]
     layers = [
         diagonal.encode(x=alt.X("a:Q", scale=scale, title=x, axis=axis), y=alt.Y("a:Q", scale=scale, title=y, axis=axis)),
         marks.encode(x=across, y=up, size=size, tooltip=tooltip),
     ]
-    return finish(_layered(rows, *layers), title, about, 260)
+    return finish(layered(rows, *layers), title, about, 260)
 
 
 def calibration(title: str, bins: Sequence[tuple[float, float, int]], error: float | None = None) -> Chart | None:
@@ -297,8 +298,8 @@ def calibration(title: str, bins: Sequence[tuple[float, float, int]], error: flo
     told = f"{title}: " + "; ".join(f"{r[x]:g} % predicted, {r[y]:g} % found, n = {r['n']}" for r in rows)
     told += "" if error is None else f"; calibration error {error:.3f}"
     scale, axis = alt.Scale(domain=[0, 100], nice=False), alt.Axis(values=[0, 25, 50, 75, 100])
-    diagonal = alt.Chart(_data([{"a": 0}, {"a": 100}])).mark_line(strokeDash=[3, 3], strokeWidth=1, color=COLOURS["soft"])
-    chart = alt.Chart(_data(rows))
+    diagonal = alt.Chart(data_of([{"a": 0}, {"a": 100}])).mark_line(strokeDash=[3, 3], strokeWidth=1, color=COLOURS["soft"])
+    chart = alt.Chart(data_of(rows))
     across = alt.X(field=x, type="quantitative", scale=scale, title=x, axis=axis)
     up = alt.Y(field=y, type="quantitative", scale=scale, title=y, axis=axis)
     size = alt.Size("n:Q", scale=alt.Scale(range=[30, 200], zero=False), legend=None)
@@ -308,7 +309,7 @@ def calibration(title: str, bins: Sequence[tuple[float, float, int]], error: flo
         chart.mark_line(strokeWidth=1.5, color=COLOURS["c0"]).encode(x=across, y=up),
         chart.mark_point(filled=True, opacity=1, color=COLOURS["c0"]).encode(x=across, y=up, size=size, tooltip=tooltip),
     ]
-    return finish(_layered(rows, *layers), title, told, 260)
+    return finish(layered(rows, *layers), title, told, 260)
 
 
 @dataclass(frozen=True)
@@ -357,7 +358,7 @@ def frontier(
     colour = alt.Color("series:N", scale=alt.Scale(domain=names, range=list(SERIES[: len(names)])), legend=legend)
     shape = alt.Shape("series:N", scale=alt.Scale(domain=names, range=list(SHAPES[: len(names)])), legend=legend)
     dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=names, range=list(DASHES[: len(names)])), legend=legend)
-    whole = alt.Chart(_data(rows))
+    whole = alt.Chart(data_of(rows))
     means = whole.transform_filter("!datum.seed")
     tooltip: list[Any] = ["series:N", *(alt.Tooltip(field=f, type="quantitative", format=".4~g") for f in (x, y)), "label:N"]
     layers: list[Any] = [
@@ -368,7 +369,7 @@ def frontier(
     ]
     told = [f"{n}: " + ", ".join(f"({a:.3g}, {b:.3g})" for a, b in s.points) for n, s in zip(names, kept, strict=True)]
     if level:
-        mark = alt.Chart(_data([{"at": level[1]}])).mark_rule(strokeDash=[3, 3], color=COLOURS["soft"])
+        mark = alt.Chart(data_of([{"at": level[1]}])).mark_rule(strokeDash=[3, 3], color=COLOURS["soft"])
         layers.append(mark.encode(y=alt.Y("at:Q", title=y)))
         told.append(f"{level[0]}: {level[1]:.3g} (dashed)")
-    return finish(_layered(rows, *layers), title, f"{title}. {y} over {x}. {'; '.join(told)}", 2 * HEIGHT + more)
+    return finish(layered(rows, *layers), title, f"{title}. {y} over {x}. {'; '.join(told)}", 2 * HEIGHT + more)
