@@ -17,6 +17,7 @@ from torch import nn
 from prefine.errors import ModelError
 from prefine.packing.attention import attend
 from prefine.packing.group import PromptGroup, as_ids
+from prefine.packing.out_of_memory import is_out_of_memory
 from prefine.scoring.scorer import Layout, Scorer
 
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-9, torch.bfloat16: 2e-2, torch.float16: 4e-3}
@@ -89,6 +90,8 @@ def prove_layout(model: nn.Module, max_length: int | None = None, kind: type[Sco
                             why = _unseen_window(config, seen.windows, seen.calls, max_length)
                 errors[layout] = float(difference.max())
             except Exception as error:  # any failure inside an unknown architecture means "this layout is not for it"
+                if is_out_of_memory(error):
+                    raise
                 errors[layout] = float("inf")
                 why = f"{type(error).__name__}: {error}"
             if not why and not errors[layout] <= tolerance:
