@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -41,4 +42,4 @@ def places(run: Callable[[Starved], Any], number: int, seed: int = 0) -> list[in
     run(starved)
     draw = random.Random(seed)
     ends = [1 + i * starved.count // number for i in range(number + 1)]
-    return [draw.randint(a, max(a, b - 1)) for a, b in zip(ends, ends[1:], strict=False)]
+    return [draw.randint(a, max(a, b - 1)) for a, b in itertools.pairwise(ends)]

@@ -121,6 +121,7 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     key = memory_key(model, "sample")
     budget = TokenBudget(min(BATCH_TOKENS, learned_tokens(key) or BATCH_TOKENS), key=key)
+    tried_again: set[int] = set()
 
     def batch_of(order: Sequence[int], width: int) -> Sequence[int]:
         return order[: max(1, min(batch_size, budget.tokens // width))]
@@ -132,6 +133,9 @@ def generate(
     def shrink(order: Sequence[int], width: int) -> None:
         tried = min(budget.tokens, width * len(batch_of(order, width)))
         if tried <= min(LEAST_PIECE, width // 2):
+            if order[0] not in tried_again:  # memory was freed
+                tried_again.add(order[0])
+                return
             words = tokenizer.decode(prompts[order[0]], skip_special_tokens=True).strip()
             raise ModelError(
                 f"out of memory with a single prompt of {len(prompts[order[0]])} tokens and {sampling.max_new_tokens} of its response "

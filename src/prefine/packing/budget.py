@@ -39,6 +39,7 @@ class TokenBudget:
     advice: str = SCORING_ADVICE
     key: str = ""
     _kept: bool = True
+    _tried_again: PromptGroup | None = None
 
     @classmethod
     def of(
@@ -88,14 +89,17 @@ class TokenBudget:
         return run
 
     def shrink(self, tried: Sequence[PromptGroup], shared: bool = True) -> None:
-        """Halve, since these groups did not fit together.
+        """Halve, since these groups did not fit together. One that stood alone already is tried again, since memory was freed.
 
         Raises:
-            ModelError: the largest of them stood alone already.
+            ModelError: it was tried again already.
         """
         before, largest = self.tokens, max(tried, key=lambda g: g.num_tokens(shared))
         size = largest.num_tokens(shared)
         if before <= size or not self.halve(sum(g.num_tokens(shared) for g in tried)):
+            if self._tried_again is not largest:
+                self._tried_again = largest
+                return
             row = f"row {largest.index} alone, " if largest.index > 0 else ""
             raise ModelError(f"out of memory with {row}a single prompt of {size} tokens with its responses; {self.advice}")
         warnings.warn(f"out of memory at {before} tokens a pass; going on with {self.tokens}, same result", stacklevel=3)
@@ -104,7 +108,7 @@ class TokenBudget:
         """Remember a number that was halved and has proven to fit."""
         if not self._kept and self.key:
             remember_tokens(self.key, self.tokens)
-        self._kept = True
+        self._kept, self._tried_again = True, None
 
     def each(
         self, groups: Sequence[PromptGroup], shared: bool, work: Callable[[list[PromptGroup]], T]
