@@ -16,6 +16,13 @@ os.environ["PREFINE_CACHE"] = tempfile.mkdtemp(prefix="prefine-tests-")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
+@pytest.fixture(autouse=True)
+def _forget_token_budgets() -> Iterator[None]:
+    """What a test learned of memory that ran out is none of another's business."""
+    yield
+    (Path(os.environ["PREFINE_CACHE"]) / "token_budgets.json").unlink(missing_ok=True)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     if not SHARED.is_dir():

@@ -11,9 +11,16 @@ from prefine.api.fields import training_options
 from prefine.api.options import Option, checked, options_of, pick
 from prefine.api.progress import Progress, finishing, progress_of
 from prefine.api.quiet import restore
-from prefine.errors import ConfigError, PrefineError
+from prefine.errors import ConfigError, ModelError, PrefineError
+from prefine.packing.out_of_memory import CAUGHT, is_out_of_memory
 from prefine.redaction import REDACTED, is_redacted, refresh, remember
 from prefine.runs import discard_unused, unlock
+
+MEMORY_ADVICE = (
+    "lower max_length, the response's length or the batch size, or load the model in bfloat16 or 4-bit; "
+    "a training run's last complete checkpoint stays, and --resume goes on from it"
+)
+"""Where memory ran out in something that cannot be done in smaller pieces."""
 
 
 class Call:
@@ -81,6 +88,10 @@ class Call:
         except PrefineError:
             discard_unused()  # a run directory in which nothing began
             raise
+        except CAUGHT as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ModelError(f"out of memory ({str(error).strip().partition(chr(10))[0][:200]}); {MEMORY_ADVICE}") from error
         finally:
             unlock()
             restore()

@@ -170,10 +170,8 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
 def _rewards(trainer: Any, groups: Any) -> Any:
     """Rewards of chosen and rejected, shape (pairs, 2)."""
     trainer.scorer.unwrapped.eval()
-    rewards: list[float] = []
-    for part in trainer.budget.split(groups, trainer.scorer.shares):
-        rewards += trainer.scorer.completion_rewards(part).tolist()
-    return np.array(rewards).reshape(-1, 2)
+    scored = trainer.budget.each(groups, trainer.scorer.shares, trainer.scorer.completion_rewards)
+    return np.array([reward for _, found in scored for reward in found.tolist()]).reshape(-1, 2)
 
 
 def _measure(sides: Any, groups: Any, run: Any) -> list[str]:

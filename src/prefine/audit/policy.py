@@ -10,6 +10,7 @@ from prefine.audit.check import Finding
 from prefine.audit.shortcuts import Accuracy
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
+from prefine.packing.learned_tokens import memory_key
 from prefine.preferences.convert import PairSource
 
 SCORED_PAIRS = 256
@@ -27,8 +28,9 @@ def off_policy(model: str, pairs: PairSource, max_length: int | None) -> Finding
     groups = list(itertools.islice(encoder.encode_pairs(pairs), SCORED_PAIRS))
     loaded = load_model(model).eval()
     scorer = Scorer(loaded, prove_layout(loaded, max_length).layout)
-    budget = TokenBudget.of("auto", "cpu")
-    sums = np.concatenate([scorer.completion_logps(part).cpu().numpy().reshape(-1, 2) for part in budget.split(groups, scorer.shares)])
+    budget = TokenBudget.of("auto", "cpu", key=memory_key(loaded, "score"))
+    scored = budget.each(groups, scorer.shares, scorer.completion_logps)
+    sums = np.concatenate([logps.cpu().numpy().reshape(-1, 2) for _, logps in scored])
     lengths = np.array([[len(c) for c in g.completion_ids] for g in groups])
     means = sums / lengths
     right = Accuracy(float((sums[:, 0] > sums[:, 1]).sum()), len(sums))

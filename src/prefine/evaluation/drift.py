@@ -28,10 +28,15 @@ def completion_logps(policy: Scorer, reference: Reference, groups: Sequence[Prom
     was_training = policy.unwrapped.training
     policy.unwrapped.eval()
     tuned, base = [], []
-    for part in budget.split(groups, policy.shares):
-        tuned += policy.completion_logps(part).tolist()
+
+    def one(part: list[PromptGroup]) -> tuple[list[float], list[float]]:
+        by_tuned = policy.completion_logps(part).tolist()
         with reference.active():
-            base += reference.scorer.completion_logps(part).tolist()
+            return by_tuned, reference.scorer.completion_logps(part).tolist()
+
+    for _, (by_tuned, by_base) in budget.each(groups, policy.shares, one):
+        tuned += by_tuned
+        base += by_base
     policy.unwrapped.train(was_training)
     return np.array(tuned), np.array(base)
 
@@ -58,8 +63,8 @@ def completion_kl(policy: Scorer, reference: Reference, groups: Sequence[PromptG
     """
     was_training = policy.unwrapped.training
     policy.unwrapped.eval()
-    out: list[float] = []
-    for part in budget.split(groups, policy.shares):
+
+    def one(part: list[PromptGroup]) -> list[float]:
         pack = policy.pack(part)
         with policy.attending(pack):
             hidden = policy.hidden(pack)
@@ -76,7 +81,10 @@ def completion_kl(policy: Scorer, reference: Reference, groups: Sequence[PromptG
             with reference.active():
                 base_CV = head_logps(base_CD, reference.scorer.head, reference.scorer.scaling)
             pieces.append((logp_CV.exp() * (logp_CV - base_CV)).sum(-1).clamp(min=0))
-        out += pack.sum_by_completion(torch.cat(pieces)).tolist()
+        sums: list[float] = pack.sum_by_completion(torch.cat(pieces)).tolist()
+        return sums
+
+    out = [kl for _, found in budget.each(groups, policy.shares, one) for kl in found]
     policy.unwrapped.train(was_training)
     return np.array(out)
 

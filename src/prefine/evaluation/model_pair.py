@@ -18,6 +18,7 @@ from prefine.packing.budget import TokenBudget
 from prefine.packing.encoded import cache_folder
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, as_ids
+from prefine.packing.learned_tokens import memory_key
 from prefine.runs import RunDirectory
 from prefine.scoring.limits import FittedEncoder, Limits, fit_tokenizer
 from prefine.scoring.loading import load_model, load_tokenizer, pick_dtype
@@ -72,7 +73,8 @@ class ModelPair:
     @property
     def budget(self) -> TokenBudget:
         """How many tokens a forward pass holds."""
-        return TokenBudget.of("auto", next(self.policy.unwrapped.parameters()).device.type)
+        model = self.policy.unwrapped
+        return TokenBudget.of("auto", next(model.parameters()).device.type, key=memory_key(model, "score"))
 
     @contextmanager
     def model(self, tuned: bool) -> Iterator[Any]:

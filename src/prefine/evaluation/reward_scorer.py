@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from prefine.errors import ConfigError
+from prefine.errors import ConfigError, ModelError
 from prefine.evaluation.answers import Answered
 from prefine.evaluation.judge import Score, Scorer
 from prefine.evaluation.model_pair import last_turn, without_end
 from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
+from prefine.packing.out_of_memory import smaller_on_oom
 from prefine.scoring.limits import Limits, fit_tokenizer, whole_ids
 from prefine.scoring.loading import load_tokenizer
 from prefine.scoring.reference import Reference
@@ -50,10 +52,21 @@ class RewardModel:
         yield from ((place, Score(None, failure=reason)) for place, reason in enumerate(reasons) if reason)
         ids = [[] if g is None else whole_ids(g).tolist() for g in groups]
         order = sorted((i for i, reason in enumerate(reasons) if not reason), key=lambda i: len(ids[i]))
-        for start in range(0, len(order), self.batch_size):
-            places = order[start : start + self.batch_size]
-            for place, value in zip(places, self._logits([ids[i] for i in places]), strict=True):
+        while order:
+            work = functools.partial(lambda order: self._logits([ids[i] for i in order[: self.batch_size]]), order)
+            longest = order[: self.batch_size][-1]
+            values = smaller_on_oom(work, functools.partial(self._shrink, answered[longest].question.key, len(ids[longest])))
+            for place, value in zip(order, values, strict=False):
                 yield place, Score(value) if value == value else Score(None, failure="the reward is not a number")
+            order = order[len(values) :]
+
+    def _shrink(self, key: str, num_tokens: int) -> None:
+        if self.batch_size == 1:
+            raise ModelError(
+                f"{self.name}: out of memory with the response to prompt {key} alone, {num_tokens} tokens with its prompt; "
+                "leave it out, or give a smaller reward model"
+            )
+        self.batch_size //= 2
 
     @torch.no_grad()
     def _logits(self, rows: list[list[int]]) -> list[float]:
@@ -178,11 +191,13 @@ class ImplicitReward:
             elif group is not None:
                 groups.append(group)
                 places.append(place)
-        at = 0
-        for part in self.budget.split(groups, self.policy.shares):
+
+        def log_ratios(part: list[PromptGroup]) -> list[float]:
             tuned = self.policy.completion_logps(part)
             with self.reference.active():
-                base = self.reference.scorer.completion_logps(part)
-            for value in (tuned - base).tolist():
-                yield places[at], Score(value)
-                at += 1
+                ratios: list[float] = (tuned - self.reference.scorer.completion_logps(part)).tolist()
+            return ratios
+
+        ratios = (ratio for _, found in self.budget.each(groups, self.policy.shares, log_ratios) for ratio in found)
+        for place, ratio in zip(places, ratios, strict=True):
+            yield place, Score(ratio)

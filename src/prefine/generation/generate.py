@@ -8,7 +8,9 @@ batching, which on a processor is some forty times slower than ``generate`` for 
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,13 +26,18 @@ from transformers import (
 
 from prefine.errors import DataError, ModelError
 from prefine.generation.engine import Answer, Failure, Request, Sampling
+from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import Ids
+from prefine.packing.learned_tokens import learned_tokens, memory_key
+from prefine.packing.out_of_memory import smaller_on_oom
 
 BATCH_TOKENS = 65_536
 """Most tokens of a batch, prompts and room for answers; halved when memory runs out."""
 PREFILL_TOKENS = {"cpu": 4096, "cuda": 16_384}
 """Most tokens of a batch's prompts that pass the model at once: longer prompts go in pieces, which costs no time and less memory."""
+LEAST_PIECE = 64
+"""Where a single prompt does not fit in pieces of so many tokens, smaller ones would not help: what is kept of each token remains."""
 
 
 class SeededSampling(LogitsProcessor):
@@ -99,36 +106,56 @@ def generate(
     """Each prompt's place with its answer, as batches finish, longest prompts first.
 
     Only temperature and top-p are applied: what a model's own generation settings add (repetition
-    penalties and the like) would hide what is to be measured. Halves the batch when memory runs out.
+    penalties and the like) would hide what is to be measured. When memory runs out the batch is halved, then the pieces in which a
+    single prompt passes the model; each row's draws are its own, so that the same tokens come.
 
     Args:
         prompts: token ids, as :meth:`prefine.packing.Encoder.prompt_ids` gives; none empty.
         seeds: one a prompt.
+
+    Raises:
+        ModelError: a single prompt does not fit.
     """
     was_training = model.training
     model.eval()
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    most_tokens = BATCH_TOKENS
+    key = memory_key(model, "sample")
+    budget = TokenBudget(min(BATCH_TOKENS, learned_tokens(key) or BATCH_TOKENS), key=key)
+    tried_again: set[int] = set()
+
+    def batch_of(order: Sequence[int], width: int) -> Sequence[int]:
+        return order[: max(1, min(batch_size, budget.tokens // width))]
+
+    def attempt(order: Sequence[int], width: int) -> tuple[Sequence[int], list[Answer]]:
+        batch = batch_of(order, width)
+        return batch, _batch(model, tokenizer, [prompts[i] for i in batch], sampling, [seeds[i] for i in batch], budget.tokens)
+
+    def shrink(order: Sequence[int], width: int) -> None:
+        tried = min(budget.tokens, width * len(batch_of(order, width)))
+        if tried <= min(LEAST_PIECE, width // 2):
+            if order[0] not in tried_again:  # memory was freed
+                tried_again.add(order[0])
+                return
+            words = tokenizer.decode(prompts[order[0]], skip_special_tokens=True).strip()
+            raise ModelError(
+                f"out of memory with a single prompt of {len(prompts[order[0]])} tokens and {sampling.max_new_tokens} of its response "
+                f"({words[:40]!r}...); lower max_new_tokens, leave the prompt out, or load the model in bfloat16 or 4-bit"
+            )
+        budget.halve(tried)
+        warnings.warn(f"out of memory at {tried} tokens a batch; going on with {budget.tokens}, same responses", stacklevel=3)
+
     try:
         while order:
             width = len(prompts[order[0]]) + sampling.max_new_tokens
-            rows = max(1, min(batch_size, most_tokens // width))
-            batch, order = order[:rows], order[rows:]
-            try:
-                answers = _batch(model, tokenizer, [prompts[i] for i in batch], sampling, [seeds[i] for i in batch])
-            except torch.cuda.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                torch.cuda.empty_cache()
-                most_tokens = len(batch) * width // 2
-                order = [*batch, *order]
-                continue
+            batch, answers = smaller_on_oom(functools.partial(attempt, order, width), functools.partial(shrink, order, width))
+            budget.keep()
             yield from zip(batch, answers, strict=True)
+            order = order[len(batch) :]
     finally:
         model.train(was_training)
 
 
-def _batch(model: Any, tokenizer: Any, prompts: Sequence[Ids], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
+def _batch(model: Any, tokenizer: Any, prompts: Sequence[Ids], sampling: Sampling, seeds: Sequence[int], most_tokens: int) -> list[Answer]:
     device = next(model.parameters()).device
     pad, ends = tokenizer.pad_token_id, end_tokens(model, tokenizer)
     width = max(map(len, prompts))
@@ -138,7 +165,7 @@ def _batch(model: Any, tokenizer: Any, prompts: Sequence[Ids], sampling: Samplin
     lengths = torch.tensor([len(p) for p in prompts])
     mask = (torch.arange(width)[None] >= width - lengths[:, None]).long()
     draw = [SeededSampling(seeds, sampling, width, lengths.tolist())] if sampling.temperature > 0 else []
-    piece = max(1, PREFILL_TOKENS.get(device.type, PREFILL_TOKENS["cuda"]) // len(prompts))
+    piece = max(1, min(most_tokens, PREFILL_TOKENS.get(device.type, PREFILL_TOKENS["cuda"])) // len(prompts))
     # Only keys and values are sure to go on where a piece ended: a recurrent state may not.
     whole = width <= piece or getattr(model, "_is_stateful", True)
     config = GenerationConfig(

@@ -101,8 +101,8 @@ def train_reward(
     folder = run.path / "reward"
     trainer.save_model(str(folder))
     trainer.scorer.unwrapped.eval()
-    parts = trainer.budget.split(trainer.train_dataset, trainer.scorer.shares)
-    rewards = torch.cat([trainer.scorer.completion_rewards(part) for part in parts]).view(-1, 2)
+    scored = trainer.budget.each(trainer.train_dataset, trainer.scorer.shares, trainer.scorer.completion_rewards)
+    rewards = torch.cat([found for _, found in scored]).view(-1, 2)
     return folder, float((rewards[:, 0] > rewards[:, 1]).float().mean()), float(rewards.std())
 
 

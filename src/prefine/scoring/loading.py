@@ -12,6 +12,7 @@ import torch
 
 from prefine.errors import ConfigError, MissingFile, ModelError, PrefineError, nearest
 from prefine.packing.encoding import KWARGS_NAME
+from prefine.packing.out_of_memory import is_out_of_memory
 from prefine.packing.rendering import read_template_kwargs
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -206,6 +207,9 @@ def check_base(model: str) -> str | None:
 def cannot_load(model: str, base: str | None, what: str, error: BaseException) -> ModelError:
     """What to say of a model that another library could not load."""
     of = f", an adapter on {base}" if base else ""
+    if is_out_of_memory(error):
+        todo = "load it in bfloat16 (--dtype) or in 4-bit, or take a smaller one"
+        return ModelError(f"{model}{of}: does not fit into memory ({first_line(error)}); {todo}")
     return ModelError(f"{model}{of}: could not be loaded as {what}: {first_line(error)}")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,14 @@ from typing import Any
 import torch
 
 from prefine.errors import ConfigError, ModelError
+from prefine.packing.out_of_memory import smaller_on_oom
 from prefine.scoring.limits import fit_tokenizer
 from prefine.scoring.loading import load_model, load_tokenizer
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 6e-2, torch.float16: 1e-2}
 """Largest difference of a log-prob between base with adapter and merged that rounding explains."""
+WAYS = ((True, "50GB"), (False, "1GB"), (False, "100MB"))
+"""Whether each weight is merged in a copy, and the largest file: tried in turn where memory runs out. The log-probs prove all of them."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,20 @@ def merge(source: Path, output: Path, dtype: torch.dtype = torch.float32, trust_
     """
     if output.exists() and any(output.iterdir()):
         raise ConfigError(f"{output}: already there; give another --output")
+    left = list(WAYS)
+
+    def shrink() -> None:
+        left.pop(0)
+        if not left:
+            raise ModelError(f"{source}: out of memory while merging, also weight by weight; merge in --dtype bfloat16")
+        warnings.warn("out of memory while merging; doing it again in smaller pieces, same result", stacklevel=2)
+
+    return smaller_on_oom(
+        lambda: _merge(source, output, dtype, trust_remote_code, *left[0]), shrink, lambda: shutil.rmtree(output, ignore_errors=True)
+    )
+
+
+def _merge(source: Path, output: Path, dtype: torch.dtype, trust_remote_code: bool, safe: bool, shard: str) -> Merged:
     tokenizer = load_tokenizer(str(source), trust_remote_code)
     model = load_model(str(source), dtype, trust_remote_code=trust_remote_code).eval()
     fit_tokenizer(model, tokenizer)
@@ -46,14 +65,14 @@ def merge(source: Path, output: Path, dtype: torch.dtype = torch.float32, trust_
     if hasattr(model, "peft_config"):
         probe = torch.randint(0, model.config.get_text_config().vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
         before = _logps(model, probe)
-        model = model.merge_and_unload(safe_merge=True)
+        model = model.merge_and_unload(safe_merge=safe)
         difference = float((_logps(model, probe) - before).abs().max())
         if not difference <= TOLERANCE.get(dtype, 1e-4):
             raise ModelError(
                 f"{source}: merged log-probs differ from base and adapter's by {difference:.2g} nats; merge in --dtype float32"
             )
     model.generation_config = _sound(model.generation_config)
-    model.save_pretrained(output)
+    model.save_pretrained(output, max_shard_size=shard)
     tokenizer.save_pretrained(output)
     return Merged(output, str(dtype).removeprefix("torch."), difference)
 

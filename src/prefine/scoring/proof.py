@@ -17,6 +17,7 @@ from torch import nn
 from prefine.errors import ModelError
 from prefine.packing.attention import attend
 from prefine.packing.group import PromptGroup, as_ids
+from prefine.packing.out_of_memory import is_out_of_memory, smaller_on_oom
 from prefine.scoring.scorer import Layout, Scorer
 
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-9, torch.bfloat16: 2e-2, torch.float16: 4e-3}
@@ -52,19 +53,36 @@ def prove_layout(model: nn.Module, max_length: int | None = None, kind: type[Sco
         kind: what will run the model; its ``values`` of packs are held against its ``plain_values``.
 
     Raises:
-        ModelError: not even padded batches agree.
+        ModelError: not even padded batches agree, or memory runs out with a few tokens.
     """
+    numbers = [2, 1]
+
+    def shrink() -> None:
+        numbers.pop(0)
+        if not numbers:
+            raise ModelError(
+                f"{type(model).__name__}: out of memory with a few tokens, beside the model itself; load it in bfloat16 or in 4-bit, "
+                "or take a smaller one"
+            )
+
+    return smaller_on_oom(lambda: _prove(model, max_length, kind, numbers[0]), shrink)
+
+
+def _groups(vocabulary: int) -> list[PromptGroup]:
+    generator = np.random.default_rng(0)
+
+    def draw(n: int) -> np.ndarray:
+        return as_ids(generator.integers(min(10, vocabulary // 2), vocabulary, n, dtype=np.int32))
+
+    return [PromptGroup(draw(11), (draw(7), draw(5))), PromptGroup(draw(3), (draw(4), draw(9), draw(1)))]
+
+
+def _prove(model: nn.Module, max_length: int | None, kind: type[Scorer], number: int) -> Proof:
     scorer = kind(model)
     was_training = model.training
     model.eval()
     config = scorer.unwrapped.config.get_text_config()
-    generator = np.random.default_rng(0)
-    low, high = min(10, config.vocab_size // 2), config.vocab_size
-
-    def draw(n: int) -> np.ndarray:
-        return as_ids(generator.integers(low, high, n, dtype=np.int32))
-
-    groups = [PromptGroup(draw(11), (draw(7), draw(5))), PromptGroup(draw(3), (draw(4), draw(9), draw(1)))]
+    groups = _groups(config.vocab_size)[:number]
     tolerance = TOLERANCE[next(p for p in model.parameters() if p.is_floating_point()).dtype]
     errors: dict[str, float] = {}
     reason = ""
@@ -89,6 +107,8 @@ def prove_layout(model: nn.Module, max_length: int | None = None, kind: type[Sco
                             why = _unseen_window(config, seen.windows, seen.calls, max_length)
                 errors[layout] = float(difference.max())
             except Exception as error:  # any failure inside an unknown architecture means "this layout is not for it"
+                if is_out_of_memory(error):
+                    raise
                 errors[layout] = float("inf")
                 why = f"{type(error).__name__}: {error}"
             if not why and not errors[layout] <= tolerance:

@@ -235,9 +235,11 @@ def precompute(
 
 
 def _precompute_part(reference: Reference, out: WithReference, places: list[int], budget: TokenBudget) -> None:
-    for batch in budget.split([out.groups[i] for i in places], reference.scorer.shares):
-        pack = reference.scorer.pack(batch)
-        logps = reference.token_logps(pack).cpu().numpy()
+    def one(batch: list[PromptGroup]) -> NDArray[np.float32]:
+        logps: NDArray[np.float32] = reference.token_logps(reference.scorer.pack(batch)).cpu().numpy()
+        return logps
+
+    for batch, logps in budget.each([out.groups[i] for i in places], reference.scorer.shares, one):
         at = 0
         for place, group in zip(places, batch, strict=False):
             size = group.num_completion_tokens

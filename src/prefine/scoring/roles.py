@@ -123,15 +123,18 @@ class HeadRole:
     @torch.no_grad()
     def rewards(self, groups: Sequence[PromptGroup], budget: TokenBudget) -> torch.Tensor:
         """A reward for each completion, shape (M,), float32, without gradient."""
-        out = []
+
+        def one(part: list[PromptGroup]) -> torch.Tensor:
+            pack = self.pack(part)
+            with self.scorer.attending(pack):
+                last_M = pack.lengths_M.cumsum(0) - 1
+                rewards_M: torch.Tensor = self.head(as_head_input(self.scorer.hidden(pack)[last_M], self.head)).squeeze(-1).float()
+                return rewards_M
+
         was_training = self.scorer.unwrapped.training
         self.scorer.unwrapped.eval()
         with self.active():
-            for part in budget.split([with_last(g) for g in groups], self.scorer.shares):
-                pack = self.pack(part)
-                with self.scorer.attending(pack):
-                    last_M = pack.lengths_M.cumsum(0) - 1
-                    out.append(self.head(as_head_input(self.scorer.hidden(pack)[last_M], self.head)).squeeze(-1).float())
+            out = [found for _, found in budget.each([with_last(g) for g in groups], self.scorer.shares, one)]
         self.scorer.unwrapped.train(was_training)
         return torch.cat(out)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ class Scorer:
         layout: ``shared`` (prompt once), ``unshared`` (a copy of the prompt for every
             completion, no padding) or ``padded`` (rows with the model's own attention).
     """
+
+    attended: ClassVar[tuple[PromptGroup, ...]] = ()
+    """The groups of the pack that was run last in this process, by whichever scorer: those that did not fit, where memory ran out."""
 
     def __init__(self, model: nn.Module, layout: Layout = "shared") -> None:
         self.model = model
@@ -56,6 +59,7 @@ class Scorer:
     @contextmanager
     def attending(self, pack: Pack) -> Iterator[None]:
         """Hold the attention layout; wrap forward and backward in it."""
+        Scorer.attended = pack.groups
         with attend(self.unwrapped, None if self.layout == "padded" else pack.spans):
             yield
 

@@ -184,14 +184,19 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
         """
         if self.args.is_greedy:
             return
-        pack, scaling = self.scorer.pack([sampled[0].group]), self.scorer.scaling
+        scaling = self.scorer.scaling
         if scaling.cap is not None and self.args.temperature != 1:
             return  # soft-capped logits are not tempered by one factor
         was_training = self.scorer.unwrapped.training
         self.scorer.unwrapped.eval()
         self.scorer.scaling = HeadScaling(scaling.factor / self.args.temperature, scaling.cap)
-        with self.scorer.attending(pack), self.compute_loss_context_manager():
-            logps = self.scorer.token_logps(pack)
+
+        def one(part: list[PromptGroup]) -> torch.Tensor:
+            pack = self.scorer.pack(part)
+            with self.scorer.attending(pack), self.compute_loss_context_manager():
+                return self.scorer.token_logps(pack)
+
+        [(_, logps)] = self.budget.each([sampled[0].group], self.scorer.shares, one)
         self.scorer.scaling = scaling
         self.scorer.unwrapped.train(was_training)
         self.check_sampler(sampled[:1], [logps.float().cpu().numpy()], rollout)

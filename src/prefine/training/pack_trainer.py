@@ -26,10 +26,12 @@ from transformers import Trainer, TrainerCallback, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from prefine.checkpoints import SAVING, begin, check, newest, publish, rotate, seal, storing
-from prefine.errors import ConfigError, DataError, ModelError, PrefineError
-from prefine.packing.budget import TokenBudget
+from prefine.errors import ConfigError, DataError, ModelError
+from prefine.packing.budget import TRAINING_ADVICE, TokenBudget
 from prefine.packing.encoding import KWARGS_NAME, Encoder
 from prefine.packing.group import PromptGroup
+from prefine.packing.learned_tokens import memory_key
+from prefine.packing.out_of_memory import smaller_on_oom
 from prefine.packing.pack import Pack
 from prefine.packing.rendering import read_template_kwargs
 from prefine.scoring.limits import check_groups, fit_tokenizer
@@ -41,6 +43,7 @@ from prefine.training.arguments import fit_settings, refuse_hooks
 from prefine.training.card import write_card
 from prefine.training.config import PackConfig
 from prefine.training.offload import OffloadActivations
+from prefine.training.optimizer_step import survive_out_of_memory
 from prefine.training.peak_memory import peak_memory_bytes
 from prefine.training.prepared import Encode, LazyGroups, StreamedGroups, are_groups, flat, in_memory, is_stream, prepare_rows, with_first
 from prefine.training.refusals import refusals
@@ -50,6 +53,8 @@ MOST_SKIPPED = 10
 """Updates without a finite gradient, one after the other, that end a run."""
 MOVED_REFERENCE = "reference.pt"
 """In a checkpoint: the reference's weights, where they moved."""
+Sums = dict[str, list[float]]
+"""A metric's sum and count by its name."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,8 @@ class PackTrainer(Trainer):
         self.external_reference = ref_model is not None
         text = self.scorer.unwrapped.config.get_text_config()
         width = getattr(text, "num_hidden_layers", 0) * getattr(text, "hidden_size", 0)
-        self.budget = TokenBudget.of(args.token_budget, args.device.type, width)
+        key = memory_key(policy, "train", args.device, args.gradient_checkpointing)
+        self.budget = TokenBudget.of(args.token_budget, args.device.type, width, key, TRAINING_ADVICE)
         args._n_gpu = min(args.n_gpu, 1)  # without a launcher transformers would spread a single row over all GPUs (DataParallel)
         if args.accelerator_config.dispatch_batches:
             raise ConfigError(
@@ -149,7 +155,7 @@ class PackTrainer(Trainer):
         args.accelerator_config.dispatch_batches = False  # a batch is groups, which another process cannot be sent
         self._since_update: list[list[PromptGroup]] = []
         self._sums: dict[str, dict[str, list[float]]] = {"train": defaultdict(lambda: [0.0, 0.0]), "eval": defaultdict(lambda: [0.0, 0.0])}
-        self._sums_before: dict[str, list[float]] = {}
+        self._sums_before: Sums = {}
         self._pending_tokens = 0
         self._clock = time.perf_counter()
         self._checked_start = False
@@ -268,6 +274,12 @@ class PackTrainer(Trainer):
 
     # ---- gradients
 
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; its step survives running out of memory."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        survive_out_of_memory(optimizer)
+        return optimizer
+
     def batch_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
         """Accumulate ``scale`` x the batch's mean loss's gradient; return the unscaled loss, detached."""
         raise NotImplementedError
@@ -294,18 +306,12 @@ class PackTrainer(Trainer):
         if self.scorer.model is not model:
             self.scorer.model = model
         if not self._since_update:
-            self._sums_before = {name: list(sums) for name, sums in self._sums["train"].items()}
+            self._sums_before = self._noted("train")
         self._since_update.append(inputs["groups"])
         quiet = model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
         self._pending_tokens += sum(len(g.prompt_ids) * len(g.completion_ids) + g.num_completion_tokens for g in inputs["groups"])
         with quiet, self._offload():
-            try:
-                loss = self._batch(inputs["groups"], len(self._since_update) - 1)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                del error
-                loss = self._redo_smaller(model)
+            loss = self._batches_since_update(model)
         if self.first_loss is None and self.state.global_step == 0:
             self.first_loss = float(loss) * self.current_gradient_accumulation_steps
         every = self.args.torch_empty_cache_steps
@@ -377,35 +383,41 @@ class PackTrainer(Trainer):
             loss = loss + self.args.retain_weight * retained
         return loss * scale
 
-    def _redo_smaller(self, model: nn.Module) -> torch.Tensor:
-        """Halve the budget and redo every batch since the last update, from zero gradients.
+    def _batches_since_update(self, model: nn.Module) -> torch.Tensor:
+        """The newest batch's gradients; out of memory, those of every batch since the last update, from zero gradients.
 
         A backward that ran out of memory may have left part of its gradients behind.
         """
-        while True:
-            largest = max(g.num_tokens(self.scorer.shares) for batch in self._since_update for g in batch)
-            tried = self.budget.tokens
-            total = max(sum(g.num_tokens(self.scorer.shares) for g in batch) for batch in self._since_update)
-            if tried <= largest or not self.budget.halve(total):
-                raise ModelError(
-                    f"out of memory with a single prompt of {largest} tokens; lower max_length, switch gradient_checkpointing on, "
-                    "or train with LoRA or in 4-bit"
-                )
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            self.on_event("out_of_memory", step=self.state.global_step, token_budget_before=tried, token_budget=self.budget.tokens)
-            warnings.warn(f"out of memory at {tried} tokens a pass; going on with {self.budget.tokens}, same result", stacklevel=2)
+        first = len(self._since_update) - 1
+
+        def work() -> torch.Tensor:
+            return [self._batch(groups, micro) for micro, groups in enumerate(self._since_update) if micro >= first][-1]
+
+        def undo() -> None:
+            nonlocal first
+            first = 0
             self.drop_gradients(model)
-            self._sums["train"].clear()
-            for name, sums in self._sums_before.items():
-                self._sums["train"][name] = list(sums)
-            try:
-                losses = [self._batch(groups, micro) for micro, groups in enumerate(self._since_update)]
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                continue
-            return losses[-1]
+            self._take_back("train", self._sums_before)
+
+        loss = smaller_on_oom(work, self._shrink, undo)
+        self.budget.keep()
+        return loss
+
+    def _shrink(self) -> None:
+        """Halve the budget, since the pack that was run last did not fit."""
+        before = self.budget.tokens
+        self.budget.shrink(Scorer.attended, self.scorer.shares)
+        self.on_event("out_of_memory", step=self.state.global_step, token_budget_before=before, token_budget=self.budget.tokens)
+
+    def _noted(self, mode: str) -> Sums:
+        """What is noted so far, to be given to :meth:`_take_back`."""
+        return {name: list(sums) for name, sums in self._sums[mode].items()}
+
+    def _take_back(self, mode: str, before: Sums) -> None:
+        """Forget what was noted since."""
+        self._sums[mode].clear()
+        for name, sums in before.items():
+            self._sums[mode][name] = list(sums)
 
     def retain_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
         """Gradients of the retention loss, mean over its tokens."""
@@ -484,8 +496,12 @@ class PackTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Loss and metrics of an evaluation batch, and predictions with labels where they are wanted."""
+        before = self._noted("eval")
         with torch.no_grad(), self.compute_loss_context_manager():
-            out = self.batch_loss(inputs["groups"], not prediction_loss_only)
+            out = smaller_on_oom(
+                lambda: self.batch_loss(inputs["groups"], not prediction_loss_only), self._shrink, lambda: self._take_back("eval", before)
+            )
+        self.budget.keep()
         return out.loss, out.predictions, out.labels
 
     def note(self, mode: str, name: str, total: float, count: float = 1.0) -> None:
@@ -689,14 +705,6 @@ def route(scorer: Scorer, coefficient: float | None) -> float:
     weight = float(getattr(config, "router_aux_loss_coef", 0.0) if coefficient is None else coefficient) if has_routers else 0.0
     scorer.wants_aux_loss = weight != 0.0
     return weight
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA's and the CPU allocator's words for it."""
-    if isinstance(error, PrefineError):
-        return False
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
 def disable_dropout(model: nn.Module) -> None:

@@ -247,15 +247,18 @@ class PPOTrainer(SamplingTrainer):
         """Each group's log-probs by the policy or by the reference, its tokens end to end."""
         was_training = self.scorer.unwrapped.training
         self.scorer.unwrapped.eval()
-        out: list[FloatN] = []
-        assert self.reference is not None
-        for pack in self.packs(groups):
+        reference = self.reference
+        assert reference is not None
+
+        def one(part: list[PromptGroup]) -> list[FloatN]:
+            pack = self.scorer.pack(part)
             with self.compute_loss_context_manager():
                 if of_reference:
-                    out += _by_group(pack, self.reference.token_logps(pack))
-                else:
-                    with self.scorer.attending(pack):
-                        out += _by_group(pack, self.scorer.token_logps(pack))
+                    return _by_group(pack, reference.token_logps(pack))
+                with self.scorer.attending(pack):
+                    return _by_group(pack, self.scorer.token_logps(pack))
+
+        out = [logps for _, found in self.budget.each(groups, self.scorer.shares, one) for logps in found]
         self.scorer.unwrapped.train(was_training)
         return out
 
@@ -263,15 +266,18 @@ class PPOTrainer(SamplingTrainer):
     def _token_values(self, groups: Sequence[PromptGroup]) -> list[FloatN]:
         if self.value is None:
             return [np.zeros(g.num_completion_tokens, np.float32) for g in groups]
-        out: list[FloatN] = []
-        trunk = self.value.scorer.unwrapped
+        role = self.value
+
+        def one(part: list[PromptGroup]) -> list[FloatN]:
+            pack = role.pack(part)
+            with role.scorer.attending(pack):
+                return _by_group(pack, role.values(pack))
+
+        trunk = role.scorer.unwrapped
         was_training = trunk.training
         trunk.eval()
-        with self.value.active():
-            for part in self.budget.split(groups, self.value.scorer.shares):
-                pack = self.value.pack(part)
-                with self.value.scorer.attending(pack):
-                    out += _by_group(pack, self.value.values(pack))
+        with role.active():
+            out = [values for _, found in self.budget.each(groups, role.scorer.shares, one) for values in found]
         trunk.train(was_training)
         return out
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from prefine.errors import ConfigError, PrefineError
+from prefine.packing.out_of_memory import is_out_of_memory
 from prefine.scoring.loading import first_line
 
 HANDED_ON = {
@@ -37,7 +38,7 @@ def refusals(given: Mapping[str, Any] | None = None, began: Callable[[], bool] =
     except PrefineError:
         raise
     except Exception as error:  # what a library raises for an option is not written down anywhere
-        if isinstance(error, torch.OutOfMemoryError) or _is_ours(error) or (began() and not isinstance(error, LATE)):
+        if is_out_of_memory(error) or _is_ours(error) or (began() and not isinstance(error, LATE)):
             raise
         words = first_line(error)
         if isinstance(error, KeyError | AttributeError | TypeError | ZeroDivisionError):
