@@ -18,7 +18,7 @@ PUBLIC = {
     *("OnlineDPOTrainer", "OpenAIJudge", "PPOConfig", "PPOTrainer", "Preferences", "PrefineError", "Progress", "RewardConfig"),
     *("RewardModelJudge", "RewardTrainer", "Run", "SFTConfig", "SFTTrainer", "TqdmProgress", "VerdictCallback", "compare", "demo"),
     *("dpo", "environment", "evaluate", "experiment", "generate", "judge", "judge_files", "load_preferences", "make_pairs", "merge"),
-    *("online_dpo", "ppo", "reward", "sft"),
+    *("Plan", "online_dpo", "plan", "ppo", "reward", "sft"),
 }
 
 

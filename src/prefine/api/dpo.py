@@ -45,8 +45,8 @@ def dpo(given: Mapping[str, Any], progress: Progress) -> Run:
     data = read_pair_data(setup)
     setup.extra.check_held_out(len(data.held_out))
     eval_dataset = data.eval_dataset(args)
-    started = setup.start(data.encoded.key)
-    started.run.write_data(data.summary)
+    started = setup.start(data.encoded.key, data.lengths)
+    started.run.write_data(data.summary | started.planned)
     trainer = DPOTrainer(
         started.model,
         None,

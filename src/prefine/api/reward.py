@@ -49,8 +49,8 @@ def reward(given: Mapping[str, Any], progress: Progress) -> Run:
     margins = _margins(setup, data)
     if args.ensemble > 1:
         return _ensemble(setup, data, margins, eval_dataset)
-    started = setup.start(data.encoded.key)
-    started.run.write_data(data.summary)
+    started = setup.start(data.encoded.key, data.lengths)
+    started.run.write_data(data.summary | started.planned)
     trainer = RewardTrainer(
         started.model,
         args,
@@ -115,8 +115,8 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
     from prefine.training.reward import train_ensemble
 
     args, progress = setup.args, setup.progress
-    started = setup.start(data.encoded.key)
-    started.run.write_data(data.summary)
+    started = setup.start(data.encoded.key, data.lengths)
+    started.run.write_data(data.summary | started.planned)
     progress.say([*data.lines(), f"{args.ensemble} reward models; run directory: {started.run.path}"])
     given = [started.model]
 

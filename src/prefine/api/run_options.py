@@ -54,6 +54,9 @@ class RunOptions:
         default=False,
         metadata=_in("model and data", "Train even where the audit finds that it means nothing, or the template drops most rows."),
     )
+    ignore_plan: bool = field(
+        default=False, metadata=_in("memory", "Train even where the plan says that it cannot fit this machine's memory.")
+    )
     resume: bool = field(default=False, metadata=_in("output and evaluation", "Go on from the run's last complete checkpoint."))
     dtype: str = field(default="auto", metadata=_in("memory", "auto, float32, bfloat16 or float16."))
     load_in_4bit: bool = field(default=False, metadata=_in("memory", "Load the base in 4-bit NF4 (needs CUDA and LoRA)."))
@@ -66,3 +69,18 @@ class RunOptions:
     def sources(self) -> list[Any]:
         """Where the training data comes from."""
         return self.data or []
+
+    def peft_config(self) -> Any:
+        """The new adapter that is asked for; None where all weights are trained, or an adapter goes on."""
+        if self.lora_r is None:
+            return None
+        from peft import LoraConfig
+
+        targets: Any = self.lora_target or ["all-linear"]
+        return LoraConfig(
+            r=self.lora_r,
+            lora_alpha=self.lora_alpha or 2 * self.lora_r,
+            lora_dropout=self.lora_dropout,
+            target_modules="all-linear" if targets == ["all-linear"] else targets,
+            task_type="CAUSAL_LM",
+        )

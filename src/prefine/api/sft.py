@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefine.api.calls import training_call
+from prefine.api.plan_lengths import example_lengths
 from prefine.api.progress import Progress
 from prefine.api.reading import column_map, counted, reading_lines
 from prefine.api.run import Run
@@ -53,7 +54,7 @@ def sft(given: Mapping[str, Any], progress: Progress) -> Run:
     whole = any(row.whole for row in rows)
     if own.preset == "recipe" and whole and not {"assistant_only_loss", "completion_only_loss"} & setup.given:
         args.assistant_only_loss = setup.training["assistant_only_loss"] = True
-    started = setup.start(source.fingerprint)
+    started = setup.start(source.fingerprint, lambda: example_lengths(rows, args, setup.tokenizer))
     trainer = SFTTrainer(
         started.model,
         args,
@@ -66,7 +67,7 @@ def sft(given: Mapping[str, Any], progress: Progress) -> Run:
     report = trainer.encoder.report
     check_encoding(report.summary(), own.ignore_audit)
     read = source.summary()
-    started.run.write_data(read | {"key": source.fingerprint, "encoding": report.summary()})
+    started.run.write_data(read | {"key": source.fingerprint, "encoding": report.summary()} | started.planned)
     on = "the assistant's turns" if args.assistant_only_loss else "every token of conversations" if whole else ""
     counts = Counter({reason: what["count"] for reason, what in read["dropped"].items()})
     counts.update({reason: len(places) for reason, places in report.dropped.items()})

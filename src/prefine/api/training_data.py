@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prefine.evaluation.questions import Question
     from prefine.packing.encoded import Encoded
     from prefine.packing.group import PromptGroup
+    from prefine.plan.lengths import Lengths
     from prefine.preferences.convert import PairSource
 
 MEANINGLESS = {"dropped": 0.5, "conflicting-labels": 0.3, "equal-normalised": 0.3}
@@ -78,6 +79,12 @@ class PairData:
     summary: dict[str, Any]
     held_source: PairSource
     overlap: int = 0
+
+    def lengths(self) -> Lengths:
+        """Those of the pairs that are trained on."""
+        from prefine.plan.lengths import Lengths
+
+        return Lengths.of(self.train)
 
     def questions(self, encoder: Any, seed: int, most: int) -> list[Question]:
         """Held-out prompts in random order, at most so many, as they stand in the data."""

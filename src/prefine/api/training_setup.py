@@ -6,22 +6,25 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefine.api.fields import config_of
 from prefine.api.options import as_flags, asdict_shallow, options_of, pick
 from prefine.api.progress import Progress
 from prefine.api.quiet import quiet_transformers
-from prefine.api.reading import counted, reading_lines
+from prefine.api.reading import column_map, counted, reading_lines
 from prefine.api.run_options import PRESETS, RunOptions
 from prefine.errors import ConfigError, nearest
 from prefine.preferences.source import check_there
 from prefine.runs import RunDirectory, model_of
 from prefine.training.recipes import RECIPES, unusual
 
+if TYPE_CHECKING:
+    from prefine.plan.lengths import Lengths
+
 MAY_CHANGE = {
     *("output_dir", "max_steps", "num_train_epochs", "save_steps", "save_total_limit", "eval_steps"),
-    *("logging_steps", "report_to", "disable_tqdm", "token_budget", "final_eval", "final_judge"),
+    *("logging_steps", "report_to", "disable_tqdm", "token_budget", "final_eval", "final_judge", "ignore_plan"),
 }
 """What a resumed run may be told otherwise: how far it goes, how it is watched, what it fits."""
 
@@ -50,6 +53,13 @@ class TrainingSetup:
     given: frozenset[str] = frozenset()
     init_kwargs: Any = None
 
+    def reading(self) -> Any:
+        """How the data's rows are read."""
+        from prefine.preferences.convert import Reading
+
+        own = self.options
+        return Reading(column_map(own.map), own.format, own.pairing, own.min_gap, self.args.seed)
+
     def load_model(self) -> Any:
         """The model as the options say."""
         from prefine.scoring.loading import four_bit_config
@@ -59,13 +69,21 @@ class TrainingSetup:
         kwargs = self.args.init_kwargs() | quantized
         return self.load(self.options.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **kwargs)
 
-    def start(self, data_key: str) -> TrainingRun:
-        """Load the model, then make the run directory; ``data_key`` is what the training data is known by.
+    def start(self, data_key: str, lengths: Callable[[], Lengths]) -> TrainingRun:
+        """Say what memory the run will take, load the model, then make the run directory.
+
+        Args:
+            data_key: what the training data is known by; lengths: gives those of its groups.
 
         Raises:
-            ConfigError: the folder holds another run, or what is resumed was told otherwise.
+            ConfigError: it cannot fit, the folder holds another run, or what is resumed was told otherwise.
         """
+        from prefine.api.plan_lines import plan_training
+
         own = self.options
+        planned = plan_training(self, lengths)
+        if planned is not None:
+            self.progress.say(planned.line())
         model = self.load_model()
         if getattr(self.args, "ensemble", 1) == 1:  # members of an ensemble are loaded one by one
             self.init_kwargs, self.args.model_init_kwargs = self.args.model_init_kwargs, None  # a trainer with a model refuses them
@@ -85,7 +103,7 @@ class TrainingSetup:
         else:
             run.write_config(config, self.repeat)
             run.write_environment()
-        return TrainingRun(self, run, model, _peft_config(own))
+        return TrainingRun(self, run, model, own.peft_config(), {} if planned is None else {"plan": planned.summary()})
 
 
 @dataclass
@@ -96,6 +114,7 @@ class TrainingRun:
     run: RunDirectory
     model: Any
     peft_config: Any
+    planned: dict[str, Any] = field(default_factory=dict)
     seconds: float = field(default=0.0)
 
     def watch(self, trainer: Any, shown: tuple[str, ...]) -> None:
@@ -313,21 +332,6 @@ def _make_args(config: Any, training: dict[str, Any], output_dir: str) -> Any:
         args = config(output_dir=f"{output_dir}/checkpoints", **training)
     try_options(args)
     return args
-
-
-def _peft_config(own: RunOptions) -> Any:
-    if own.lora_r is None:
-        return None
-    from peft import LoraConfig
-
-    targets: Any = own.lora_target or ["all-linear"]
-    return LoraConfig(
-        r=own.lora_r,
-        lora_alpha=own.lora_alpha or 2 * own.lora_r,
-        lora_dropout=own.lora_dropout,
-        target_modules="all-linear" if targets == ["all-linear"] else targets,
-        task_type="CAUSAL_LM",
-    )
 
 
 def settings_line(args: Any, own: RunOptions) -> str:

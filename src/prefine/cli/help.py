@@ -19,6 +19,7 @@ WORDS = {
     **{"data split": "SOURCE --output-dir FOLDER", "eval": "RUN", "chat": "RUN", "merge": "RUN", "report": "RUN ...", "lab": "EXPERIMENT"},
     **{"judge": "BASE.jsonl TUNED.jsonl --judge NAME", "compare": "RUN RUN ...", "generate": "--model M --prompts P"},
     **{"pairs": "--model M --prompts P --judge NAME"},
+    **{"plan": "METHOD --model M --data D [--device NAME]"},
     **dict.fromkeys(("dpo", "sft", "reward", "ppo", "online-dpo"), "--model M --data D"),
 }
 
