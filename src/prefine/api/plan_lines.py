@@ -85,7 +85,7 @@ def prompts_per_update(command: str, args: Any) -> int:
     """Prompts whose gradients are taken in one go: a batch, or a rollout's part."""
     batch: int = args.per_device_train_batch_size
     if command == "ppo":
-        return max(1, batch * args.gradient_accumulation_steps // args.num_mini_batches)
+        return max(1, batch * int(args.gradient_accumulation_steps) // int(args.num_mini_batches))
     return batch
 
 
@@ -278,5 +278,5 @@ def choices(command: str, demand: Demand, lengths: Lengths, device: Device, fram
     out = []
     for name, settings, wanted in tried:
         total = estimate(wanted).total + framework
-        out.append(Choice(name, settings, total, SPARE * total <= device.memory_bytes))
+        out.append(Choice(name, settings, total, SPARE * total <= device.room))
     return out

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from prefine.plan.lengths import Lengths
     from prefine.plan.memory import Demand
 
-EXTRA: Mapping[str, Any] = {"dpo": FinalOptions, "sft": None, "reward": None, "ppo": RewardOptions, "online-dpo": RewardOptions}
+EXTRA: dict[str, Any] = {"dpo": FinalOptions, "sft": None, "reward": None, "ppo": RewardOptions, "online-dpo": RewardOptions}
 """Training commands and their options beside :class:`RunOptions` and their config's."""
 CPU_EFFICIENCY = 0.6
-"""Of the measured rate of matrix products, what training on a CPU reaches: 61 to 75 % of a step is such products (benchmarks/RESULTS.md)."""
+"""Of the measured rate of matrix products, what training on a CPU reaches: 61 to 75 % of a step is products (benchmarks/RESULTS.md)."""
 
 
 @dataclass
@@ -139,7 +139,7 @@ class Plan(Shows):
             f"groups of {self.lengths['shared']:.0f} tokens on average, {self.lengths['longest']:.0f} at most",
             self._time(),
             Table(("part", "GiB"), rows, "Memory by part; not all stand at the same time", numbers=frozenset({1})),
-            Table(("phase", "GiB"), phases, f"Memory by phase, of {gib(device.memory_bytes)} GiB on {device.name}", numbers=frozenset({1})),
+            Table(("phase", "GiB"), phases, f"Memory by phase, of {gib(device.room)} GiB on {device.name}", numbers=frozenset({1})),
             Table(("settings", "options", "GiB", "fits"), fitting, f"What fits, {SPARE - 1:.0%} kept free", numbers=frozenset({2})),
         ]
         if not memory.counted:
@@ -226,6 +226,7 @@ def _read(method: str, given: Mapping[str, Any], device: Any, progress: Progress
     from prefine.api.training_setup import set_up
 
     asked, four_bit = dict(given), bool(given.get("load_in_4bit"))
+    asked.pop("resume", None)
     asked["output_dir"] = str(Path(tempfile.gettempdir()) / "prefine-plan")  # nothing is written
     here = device.available_bytes is not None
     if not here:  # what this machine cannot load or compute in
@@ -267,15 +268,15 @@ def _operations(method: str, args: Any, demand: Demand, lengths: Lengths, steps:
     model = skeleton(demand.config, demand.dtype, demand.adapter, demand.classifier)
     each = operations(model, lengths.shapes)
     reference = uses_reference(method, args)
-    prompts = steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
+    prompts: float = steps * int(args.per_device_train_batch_size) * int(args.gradient_accumulation_steps)
     if method == "ppo":
-        prompts //= args.num_mini_batches
+        prompts /= args.num_mini_batches
         rollouts = prompts / args.num_ppo_epochs
         # Sampled and scored: the policy's forward as it samples, its reference's, each reward's and the values'.
         scoring = (2 + reference + len(demand.rewards) + demand.adapters) * (each.trunk + each.head)
         update = each.step(demand.adapter is None, demand.checkpointing) * (1 + demand.value)
-        return prompts * update + rollouts * scoring
-    more = float(method == "online-dpo") * args.num_samples / 2 * (each.trunk + each.head) if method == "online-dpo" else 0.0
+        return float(prompts * update + rollouts * scoring)
+    more = float(args.num_samples) / 2 * (each.trunk + each.head) if method == "online-dpo" else 0.0  # a group is a pair: two samples
     return prompts * (each.step(demand.adapter is None, demand.checkpointing, int(reference)) + more)
 
 

@@ -21,10 +21,10 @@ class Device:
     """A place to train on.
 
     Attributes:
-        kind: torch's name of its type; memory_bytes: in all; flops: operations a second in bfloat16 (``half``) without sparsity, as published;
-            None where its maker publishes none.
-        half: what it multiplies in at that rate; source: where the numbers are from.
-        available_bytes: what is free now; None of a device that is only named.
+        kind: torch's name of its type; memory_bytes: in all.
+        flops: operations a second in ``half``, without sparsity, as published; None where its maker publishes none.
+        half: the dtype that it multiplies in at that rate; source: where the numbers are from.
+        available_bytes: what is free now, with what this process holds; None of a device that is only named.
     """
 
     name: str
@@ -34,6 +34,11 @@ class Device:
     half: str = "bfloat16"
     source: str = ""
     available_bytes: int | None = None
+
+    @property
+    def room(self) -> int:
+        """What a run may take: all of a device that is only named, of one found here what is available."""
+        return self.memory_bytes if self.available_bytes is None else min(self.memory_bytes, self.available_bytes)
 
 
 def _gpu(name: str, gib: float, tera: float, source: str, half: str = "bfloat16") -> Device:
@@ -77,14 +82,14 @@ def found() -> Device:
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-        return Device(torch.cuda.get_device_name(), "cuda", total, None, half, "found here", free)
+        return Device(torch.cuda.get_device_name(), "cuda", total, None, half, "found here", free + CUDA_CONTEXT)
     return processor()
 
 
 def processor() -> Device:
     """This machine's processor, with the memory that the process may take: the machine's, or its control group's limit."""
     total, available = machine_memory()
-    return Device("cpu", "cpu", total, None, "float32", "found here", available)
+    return Device("cpu", "cpu", total, None, "float32", "found here", available + resident_bytes())
 
 
 def machine_memory(root: Path = Path("/")) -> tuple[int, int]:

@@ -37,12 +37,9 @@ class Lengths:
 
     def mean(self, of: str) -> float:
         """Mean tokens a group: ``shared`` (its prompt once), ``unshared``, or ``scored`` (its completions')."""
-        counts = {
-            "shared": lambda p, c: p + sum(c) - len(c),
-            "unshared": lambda p, c: p * len(c) + sum(c) - len(c),
-            "scored": lambda p, c: sum(c),
-        }
-        return float(np.mean([counts[of](p, c) for p, c in self.shapes]))
+        if of == "scored":
+            return float(np.mean([sum(c) for _, c in self.shapes]))
+        return float(np.mean([p * (len(c) if of == "unshared" else 1) + sum(c) - len(c) for p, c in self.shapes]))
 
     @property
     def longest(self) -> Shape:

@@ -88,7 +88,8 @@ class AsDevice(TorchFunctionMode):
             # Fused kernels take a mask of numbers: one of true and false is converted first.
             return FusedAttention.apply(query, key, value, None if mask is None else mask.to(query.dtype))
         if func is F.linear and self.autocast is not None:
-            return func(*(None if x is None else self._cast(x) for x in args), **{k: v if v is None else self._cast(v) for k, v in kwargs.items()})
+            args = [x if x is None else self._cast(x) for x in args]
+            kwargs = {name: x if x is None else self._cast(x) for name, x in kwargs.items()}
         return func(*args, **kwargs)
 
     def _cast(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -147,7 +147,9 @@ def estimate(demand: Demand) -> Memory:
         parts["KV cache"] = cache
         phases["sampling"] = held + cache + more + (base if demand.base_again else 0)
     total = sum(p.numel() for p in model.parameters())
-    return Memory({k: v for k, v in parts.items() if v}, phases, total, sum(p.numel() for p in model.parameters() if p.requires_grad), counted, demand)
+    return Memory(
+        {k: v for k, v in parts.items() if v}, phases, total, sum(p.numel() for p in model.parameters() if p.requires_grad), counted, demand
+    )
 
 
 def _rule_of_thumb(demand: Demand, gradients: int) -> Step:

@@ -71,7 +71,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     **dict.fromkeys(("paged_lion_32bit", "rmsprop_bnb", "rmsprop_bnb_32bit"), Optimizer(_floats(1))),
     "paged_ademamix_32bit": Optimizer(_floats(3)),
 }
-"""Read in torch 2.13 (``torch/optim``), transformers 5.23 (``optimization.py``) and bitsandbytes. An optimizer that is not here is taken for
+"""Read in torch 2.13 (``torch/optim``), transformers 5.23 (``optimization.py``) and bitsandbytes. One that is not here is taken for
 ``adamw_torch``. Pages may leave the GPU where it is full; they are counted as if they stayed."""
 
 

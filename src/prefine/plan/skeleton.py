@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -28,7 +27,9 @@ Shape = tuple[int, tuple[int, ...]]
 """A group's lengths: of its prompt and of each completion, tokens."""
 
 
-def skeleton(config: Any, dtype: torch.dtype, adapter: Any = None, classifier: bool = False, four_bit: bool = False, checkpointing: bool = False) -> Any:
+def skeleton(
+    config: Any, dtype: torch.dtype, adapter: Any = None, classifier: bool = False, four_bit: bool = False, checkpointing: bool = False
+) -> Any:
     """A model as its command would load it, on the meta device.
 
     Args:
@@ -57,9 +58,9 @@ def skeleton(config: Any, dtype: torch.dtype, adapter: Any = None, classifier: b
     return model.train()
 
 
-def _quantised(model: Any) -> list[nn.Parameter]:
+def _quantised(model: Any) -> list[torch.Tensor]:
     """Weights that are loaded in four bits: those of linear layers but for the head."""
-    heads = {id(h) for h in (model.get_output_embeddings(), getattr(model, "score", None)) if h is not None}
+    heads: set[int] = {id(h) for h in (model.get_output_embeddings(), getattr(model, "score", None)) if h is not None}
     return [m.weight for n, m in model.named_modules() if isinstance(m, nn.Linear) and "lora_" not in n and id(m) not in heads]
 
 
@@ -68,7 +69,7 @@ def weight_bytes(model: Any, four_bit: bool = False) -> tuple[int, int]:
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     quantised = {id(p) for p in _quantised(base)} if four_bit else set()
     own = adapter = 0.0
-    for name, tensor in {id(t): (n, t) for n, t in (*model.named_parameters(), *model.named_buffers())}.values():
+    for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values():
         if base is not model and tensor.requires_grad:
             adapter += tensor.nbytes
         else:
@@ -84,7 +85,7 @@ def trained_shapes(model: Any) -> list[tuple[tuple[int, ...], bool]]:
 
 def groups_of(shapes: Sequence[Shape]) -> list[PromptGroup]:
     """Groups of these lengths; what their tokens are changes nothing."""
-    return [PromptGroup(as_ids(np.zeros(p)), tuple(as_ids(np.zeros(c)) for c in completions)) for p, completions in shapes]
+    return [PromptGroup(as_ids([0] * p), tuple(as_ids([0] * c) for c in completions)) for p, completions in shapes]
 
 
 @dataclass(frozen=True)
