@@ -1,8 +1,8 @@
 """What ``prefine plan`` says a run will hold, against the peak of a fresh process that runs it.
 
-Each combination trains a few steps of a model of random weights on pairs of fixed lengths, in a process of its own, and its peak is
-compared with the plan's, once in all and once without the framework: what the same command holds while it trains a model of a few
-kilobytes.
+Each combination trains two updates of a model of random weights on pairs of fixed lengths, in a process of its own, and its peak until
+then is compared with the plan that the command wrote before it loaded the weights, once in all and once without the framework: what the
+same command holds while it trains a model of a few kilobytes.
 
     python benchmarks/plan_memory.py [--only NAME ...] [--fresh] [--device cuda] [--json FILE]
 
@@ -72,7 +72,7 @@ TINY = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "n
 
 
 def make(case: Case, folder: Path, tiny: bool = False) -> tuple[Path, Path]:
-    """A model of random weights with a tokenizer of words, and 24 pairs of the case's lengths."""
+    """A model of random weights with a tokenizer of words, and 16 pairs of the case's lengths."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -96,7 +96,7 @@ def make(case: Case, folder: Path, tiny: bool = False) -> tuple[Path, Path]:
 
     rows = [
         {"prompt": text(case.prompt), "chosen": " " + text(case.completion - 1), "rejected": " " + text(case.completion - 1)}
-        for _ in range(24)
+        for _ in range(16)
     ]
     data = folder / "pairs.jsonl"
     data.write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -110,40 +110,36 @@ def options(case: Case, model: Path, data: Path) -> dict[str, Any]:
     return {"model": str(model), "data": str(data), **common, **held, **case.options}
 
 
-def worker(kind: str, given: dict[str, Any], method: str, folder: str, device: str) -> None:
-    """Plan or train in this process, and say what was found as JSON on the last line."""
-    import prefine as pf
-
-    if kind == "plan":
-        found = pf.plan(method, **given, device=device)
-        print(json.dumps(found.summary()))
-        return
+def worker(given: dict[str, Any], method: str, folder: str) -> None:
+    """Train in this process; say as JSON on the last line what was planned and what was held until the last update."""
     from transformers import Trainer
 
+    import prefine as pf
     from prefine.training.peak_memory import forget_peak_memory, peak_memory_bytes
 
-    peaks, train = [], Trainer.train
+    train = Trainer.train
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        peaks.append(peak_memory_bytes())
+    def watched(*args: Any, **kwargs: Any) -> None:
+        before = peak_memory_bytes()
         forget_peak_memory()  # importing libraries takes more for a moment than they then hold
-        out = train(*args, **kwargs)
-        peaks.append(peak_memory_bytes())
-        return out
+        train(*args, **kwargs)
+        training = peak_memory_bytes()
+        planned = json.loads(Path(f"{folder}/run/data.json").read_text())["plan"]
+        print(json.dumps({"peak": max(before, training), "training": training, "planned": planned}), flush=True)
+        os._exit(0)
 
     Trainer.train = watched  # type: ignore[method-assign]
     getattr(pf, method.replace("-", "_"))(**given, output_dir=f"{folder}/run")
-    print(json.dumps({"peak": max(*peaks, peak_memory_bytes()), "training": peaks[1]}))
 
 
-def ask(kind: str, given: dict[str, Any], case: Case, device: str, plain: bool) -> dict[str, Any]:
+def ask(given: dict[str, Any], case: Case, plain: bool) -> dict[str, Any]:
     """Have a fresh process do it."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | ({} if plain else MALLOC) | {"PREFINE_CACHE": folder, "TOKENIZERS_PARALLELISM": "false"}
-        command = [sys.executable, __file__, "--worker", json.dumps([kind, given, case.method, folder, device])]
+        command = [sys.executable, __file__, "--worker", json.dumps([given, case.method, folder])]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{kind} failed: {done.stderr[-3000:]}")
+        raise SystemExit(f"failed: {done.stderr[-3000:]}")
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
@@ -157,14 +153,13 @@ def measure(case: Case, device: str, plain: bool) -> dict[str, Any]:
         folder = Path(name)
         model, data = make(case, folder)
         given = options(case, model, data)
-        planned = ask("plan", given, case, device, plain)
-        peak = ask("train", given, case, device, plain)["peak"]
+        found = ask(given, case, plain)
         key = case.method, "lora_r" in case.options
         if key not in FRAMEWORKS and device != "cuda":
             tiny, _ = make(case, folder, tiny=True)
-            FRAMEWORKS[key] = ask("train", given | {"model": str(tiny)}, case, device, plain)["training"]
+            FRAMEWORKS[key] = ask(given | {"model": str(tiny)}, case, plain)["training"]
         size = (model / "model.safetensors").stat().st_size
-    return {"weights": size, "planned": planned, "peak": peak, "framework": FRAMEWORKS.get(key, 0)}
+    return found | {"weights": size, "framework": FRAMEWORKS.get(key, 0)}
 
 
 def main() -> None:

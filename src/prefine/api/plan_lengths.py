@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefine.plan.lengths import Lengths
+    from prefine.planning.lengths import Lengths
 
 SAMPLE = 256
 """Rows that are encoded, drawn with a seed."""
@@ -20,7 +20,7 @@ def _some(rows: Sequence[Any]) -> Sequence[Any]:
 
 def example_lengths(rows: Sequence[Any], args: Any, tokenizer: Any) -> Lengths:
     """Those of SFT's examples."""
-    from prefine.plan.lengths import Lengths
+    from prefine.planning.lengths import Lengths
     from prefine.training.prepared import flat
     from prefine.training.sft import encoded
 
@@ -32,7 +32,7 @@ def example_lengths(rows: Sequence[Any], args: Any, tokenizer: Any) -> Lengths:
 
 def prompt_lengths(command: str, prompts: Sequence[Any], args: Any, tokenizer: Any) -> Lengths:
     """Those of prompts with responses of the full length: as many as are sampled, or the pair that is learned from."""
-    from prefine.plan.lengths import Lengths
+    from prefine.planning.lengths import Lengths
 
     encoder = args.encoder(tokenizer)
     completions = (args.response_length,) * (2 if command == "online-dpo" else args.num_samples)

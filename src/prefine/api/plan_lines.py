@@ -12,9 +12,9 @@ from prefine.runs import models_of
 
 if TYPE_CHECKING:
     from prefine.api.training_setup import TrainingSetup
-    from prefine.plan.devices import Device
-    from prefine.plan.lengths import Lengths
-    from prefine.plan.memory import Demand, Memory
+    from prefine.planning.devices import Device
+    from prefine.planning.lengths import Lengths
+    from prefine.planning.memory import Demand, Memory
 
 CERTAIN = 1.15
 """A training that needs more than the device's memory times this, with packs of a single prompt, does not start."""
@@ -76,7 +76,7 @@ def gib(size: float) -> str:
 
 def framework_bytes(device: Device) -> int:
     """What is there before any model: on a CPU what this process holds now, on a GPU its context."""
-    from prefine.plan.devices import CUDA_CONTEXT, resident_bytes
+    from prefine.planning.devices import CUDA_CONTEXT, resident_bytes
 
     return CUDA_CONTEXT if device.kind == "cuda" else resident_bytes() + FRAMEWORK
 
@@ -121,7 +121,7 @@ def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: 
     from transformers import AutoConfig
 
     from prefine.packing.budget import TokenBudget
-    from prefine.plan.memory import Demand, Rollout
+    from prefine.planning.memory import Demand, Rollout
 
     own, args, command = setup.options, setup.args, setup.command
     folder, adapter, copied = own.model, own.peft_config(), False
@@ -184,8 +184,8 @@ def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Plann
     """
     import torch
 
-    from prefine.plan.devices import found
-    from prefine.plan.memory import estimate, smallest
+    from prefine.planning.devices import found
+    from prefine.planning.memory import estimate, smallest
 
     device = found()
     autocast = torch.bfloat16 if setup.args.bf16 else torch.float16 if setup.args.fp16 else None
@@ -251,7 +251,7 @@ def choices(command: str, demand: Demand, lengths: Lengths, device: Device, fram
 
     from peft import LoraConfig
 
-    from prefine.plan.memory import estimate, with_pack
+    from prefine.planning.memory import estimate, with_pack
 
     stored: dict[str, Any] = {} if demand.checkpointing else {"gradient_checkpointing": True}
     p, c = lengths.longest

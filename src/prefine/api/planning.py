@@ -24,8 +24,8 @@ from prefine.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from prefine.api.training_setup import TrainingSetup
-    from prefine.plan.lengths import Lengths
-    from prefine.plan.memory import Demand
+    from prefine.planning.lengths import Lengths
+    from prefine.planning.memory import Demand
 
 EXTRA: dict[str, Any] = {"dpo": FinalOptions, "sft": None, "reward": None, "ppo": RewardOptions, "online-dpo": RewardOptions}
 """Training commands and their options beside :class:`RunOptions` and their config's."""
@@ -185,7 +185,7 @@ def _plan(given: Mapping[str, Any], progress: Progress) -> Plan:
     Raises:
         PrefineError: an unknown device, or an option, a file, a row or a model that is wrong.
     """
-    from prefine.plan.devices import device_of
+    from prefine.planning.devices import device_of
 
     given = {k: v for k, v in given.items() if k != "repeat"}
     method, name = str(given.pop("method", "") or ""), given.pop("device", None)
@@ -195,7 +195,7 @@ def _plan(given: Mapping[str, Any], progress: Progress) -> Plan:
     device = device_of(name)
     setup, demand, lengths = _read(method, given, device, progress)
     progress.stage("planning")
-    from prefine.plan.memory import estimate
+    from prefine.planning.memory import estimate
 
     memory = estimate(demand)
     framework = framework_bytes(device)
@@ -262,8 +262,8 @@ def _read(method: str, given: Mapping[str, Any], device: Any, progress: Progress
 
 def _operations(method: str, args: Any, demand: Demand, lengths: Lengths, steps: int) -> float:
     """Floating-point operations of all updates, and of what scores and samples beside them."""
-    from prefine.plan.operations import operations
-    from prefine.plan.skeleton import skeleton
+    from prefine.planning.operations import operations
+    from prefine.planning.skeleton import skeleton
 
     model = skeleton(demand.config, demand.dtype, demand.adapter, demand.classifier)
     each = operations(model, lengths.shapes)
@@ -282,13 +282,13 @@ def _operations(method: str, args: Any, demand: Demand, lengths: Lengths, steps:
 
 def _rate(device: Any, demand: Demand, progress: Progress) -> tuple[float | None, str]:
     """Operations a second, and where that comes from: measured here, or published."""
-    from prefine.plan.devices import EFFICIENCY
+    from prefine.planning.devices import EFFICIENCY
 
     if device.available_bytes is None:
         if device.flops is None:
             return None, ""
         return EFFICIENCY * device.flops, f"{EFFICIENCY:.0%} of {device.flops / 1e12:g} TFLOP/s; {device.source}"
-    from prefine.plan.operations import matrix_rate
+    from prefine.planning.operations import matrix_rate
 
     progress.stage("measuring the rate of matrix products")
     rate = matrix_rate(device.kind, demand.autocast or demand.dtype)

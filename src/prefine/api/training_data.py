@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prefine.evaluation.questions import Question
     from prefine.packing.encoded import Encoded
     from prefine.packing.group import PromptGroup
-    from prefine.plan.lengths import Lengths
+    from prefine.planning.lengths import Lengths
     from prefine.preferences.convert import PairSource
 
 MEANINGLESS = {"dropped": 0.5, "conflicting-labels": 0.3, "equal-normalised": 0.3}
@@ -82,7 +82,7 @@ class PairData:
 
     def lengths(self) -> Lengths:
         """Those of the pairs that are trained on."""
-        from prefine.plan.lengths import Lengths
+        from prefine.planning.lengths import Lengths
 
         return Lengths.of(self.train)
 

@@ -20,7 +20,7 @@ from prefine.runs import RunDirectory, model_of
 from prefine.training.recipes import RECIPES, unusual
 
 if TYPE_CHECKING:
-    from prefine.plan.lengths import Lengths
+    from prefine.planning.lengths import Lengths
 
 MAY_CHANGE = {
     *("output_dir", "max_steps", "num_train_epochs", "save_steps", "save_total_limit", "eval_steps"),

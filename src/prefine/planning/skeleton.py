@@ -14,7 +14,7 @@ from torch import nn
 
 from prefine.packing import varlen
 from prefine.packing.group import PromptGroup, as_ids
-from prefine.plan.live_bytes import AsDevice, LiveBytes, varlen_kernel
+from prefine.planning.live_bytes import AsDevice, LiveBytes, varlen_kernel
 from prefine.scoring.loading import add_adapter
 from prefine.scoring.reward_scorer import RewardScorer
 from prefine.scoring.scorer import Scorer
@@ -51,8 +51,8 @@ def skeleton(
                 if id(parameter) not in quantised:
                     parameter.data = parameter.data.float()  # as peft's prepare_model_for_kbit_training does
         if adapter is not None:
+            adapter = copy.deepcopy(adapter)  # peft writes the names of the model's layers into it
             if classifier:
-                adapter = copy.copy(adapter)
                 adapter.task_type = "SEQ_CLS"  # the head is trained beside the adapter
             model = add_adapter(model, adapter, checkpointing)
     return model.train()

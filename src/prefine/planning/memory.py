@@ -14,8 +14,8 @@ import torch
 
 from prefine.generation.generate import BATCH_TOKENS, PREFILL_TOKENS
 from prefine.packing.budget import ACTIVATIONS_PER_VALUE
-from prefine.plan.optimizers import state_bytes, step_bytes
-from prefine.plan.skeleton import Shape, Step, forward_bytes, run_step, skeleton, trained_shapes, weight_bytes
+from prefine.planning.optimizers import state_bytes, step_bytes
+from prefine.planning.skeleton import Shape, Step, forward_bytes, run_step, skeleton, trained_shapes, weight_bytes
 from prefine.scoring.token_logps import CHUNK_BYTES
 
 DRAW_BYTES = 32

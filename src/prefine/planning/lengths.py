@@ -9,7 +9,7 @@ import numpy as np
 
 from prefine.packing.budget import TokenBudget
 from prefine.packing.group import PromptGroup
-from prefine.plan.skeleton import Shape, groups_of
+from prefine.planning.skeleton import Shape, groups_of
 
 MOST_GROUPS = 4096
 """Groups that are looked at, drawn with a seed, where there are more."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prefine.plan.skeleton import Shape
+from prefine.planning.skeleton import Shape
 
 SIZE = 1024
 """Rows and columns of the matrices whose product is timed."""
