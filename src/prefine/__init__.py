@@ -24,6 +24,7 @@ __all__ = [
     "OpenAIJudge",
     "PPOConfig",
     "PPOTrainer",
+    "Plan",
     "Preferences",
     "PrefineError",
     "Progress",
@@ -49,6 +50,7 @@ __all__ = [
     "make_pairs",
     "merge",
     "online_dpo",
+    "plan",
     "ppo",
     "reward",
     "sft",
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from prefine.api.judging import judge, judge_files
     from prefine.api.merging import merge
     from prefine.api.own_pairs import make_pairs
+    from prefine.api.planning import Plan, plan
     from prefine.api.preferences import Preferences, load_preferences
     from prefine.api.progress import Progress, TqdmProgress
     from prefine.api.results import EvaluationResult
@@ -94,6 +97,7 @@ _HOMES = {
     **dict.fromkeys(("ExactJudge", "FunctionJudge", "HumanJudge", "OpenAIJudge", "RewardModelJudge"), "api.judge_objects"),
     **{"FakeJudge": "evaluation.judge", "PrefineError": "errors", "EvaluationResult": "api.results"},
     **dict.fromkeys(("Preferences", "load_preferences"), "api.preferences"),
+    **dict.fromkeys(("Plan", "plan"), "api.planning"),
     **dict.fromkeys(("Progress", "TqdmProgress"), "api.progress"),
     **{"Run": "api.run", "VerdictCallback": "api.verdict_callback", "compare": "api.comparing", "demo": "api.demo", "dpo": "api.dpo"},
     **{"doctor": "api.doctoring", "GuardCallback": "guard.callback"},

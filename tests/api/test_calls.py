@@ -30,7 +30,7 @@ PUBLIC = {
         "demo",
     ),
     *("dpo", "environment", "evaluate", "experiment", "generate", "judge", "judge_files", "load_preferences", "make_pairs", "merge"),
-    *("online_dpo", "ppo", "reward", "sft", "tune"),
+    *("Plan", "online_dpo", "plan", "ppo", "reward", "sft", "tune"),
 }
 
 

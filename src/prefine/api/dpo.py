@@ -45,7 +45,7 @@ def dpo(given: Mapping[str, Any], progress: Progress) -> Run:
     data = read_pair_data(setup)
     setup.extra.check_held_out(len(data.held_out))
     eval_dataset = data.eval_dataset(args)
-    started = setup.start(data.encoded.key, data.eval_key)
+    started = setup.start(data.encoded.key, data.lengths, data.eval_key)
     started.write_data(data.summary)
     trainer = DPOTrainer(
         started.model,

@@ -49,7 +49,7 @@ def reward(given: Mapping[str, Any], progress: Progress) -> Run:
     margins = _margins(setup, data)
     if args.ensemble > 1:
         return _ensemble(setup, data, margins, eval_dataset)
-    started = setup.start(data.encoded.key, data.eval_key)
+    started = setup.start(data.encoded.key, data.lengths, data.eval_key)
     started.write_data(data.summary)
     trainer = RewardTrainer(
         started.model,
@@ -114,7 +114,7 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
     from prefine.training.reward import train_ensemble
 
     args, progress = setup.args, setup.progress
-    started = setup.start(data.encoded.key, data.eval_key)
+    started = setup.start(data.encoded.key, data.lengths, data.eval_key)
     started.write_data(data.summary)
     progress.say([*data.lines(), f"{args.ensemble} reward models; run directory: {started.run.path}"])
     given = [started.model]

@@ -48,6 +48,11 @@ class Run(os.PathLike[str]):
         return self.directory.data()
 
     @property
+    def plan(self) -> dict[str, Any]:
+        """What its training was planned to hold before it began: bytes by part and by phase; empty where nothing was planned."""
+        return dict(self.data.get("plan") or {})
+
+    @property
     def metrics(self) -> Any:
         """A pandas DataFrame, a row a log, with the step."""
         import pandas

@@ -83,6 +83,9 @@ class RunOptions:
             "code is 75; --resume goes on.",
         ),
     )
+    ignore_plan: bool = field(
+        default=False, metadata=_in("memory", "Train even where the plan says that it cannot fit this machine's memory.")
+    )
     dtype: str = field(default="auto", metadata=_in("memory", "auto, float32, bfloat16 or float16."))
     load_in_4bit: bool = field(default=False, metadata=_in("memory", "Load the base in 4-bit NF4 (needs CUDA and LoRA)."))
     lora_r: int | None = field(default=None, metadata=_in("memory", "Train a LoRA adapter of this rank. Unset: all weights."))
@@ -94,3 +97,18 @@ class RunOptions:
     def sources(self) -> list[Any]:
         """Where the training data comes from."""
         return self.data or []
+
+    def peft_config(self) -> Any:
+        """The new adapter that is asked for; None where all weights are trained, or an adapter goes on."""
+        if self.lora_r is None:
+            return None
+        from peft import LoraConfig
+
+        targets: Any = self.lora_target or ["all-linear"]
+        return LoraConfig(
+            r=self.lora_r,
+            lora_alpha=self.lora_alpha or 2 * self.lora_r,
+            lora_dropout=self.lora_dropout,
+            target_modules="all-linear" if targets == ["all-linear"] else targets,
+            task_type="CAUSAL_LM",
+        )

@@ -10,6 +10,7 @@ from typing import Any
 import prefine
 from prefine.api.calls import training_call
 from prefine.api.final_evaluation import finish
+from prefine.api.plan_lengths import prompt_lengths
 from prefine.api.progress import Progress
 from prefine.api.reading import column_map, prompt_lines
 from prefine.api.rewards import RewardOptions
@@ -87,7 +88,7 @@ class PromptData:
         return len(self.learnt) + len(self.held_out)
 
 
-def _read_prompts(setup: TrainingSetup) -> PromptData:
+def read_prompts(setup: TrainingSetup) -> PromptData:
     """Read and split the prompts.
 
     Raises:
@@ -138,9 +139,9 @@ def _sample_and_train(command: str, reward_name: str, trainer_name: str, given: 
             )
     rewards = extra.rewards()
     judge = extra.ready_judge(own.model, setup.output_dir)
-    data = _read_prompts(setup)
+    data = read_prompts(setup)
     extra.check_held_out(len(data.held_out))
-    started = setup.start(data.key, data.eval_key)
+    started = setup.start(data.key, lambda: prompt_lengths(command, data.learnt, args, setup.tokenizer), data.eval_key)
     rows = [Example(q.prompt, None, 0, q.tools, q.template_kwargs) for q in data.held_out]
     write_jsonl(started.run.path / HELD_OUT_PROMPTS, [canonical(row) for row in rows])
     trainer = getattr(prefine, trainer_name)(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefine.api.calls import training_call
+from prefine.api.plan_lengths import example_lengths
 from prefine.api.progress import Progress
 from prefine.api.reading import column_map, counted, reading_lines
 from prefine.api.run import Run
@@ -54,7 +55,9 @@ def sft(given: Mapping[str, Any], progress: Progress) -> Run:
     whole = any(row.whole for row in rows)
     if own.preset == "recipe" and whole and not {"assistant_only_loss", "completion_only_loss"} & setup.given:
         args.assistant_only_loss = setup.training["assistant_only_loss"] = True
-    started = setup.start(source.fingerprint, eval_source.fingerprint if eval_source else None)
+    started = setup.start(
+        source.fingerprint, lambda: example_lengths(rows, args, setup.tokenizer), eval_source.fingerprint if eval_source else None
+    )
     trainer = SFTTrainer(
         started.model,
         args,

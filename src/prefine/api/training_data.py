@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prefine.evaluation.questions import Question
     from prefine.packing.encoded import Encoded
     from prefine.packing.group import PromptGroup
+    from prefine.planning.lengths import Lengths
     from prefine.preferences.convert import PairSource
 
 MEANINGLESS = {"dropped": 0.5, "conflicting-labels": 0.3, "equal-normalised": 0.3}
@@ -80,6 +81,12 @@ class PairData:
     held_source: PairSource
     overlap: int = 0
     eval_key: str | None = None
+
+    def lengths(self) -> Lengths:
+        """Those of the pairs that are trained on."""
+        from prefine.planning.lengths import Lengths
+
+        return Lengths.of(self.train)
 
     def questions(self, encoder: Any, seed: int, most: int) -> list[Question]:
         """Held-out prompts in random order, at most so many, as they stand in the data."""

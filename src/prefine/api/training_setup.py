@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefine.api.fields import config_of
 from prefine.api.guarding import add_guard, check_mode
 from prefine.api.options import as_flags, asdict_shallow, options_of, pick
 from prefine.api.progress import Progress
 from prefine.api.quiet import quiet_transformers
-from prefine.api.reading import counted, reading_lines
+from prefine.api.reading import column_map, counted, reading_lines
 from prefine.api.run_options import PRESETS, RunOptions
 from prefine.checkpoints import SAVING, is_verifiable, newest, publish, step_of, storing, sync
 from prefine.errors import CheckpointError, ConfigError, ModelError, Stopped, StorageError, nearest, printable
@@ -27,9 +27,13 @@ from prefine.redaction import redacted
 from prefine.runs import RunDirectory, model_of
 from prefine.training.recipes import KEPT, RECIPES
 
+if TYPE_CHECKING:
+    from prefine.planning.lengths import Lengths
+
 MAY_CHANGE = {
     *("output_dir", "max_steps", "num_train_epochs", "save_steps", "save_total_limit", "eval_steps"),
     *("logging_steps", "report_to", "disable_tqdm", "guard", "guard_prompts", "guard_every", "token_budget", "final_eval", "final_judge"),
+    "ignore_plan",
 }
 """What a resumed run may be told otherwise: how far it goes, how it is watched, what it fits."""
 
@@ -67,6 +71,13 @@ class TrainingSetup:
         words = ["prefine", *self.repeat]
         return printable(shlex.join(words if any(w.partition("=")[0] == "--resume" for w in words) else [*words, "--resume"]))
 
+    def reading(self) -> Any:
+        """How the data's rows are read."""
+        from prefine.preferences.convert import Reading
+
+        own = self.options
+        return Reading(column_map(own.map), own.format, own.pairing, own.min_gap, self.args.seed)
+
     def load_model(self) -> Any:
         """The model as the options say."""
         from transformers import set_seed
@@ -79,18 +90,24 @@ class TrainingSetup:
         kwargs = self.args.init_kwargs() | quantized
         return self.load(self.options.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **kwargs)
 
-    def start(self, data_key: str, eval_key: str | None = None) -> TrainingRun:
-        """Load the model, then make the run directory.
+    def start(self, data_key: str, lengths: Callable[[], Lengths], eval_key: str | None = None) -> TrainingRun:
+        """Say what memory the run will take, load the model, then make the run directory.
 
         Args:
             data_key: what the training data is known by; eval_key: what evaluation data of its own is, None where it has none.
+            lengths: gives those of the training data's groups.
 
         Raises:
-            ConfigError: the folder holds another run, or what is resumed was told otherwise or finds other data or another model.
+            ConfigError: it cannot fit, the folder holds another run, or what is resumed was told otherwise or finds other data or another
+                model.
         """
+        from prefine.api.plan_lines import plan_training
         from prefine.scoring.fingerprint import fingerprint
 
         own = self.options
+        planned = plan_training(self, lengths)
+        if planned is not None:
+            self.progress.say(planned.line())
         model = self.load_model()
         if getattr(self.args, "ensemble", 1) == 1:  # members of an ensemble are loaded one by one
             self.init_kwargs, self.args.model_init_kwargs = self.args.model_init_kwargs, None  # a trainer with a model refuses them
@@ -116,7 +133,7 @@ class TrainingSetup:
         else:
             run.write_config(config, self.repeat)
             run.write_environment()
-        return TrainingRun(self, run, model, _peft_config(own), keys)
+        return TrainingRun(self, run, model, own.peft_config(), keys, {} if planned is None else {"plan": planned.summary()})
 
 
 @dataclass
@@ -128,11 +145,12 @@ class TrainingRun:
     model: Any
     peft_config: Any
     keys: Mapping[str, Any]
+    planned: dict[str, Any] = field(default_factory=dict)
     seconds: float = field(default=0.0)
 
     def write_data(self, summary: Mapping[str, Any]) -> None:
-        """Write ``data.json``: what was read, and what data and models are known by when the run is resumed."""
-        self.run.write_data({**summary, **self.keys})
+        """Write ``data.json``: what was read, and what data and models are known by when the run is resumed, its plan."""
+        self.run.write_data({**summary, **self.keys, **self.planned})
 
     def watch(self, trainer: Any, shown: tuple[str, ...]) -> None:
         """Tell the trainer's steps to progress, and nobody else; ``shown`` names the metrics."""
@@ -476,21 +494,6 @@ def _make_args(config: Any, training: dict[str, Any], output_dir: str, given: Ma
     refuse_conditional(args, {name for name, value in named.items() if value not in (None, False, 0, "", "no", [], {})}, rows)
     try_options(args)
     return args
-
-
-def _peft_config(own: RunOptions) -> Any:
-    if own.lora_r is None:
-        return None
-    from peft import LoraConfig
-
-    targets: Any = own.lora_target or ["all-linear"]
-    return LoraConfig(
-        r=own.lora_r,
-        lora_alpha=own.lora_alpha or 2 * own.lora_r,
-        lora_dropout=own.lora_dropout,
-        target_modules="all-linear" if targets == ["all-linear"] else targets,
-        task_type="CAUSAL_LM",
-    )
 
 
 def settings_line(args: Any, own: RunOptions) -> str:

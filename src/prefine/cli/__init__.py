@@ -34,6 +34,7 @@ GROUPS = {
         "data sample": "a seeded part",
     },
     "training": {
+        "plan": "will it fit, how long will it take, which settings fit: before weights are loaded",
         "dpo": "align a model on preference pairs, and say whether it worked",
         "sft": "supervised fine-tuning on prompts with responses",
         "reward": "train a reward model on preference pairs, and measure it",

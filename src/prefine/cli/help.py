@@ -22,11 +22,11 @@ WORDS = {
         "chat": "RUN",
         "merge": "RUN",
         "report": "RUN ...",
-        "doctor": "RUN",
         "lab": "EXPERIMENT",
     },
     **{"doctor": "RUN", "judge": "BASE.jsonl TUNED.jsonl --judge NAME", "compare": "RUN RUN ...", "generate": "--model M --prompts P"},
     **{"pairs": "--model M --prompts P --judge NAME"},
+    **{"plan": "METHOD --model M --data D [--device NAME]"},
     **dict.fromkeys(("dpo", "sft", "reward", "ppo", "online-dpo", "tune"), "--model M --data D"),
 }
 

@@ -11,7 +11,8 @@ Legend: T tokens, K gathered keys, S sequences, H heads, D head size.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -90,6 +91,8 @@ def varlen_attention(
 
 def usable(query: torch.Tensor, value: torch.Tensor, dropout: float, window: int | None) -> bool:
     """Whether this layer's call can take the kernel."""
+    if query.is_meta:
+        return _StandIn.kernel is not None and dropout == 0 and query.shape[-1] == value.shape[-1] <= 256
     if not query.is_cuda or query.dtype not in (torch.float16, torch.bfloat16) or dropout > 0:
         return False
     if query.shape[-1] != value.shape[-1] or query.shape[-1] > 256:
@@ -98,8 +101,29 @@ def usable(query: torch.Tensor, value: torch.Tensor, dropout: float, window: int
     return kernel is not None and (window is None or "window_size" in accepted) and agrees(str(query.device), query.dtype)
 
 
-@lru_cache(maxsize=1)
+class _StandIn:
+    """What the kernel is on the meta device, where a plan counts what CUDA would hold."""
+
+    kernel: Callable[..., Any] | None = None
+
+
+@contextmanager
+def standing_in(kernel: Callable[..., Any] | None) -> Iterator[None]:
+    """Within the block tensors on the meta device take ``kernel``, which is given what the newest version is."""
+    outer, _StandIn.kernel = _StandIn.kernel, kernel
+    try:
+        yield
+    finally:
+        _StandIn.kernel = outer
+
+
 def _kernel() -> tuple[Callable[..., Any] | None, frozenset[str]]:
+    """The kernel, or what stands in for it, and the names of its arguments."""
+    return _real_kernel() if _StandIn.kernel is None else (_StandIn.kernel, frozenset({"window_size", "enable_gqa"}))
+
+
+@lru_cache(maxsize=1)
+def _real_kernel() -> tuple[Callable[..., Any] | None, frozenset[str]]:
     """The kernel and the names of its arguments, which differ between versions of torch."""
     try:
         from torch.nn.attention.varlen import varlen_attn

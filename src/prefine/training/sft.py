@@ -366,3 +366,10 @@ class EmbeddingNoise:
             return output
         largest = self.alpha / (self.lengths[..., None] * output.shape[-1]).sqrt()
         return output + (torch.rand_like(output) * 2 - 1) * largest.to(output.dtype)
+
+
+def encoded(rows: Sequence[Any], args: SFTConfig, tokenizer: Any) -> Iterator[Any]:
+    """Rows as a trainer of this config would encode them, without a trainer: to know how long they are."""
+    trainer = SFTTrainer.__new__(SFTTrainer)
+    trainer.args, trainer.formatting_func, trainer._streams = args, None, set()
+    return trainer.encode_rows(iter(rows), "train_dataset", args.encoder(tokenizer))

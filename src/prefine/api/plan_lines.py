@@ -1,0 +1,282 @@
+"""What a training command says of memory before it loads weights, and when it does not start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefine.errors import ConfigError
+from prefine.runs import models_of
+
+if TYPE_CHECKING:
+    from prefine.api.training_setup import TrainingSetup
+    from prefine.planning.devices import Device
+    from prefine.planning.lengths import Lengths
+    from prefine.planning.memory import Demand, Memory
+
+CERTAIN = 1.15
+"""A training that needs more than the device's memory times this, with packs of a single prompt, does not start."""
+FRAMEWORK = 60 * 2**20
+"""What a process takes on its way beside tensors once libraries are loaded: measured on a CPU, a trainer's own modules and oneDNN's."""
+SHORT = {
+    **{"weights": "weights", "adapter": "adapter", "gradients": "gradients", "optimizer states": "optimizer", "reference": "reference"},
+    **{"reward and value models": "reward and value", "activations": "activations", "KV cache": "KV cache"},
+}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run's memory on a device.
+
+    Attributes:
+        framework: bytes that Python, torch and the device's own libraries hold; steps: optimizer updates.
+    """
+
+    memory: Memory
+    device: Device
+    framework: int
+    steps: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in all, at the peak."""
+        return self.memory.total + self.framework
+
+    def summary(self) -> dict[str, Any]:
+        """As ``data.json`` holds it."""
+        return {
+            "device": self.device.name,
+            "device_bytes": self.device.memory_bytes,
+            "total_bytes": self.total,
+            "own_bytes": self.memory.total,
+            "framework_bytes": self.framework,
+            "parts": dict(self.memory.parts),
+            "phases": dict(self.memory.phases),
+            "counted": self.memory.counted,
+            "parameters": self.memory.parameters,
+            "trained_parameters": self.memory.trained,
+            "steps": self.steps,
+        }
+
+    def line(self) -> str:
+        """The training's first line."""
+        parts = sorted(((v, SHORT[k]) for k, v in self.memory.parts.items() if k in SHORT), reverse=True)
+        told = ", ".join(f"{name} {gib(size)}" for size, name in parts if size >= 0.01 * self.total) or "hardly anything"
+        steps = f"; {self.steps:,} steps" if self.steps else ""
+        return f"memory: about {gib(self.total)} of {gib(self.device.memory_bytes)} GiB on {self.device.name} ({told}){steps}"
+
+
+def gib(size: float) -> str:
+    """Bytes as GiB, to two digits or so."""
+    value = size / 2**30
+    return f"{value:.0f}" if value >= 20 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+def framework_bytes(device: Device) -> int:
+    """What is there before any model: on a CPU what this process holds now, on a GPU its context."""
+    from prefine.planning.devices import CUDA_CONTEXT, resident_bytes
+
+    return CUDA_CONTEXT if device.kind == "cuda" else resident_bytes() + FRAMEWORK
+
+
+def prompts_per_update(command: str, args: Any) -> int:
+    """Prompts whose gradients are taken in one go: a batch, or a rollout's part."""
+    batch: int = args.per_device_train_batch_size
+    if command == "ppo":
+        return max(1, batch * int(args.gradient_accumulation_steps) // int(args.num_mini_batches))
+    return batch
+
+
+def steps_of(command: str, args: Any, prompts: int) -> int:
+    """Optimizer updates of a run on so many groups, in this process alone."""
+    if args.max_steps > 0:
+        return int(args.max_steps)
+    each = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    if command == "ppo":
+        episodes = args.total_episodes or args.num_train_epochs * prompts * args.num_samples
+        rollouts = max(1, round(episodes / (each * args.num_samples)))
+        return int(rollouts * args.num_ppo_epochs * args.num_mini_batches)
+    return max(1, int(args.num_train_epochs * -(-prompts // each)))
+
+
+def uses_reference(command: str, args: Any) -> bool:
+    """Whether a reference scores what is trained on."""
+    from prefine.losses import LOSSES
+
+    if command in ("dpo", "online-dpo"):
+        return any(LOSSES[name].reference for name in args.loss_type)
+    return command == "ppo"
+
+
+def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: bool, dtype: Any, autocast: Any) -> tuple[Demand, Any]:
+    """What decides the run's memory, from its options and its data's lengths; and the token budget.
+
+    Args:
+        dtype: of the weights; autocast: mixed precision's, or None.
+    """
+    import os
+
+    from transformers import AutoConfig
+
+    from prefine.packing.budget import TokenBudget
+    from prefine.planning.memory import Demand, Rollout
+
+    own, args, command = setup.options, setup.args, setup.command
+    folder, adapter, copied = own.model, own.peft_config(), False
+    if (Path(folder) / "adapter_config.json").exists():
+        from peft import PeftConfig
+
+        adapter = PeftConfig.from_pretrained(folder)
+        adapter.inference_mode, folder, copied = False, str(adapter.base_model_name_or_path), True
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=args.trust_remote_code)
+    text = config.get_text_config()
+    width = getattr(text, "num_hidden_layers", 0) * getattr(text, "hidden_size", 0)
+    budget = TokenBudget.of(args.token_budget, device.kind, width)
+    batch = prompts_per_update(command, args)
+    pack, several = lengths.largest_pack(budget, batch, args.seed)
+    reference = uses_reference(command, args)
+    known = getattr(args, "precompute_ref_log_probs", False)
+    longest = lengths.longest[0]
+    rollout = None
+    if command in ("ppo", "online-dpo"):
+        rows = args.per_device_train_batch_size * args.num_samples
+        rows *= args.gradient_accumulation_steps if command == "ppo" else 1
+        rollout = Rollout(min(rows, args.sampling_batch_size), longest, args.response_length) if args.rollout_engine != "vllm" else None
+    elif command == "dpo" and setup.extra.final_eval != "off":
+        from prefine.api.final_evaluation import FULL_TOKENS, QUICK_TOKENS
+
+        rollout = Rollout(32, longest, QUICK_TOKENS if setup.extra.final_eval == "quick" else FULL_TOKENS)
+    models = [name for given in getattr(setup.extra, "reward_model", None) or [] for name in models_of(given)]
+    whole = [name for name in models if not (Path(name) / "adapter_config.json").exists()]
+    values = command == "ppo" and args.advantage_estimator == "gae"
+    demand = Demand(
+        config=config,
+        dtype=dtype,
+        pack=tuple(pack),
+        device=device.kind,
+        autocast=autocast,
+        adapter=adapter,
+        classifier=command == "reward",
+        four_bit=four_bit,
+        optim=getattr(args.optim, "value", args.optim),
+        checkpointing=args.gradient_checkpointing,
+        offloading=args.activation_offloading and device.kind == "cuda",
+        several=several or (command != "ppo" and args.gradient_accumulation_steps > 1),
+        reference=reference and not (known and adapter is None),
+        base_again=command == "dpo" and (not reference or bool(known and adapter is None) or args.sync_ref_model),
+        rewards=tuple(AutoConfig.from_pretrained(name, trust_remote_code=args.trust_remote_code) for name in whole),
+        value=values and args.value_role != "policy" and bool(whole),
+        adapters=(len(models) - len(whole)) * (1 + values) + copied * reference,
+        rollout=rollout,
+        token_metrics=command in ("dpo", "sft", "online-dpo"),
+        processes=int(os.environ.get("WORLD_SIZE", "1")),
+    )
+    return demand, budget
+
+
+def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Planned | None:
+    """The plan of a training that is about to load its model; None where the model's config says too little to make one.
+
+    Raises:
+        ConfigError: it cannot fit, and ``ignore_plan`` was not given; the sentence says what would.
+    """
+    import torch
+
+    from prefine.planning.devices import found
+    from prefine.planning.memory import estimate, smallest
+
+    device = found()
+    autocast = torch.bfloat16 if setup.args.bf16 else torch.float16 if setup.args.fp16 else None
+    try:
+        known = lengths()
+        demand, _ = demand_of(setup, known, device, setup.options.load_in_4bit, setup.dtype, autocast)
+        planned = Planned(estimate(demand), device, framework_bytes(device), steps_of(setup.command, setup.args, known.total))
+        least = planned
+        if planned.total > CERTAIN * device.memory_bytes:
+            least = Planned(smallest(demand, known.longest), device, planned.framework, planned.steps)
+    except Exception:  # whatever an unusual model's config lacks: a plan must not stop what could run
+        return None
+    if not setup.options.ignore_plan:
+        refuse_what_cannot_fit(setup.command, least, demand, known)
+    return planned
+
+
+def refuse_what_cannot_fit(command: str, planned: Planned, demand: Demand, lengths: Lengths) -> None:
+    """Raise where even packs of one prompt are too much.
+
+    Raises:
+        ConfigError: how much there is, how much it would take, and what would fit.
+    """
+    if planned.total <= CERTAIN * planned.device.memory_bytes:
+        return
+    fits = next((c for c in choices(command, demand, lengths, planned.device, planned.framework) if c.fits), None)
+    instead = f"{flags_of(fits.settings)} fits in about {gib(fits.total)} GiB" if fits else "none of its smaller settings fits either"
+    raise ConfigError(
+        f"this needs about {gib(planned.total)} GiB even with one prompt a pack, and {planned.device.name} has "
+        f"{gib(planned.device.memory_bytes)}; {instead}; prefine plan shows more, and --ignore-plan starts all the same"
+    )
+
+
+SPARE = 1.1
+"""Settings fit where the estimate times this is within the device's memory."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings and what they would hold.
+
+    Attributes:
+        settings: options beside those given; total: bytes; note: what else is to know.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    total: int
+    fits: bool
+    note: str = ""
+
+
+def flags_of(settings: Mapping[str, Any]) -> str:
+    """Options as they are written on the command line."""
+    from prefine.api.options import as_flags
+
+    return " ".join(as_flags("x", settings)[1:])
+
+
+def choices(command: str, demand: Demand, lengths: Lengths, device: Device, framework: int) -> Sequence[Choice]:
+    """Settings in order of preference: as given, then what changes no result, then what does; each row keeps those above that apply."""
+    from dataclasses import replace
+
+    from peft import LoraConfig
+
+    from prefine.planning.memory import estimate, with_pack
+
+    stored: dict[str, Any] = {} if demand.checkpointing else {"gradient_checkpointing": True}
+    p, c = lengths.longest
+    least = p + sum(c) - len(c)
+    small = {**stored, "token_budget": str(least)}
+    ahead: dict[str, Any] = {"precompute_ref_log_probs": True} if demand.reference and demand.adapter is None and command == "dpo" else {}
+    one = with_pack(replace(demand, checkpointing=True), [lengths.longest], True)
+    adapter = demand.adapter or LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    half = demand.autocast if device.kind == "cuda" and device.half == "bfloat16" else None
+    lora: dict[str, Any] = {} if demand.adapter is not None else {"lora_r": 16}
+    light = replace(demand, adapter=adapter, dtype=half or demand.dtype, checkpointing=True, base_again=False)
+    tried: list[tuple[str, dict[str, Any], Demand]] = [("as given", {}, demand)]
+    if stored:
+        tried.append(("gradient checkpointing", stored, replace(demand, checkpointing=True)))
+    tried.append(("packs of one prompt", small, one))
+    if ahead:
+        tried.append(("reference computed before", small | ahead, replace(one, reference=False, base_again=True)))
+    if lora:
+        tried.append(("LoRA", stored | lora, light))
+        tried.append(("LoRA, packs of one prompt", small | lora, with_pack(light, [lengths.longest], True)))
+    if device.kind == "cuda" and not demand.four_bit:
+        quantised = replace(with_pack(light, [lengths.longest], True), four_bit=True)
+        tried.append(("QLoRA (4-bit), packs of one prompt", small | lora | {"load_in_4bit": True}, quantised))
+    out = []
+    for name, settings, wanted in tried:
+        total = estimate(wanted).total + framework
+        out.append(Choice(name, settings, total, SPARE * total <= device.room))
+    return out

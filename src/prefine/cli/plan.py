@@ -1,0 +1,6 @@
+"""``prefine plan METHOD``."""
+
+from prefine.api.planning import plan
+from prefine.cli.command import Command
+
+COMMAND = Command(plan, words=("method",))
