@@ -19,10 +19,11 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prefine.errors import ConfigError, DataError, MissingFile, printable
+from prefine.errors import ConfigError, DataError, MissingFile, PrefineError, printable
 from prefine.redaction import redact, redacted
 
 HELD_OUT_PROMPTS = "held_out_prompts.jsonl"
@@ -107,8 +108,14 @@ class RunDirectory:
         """Read ``config.yaml``."""
         import yaml
 
-        loaded = yaml.safe_load((self.path / "config.yaml").read_text())
-        return dict(loaded)
+        path = self.path / "config.yaml"
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            raise DataError(f"{path}: damaged: not YAML ({' '.join(str(error).split())[:200]})") from error
+        if not isinstance(loaded, dict):
+            raise DataError(f"{path}: damaged: expected 'key: value' lines, found {type(loaded).__name__}")
+        return loaded
 
     def beta(self) -> float:
         """The beta of the loss that trained it, the last where it changed as it went; 0.1 where it had none."""
@@ -117,7 +124,7 @@ class RunDirectory:
 
     def command(self) -> str:
         """The command that made it, as ``config.yaml`` repeats it: dpo, ppo, ...; empty where it does not say."""
-        words = (self.path / "config.yaml").read_text(encoding="utf-8").partition("\n")[0].split()
+        words = (self.path / "config.yaml").read_text(encoding="utf-8", errors="replace").partition("\n")[0].split()
         return words[3] if words[:3] == ["#", "repeat:", "prefine"] and len(words) > 3 else ""
 
     def write_environment(self) -> None:
@@ -131,7 +138,8 @@ class RunDirectory:
     def data(self) -> dict[str, Any]:
         """Read ``data.json``; empty where there is none yet."""
         path = self.path / "data.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        with as_written(path):
+            return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Append a logged step."""
@@ -229,20 +237,42 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def append_json(path: Path, value: Mapping[str, Any]) -> None:
     """Append one line; one write call, so that a kill leaves at most one broken line."""
-    with path.open("a") as stream:
+    with path.open("a", encoding="utf-8") as stream:
         stream.write(redact(json.dumps(value, default=str)) + "\n")
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Read JSON lines; a broken last line (a killed writer) is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: texts hold U+2028 and the like
+    with as_written(path):
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: texts hold U+2028 and the like
     lines = lines[:-1] if not lines[-1] else lines
     for number, line in enumerate(lines, 1):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
             if number < len(lines):
-                raise DataError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
+                raise DataError(f"{path}, line {number}: not valid JSON ({getattr(error, 'msg', error)})") from error
+            continue
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
+        yield row
+
+
+@contextmanager
+def as_written(*paths: Path) -> Iterator[None]:
+    """A block that reads what a run wrote: content of another form is an error of the user's, who may have changed it.
+
+    Raises:
+        DataError: in place of what reading such content raises.
+    """
+    try:
+        yield
+    except (PrefineError, OSError):
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError, ArithmeticError) as error:
+        told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        where = " or ".join(map(str, paths))
+        raise DataError(f"{where}: damaged, or not written by Prefine ({told}; --traceback shows where)") from error
 
 
 def environment() -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
     schedule = {"max_steps": args.max_steps, "num_train_epochs": args.num_train_epochs}
     done = [m for m in range(args.ensemble) if measured(m).exists()]
     for m in done:
-        was = {name: json.loads(measured(m).read_text())[name] for name in schedule}
+        was = {name: json.loads(measured(m).read_text(encoding="utf-8"))[name] for name in schedule}
         if was != schedule:
             raise ConfigError(f"--resume: member {m} was trained with {was}; give the same, or another --output-dir")
     if done:
@@ -154,7 +154,7 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
         if len(found):
             progress.say(f"member {member}: held-out accuracy {100 * (found[:, 0] > found[:, 1]).mean():.1f} %")
     if len(data.held_out):
-        rewards = [np.array(json.loads(measured(m).read_text())["rewards"]) for m in range(args.ensemble)]
+        rewards = [np.array(json.loads(measured(m).read_text(encoding="utf-8"))["rewards"]) for m in range(args.ensemble)]
         table = np.stack([(r - r.mean()) / (r.std() or 1.0) for r in rewards])  # rewards have no common scale
         disagreement = f"members differ by {float(table.std(0).mean()):.2f} standard deviations of a reward"
         progress.say(["", *_measure(table.mean(0), data.held_out, started.run), disagreement])

@@ -50,7 +50,7 @@ class GroupStore(Sequence[PromptGroup]):
     @property
     def about(self) -> dict[str, Any]:
         """What :meth:`write` was told of the data."""
-        return dict(json.loads((self.folder / "about.json").read_text()))
+        return dict(json.loads((self.folder / "about.json").read_text(encoding="utf-8")))
 
     def __len__(self) -> int:
         return len(self._rows) if self.selection is None else len(self.selection)

@@ -267,7 +267,7 @@ def fits_base(policy: Any, folder: str) -> bool:
     path = Path(folder) / "adapter_config.json"
     if not path.exists() or not hasattr(policy, "peft_config"):
         return False
-    base = str(json.loads(path.read_text())["base_model_name_or_path"])
+    base = str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
     ours = str(getattr(policy.get_base_model().config, "_name_or_path", ""))
     return base == ours or (Path(base).exists() and Path(ours).exists() and Path(base).resolve() == Path(ours).resolve())
 
