@@ -56,9 +56,12 @@ def score_texts(
             "each response is now scored alone, and those on which it raises have no score",
             stacklevel=2,
         )
+        told = f"reward function {name} raised {where_raised(error)}"
         scores = [
             _one(function, p, a, _part(columns, i, len(answers)), kind) for i, (p, a) in enumerate(zip(prompts, answers, strict=True))
         ]
+        if scores and all(s == FAILED for s in scores):
+            raise ModelError(f"{told}, and on each of the {len(scores)} responses alone; mend it") from error
     if len(scores) != len(answers):
         raise ConfigError(f"the reward function gave {len(scores)} scores for {len(answers)} responses; expected one each")
     return torch.tensor([math.nan if s is None else float(s) for s in scores], dtype=torch.float64)
