@@ -59,7 +59,7 @@ def responses(folder: Path, name: str, evil: str) -> Path:
     return path
 
 
-COMMANDS = ("judge", "compare", "report", "data show", "data audit", "missing file", "ratings")
+COMMANDS = ("judge", "compare", "report", "data show", "data audit", "missing file")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,7 +76,6 @@ def test_nothing_raw_reaches_a_terminal(command: str, name: str, tmp_path: Path)
     out = str(tmp_path / f"{in_path} out")
     words = {
         "judge": ["judge", str(a), str(b), "--judge", "python", "--function", "mine.py:score", "--output-dir", out],
-        "ratings": ["judge", str(a), str(b), str(a), "--judge", "python", "--function", "mine.py:score", "--output-dir", out],
         "compare": ["compare", *runs],
         "report": ["report", *runs],
         "data show": ["data", "show", str(pairs)],
