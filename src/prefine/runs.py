@@ -25,12 +25,12 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from prefine.checkpoints import newest, storing
-from prefine.errors import ConfigError, DataError, MissingFile, StorageError, printable
+from prefine.errors import ConfigError, DataError, MissingFile, PrefineError, StorageError, printable
 from prefine.redaction import redact, redacted
 
 HELD_OUT_PROMPTS = "held_out_prompts.jsonl"
@@ -121,8 +121,14 @@ class RunDirectory:
         """Read ``config.yaml``."""
         import yaml
 
-        loaded = yaml.safe_load((self.path / "config.yaml").read_text())
-        return dict(loaded)
+        path = self.path / "config.yaml"
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            raise DataError(f"{path}: damaged: not YAML ({' '.join(str(error).split())[:200]})") from error
+        if not isinstance(loaded, dict):
+            raise DataError(f"{path}: damaged: expected 'key: value' lines, found {type(loaded).__name__}")
+        return loaded
 
     def beta(self) -> float:
         """The beta of the loss that trained it, the last where it changed as it went; 0.1 where it had none."""
@@ -131,7 +137,7 @@ class RunDirectory:
 
     def command(self) -> str:
         """The command that made it, as ``config.yaml`` repeats it: dpo, ppo, ...; empty where it does not say."""
-        words = (self.path / "config.yaml").read_text(encoding="utf-8").partition("\n")[0].split()
+        words = (self.path / "config.yaml").read_text(encoding="utf-8", errors="replace").partition("\n")[0].split()
         return words[3] if words[:3] == ["#", "repeat:", "prefine"] and len(words) > 3 else ""
 
     def write_environment(self) -> None:
@@ -145,7 +151,8 @@ class RunDirectory:
     def data(self) -> dict[str, Any]:
         """Read ``data.json``; empty where there is none yet."""
         path = self.path / "data.json"
-        return dict(read_json(path)) if path.exists() else {}
+        with as_written(path):
+            return dict(read_json(path)) if path.exists() else {}
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Append a logged step."""
@@ -345,16 +352,20 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Read JSON lines; a broken last line (a killed writer) is left out.
 
     Raises:
-        DataError: another line is broken.
+        DataError: another line is broken, or none of an object.
     """
     lines = path.read_bytes().split(b"\n")  # not splitlines: texts hold U+2028 and the like
     lines = lines[:-1] if not lines[-1] else lines
     for number, line in enumerate(lines, 1):
         try:
-            yield unstrict(json.loads(line))
-        except ValueError as error:
+            row = unstrict(json.loads(line))
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise DataError(f"{path}, line {number}: not valid JSON ({getattr(error, 'msg', error)})") from error
+            continue
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
+        yield row
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -366,7 +377,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             if not isinstance(found, dict):
                 raise ValueError("a line is a mapping")
             out.append(found)
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             torn += [number] if line.strip(b"\0 \r") else []
     if torn and (path, tuple(torn)) not in _told:
         _told.add((path, tuple(torn)))
@@ -379,6 +390,23 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 _told: set[tuple[Path, tuple[int, ...]]] = set()
 """Files of which torn lines were told, with the lines."""
+
+
+@contextmanager
+def as_written(*paths: Path) -> Iterator[None]:
+    """A block that reads what a run wrote: content of another form is an error of the user's, who may have changed it.
+
+    Raises:
+        DataError: in place of what reading such content raises.
+    """
+    try:
+        yield
+    except (PrefineError, OSError):
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError, ArithmeticError) as error:
+        told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        where = " or ".join(map(str, paths))
+        raise DataError(f"{where}: damaged, or not written by Prefine ({told}; --traceback shows where)") from error
 
 
 def environment() -> dict[str, Any]:

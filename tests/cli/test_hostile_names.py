@@ -50,12 +50,16 @@ def on_a_terminal(*words: str, folder: Path) -> tuple[int, str]:
 def responses(folder: Path, name: str, evil: str) -> Path:
     path = folder / f"{evil.replace('/', '|')} {name}.jsonl"
     row = {"key": evil, "category": evil, "model": f"{evil} {name}", f"column {evil}": evil}
-    rows = [row | {"prompt": f"{i} {evil}", "reference": f"{evil} {name}", "response": f"{evil} {'b' * i} {name}"} for i in range(4)]
+    rows = [
+        {k: v for k, v in row.items() if k != "model"}
+        | {"instruction": f"{i} {evil}", "generator": f"{evil} {name}", "output": f"{evil} {'b' * i} {name}"}
+        for i in range(4)
+    ]
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     return path
 
 
-COMMANDS = ("judge", "compare", "report", "data show", "data audit", "missing file", "ratings")
+COMMANDS = ("judge", "compare", "report", "data show", "data audit", "missing file")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,7 +76,6 @@ def test_nothing_raw_reaches_a_terminal(command: str, name: str, tmp_path: Path)
     out = str(tmp_path / f"{in_path} out")
     words = {
         "judge": ["judge", str(a), str(b), "--judge", "python", "--function", "mine.py:score", "--output-dir", out],
-        "ratings": ["judge", str(a), str(b), str(a), "--judge", "python", "--function", "mine.py:score", "--output-dir", out],
         "compare": ["compare", *runs],
         "report": ["report", *runs],
         "data show": ["data", "show", str(pairs)],
@@ -81,8 +84,7 @@ def test_nothing_raw_reaches_a_terminal(command: str, name: str, tmp_path: Path)
     }[command]
     code, written = on_a_terminal(*words, folder=tmp_path)
     assert "Traceback" not in written
-    assert code in (0, 1, 2)
-    assert code == 2 or command != "missing file"
+    assert code == (2 if command == "missing file" else 0), written
     assert RAW.findall(written) == []
     for path in [*tmp_path.rglob("*.html"), *tmp_path.rglob("README.md")]:
         assert RAW.findall(path.read_text(encoding="utf-8")) == [], path

@@ -161,9 +161,10 @@ ADDRESSES = [
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_addresses_that_are_none(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b"):
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": "hello", "response": name}) + "\n")
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"instruction": "hello", "output": name, "generator": name}) + "\n")
     judge = ["--judge", "openai", "--judge-model", "m", f"--server={address}", "--retries", "0", "--output-dir", str(tmp_path / "out")]
     assert main(["judge", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), *judge]) == 2
     said = capsys.readouterr().err
     assert said.startswith("prefine: error: ")
     assert said.count("\n") == 1
+    assert "a.jsonl" not in said  # it is the address that is wrong

@@ -13,7 +13,7 @@ from prefine.api.progress import Progress
 from prefine.api.tables import Shows, Table
 from prefine.errors import ConfigError
 from prefine.evaluation.multiple import together
-from prefine.runs import RunDirectory, read_json, settings_that_differ, write_json
+from prefine.runs import RunDirectory, as_written, read_json, settings_that_differ, write_json
 
 
 @dataclass
@@ -61,25 +61,28 @@ def compare(given: CompareOptions, progress: Progress) -> Comparison:
     if len(set(names)) < len(names):
         raise ConfigError("compare: a run is named twice")
     runs = [RunDirectory.open(name) for name in names]
-    from prefine.report.run_page import evaluations
+    with as_written(*(run.path for run in runs)):
+        from prefine.report.run_page import evaluations
 
-    found = [{e.name: e.summary for e in evaluations(run.path / "eval")} for run in runs]
-    chosen = _chosen(given.evaluation, names, found)
-    summaries = [f[chosen] for f in found]
-    pairs = list(itertools.combinations(runs, 2))
-    differences = [difference(a, b, chosen, together(len(pairs))) for a, b in pairs]
-    lines = [str(d["sentence"]) for d in differences]
-    if len(pairs) > 1:
-        lines.append(f"  the {len(pairs)} intervals hold all at once with 95 %, so that the best may be picked by them")
-    if given.output:
-        write_json(Path(given.output), {"evaluation": chosen, "runs": dict(zip(names, summaries, strict=True)), "differences": differences})
-        lines.append(f"numbers: {given.output}")
-    if given.html:
-        from prefine.report.comparison import write_comparison
+        found = [{e.name: e.summary for e in evaluations(run.path / "eval")} for run in runs]
+        chosen = _chosen(given.evaluation, names, found)
+        summaries = [f[chosen] for f in found]
+        pairs = list(itertools.combinations(runs, 2))
+        differences = [difference(a, b, chosen, together(len(pairs))) for a, b in pairs]
+        lines = [str(d["sentence"]) for d in differences]
+        if len(pairs) > 1:
+            lines.append(f"  the {len(pairs)} intervals hold all at once with 95 %, so that the best may be picked by them")
+        if given.output:
+            write_json(
+                Path(given.output), {"evaluation": chosen, "runs": dict(zip(names, summaries, strict=True)), "differences": differences}
+            )
+            lines.append(f"numbers: {given.output}")
+        if given.html:
+            from prefine.report.comparison import write_comparison
 
-        write_comparison(runs, Path(given.html), chosen, [str(d["sentence"]) for d in differences])
-        lines.append(f"page: {given.html}")
-    return Comparison(chosen, names, summaries, differences, _settings(runs), _table(names, summaries, chosen), lines)
+            write_comparison(runs, Path(given.html), chosen, [str(d["sentence"]) for d in differences])
+            lines.append(f"page: {given.html}")
+        return Comparison(chosen, names, summaries, differences, _settings(runs), _table(names, summaries, chosen), lines)
 
 
 def _chosen(asked: str | None, names: list[str], found: list[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from prefine.api.calls import call
 from prefine.api.progress import Progress
 from prefine.api.tables import Shows, Table
 from prefine.errors import ConfigError
-from prefine.runs import RunDirectory
+from prefine.runs import RunDirectory, as_written
 
 
 @dataclass
@@ -47,12 +47,13 @@ def report(given: ReportOptions, progress: Progress) -> Reports:
 
     pages, rows = [], []
     for run in [RunDirectory.open(name) for name in names]:
-        pages.append(write_report(run))
-        found = evaluations(run.path / "eval")
-        for e in found:
-            rated, learned = e.summary.get("win_rate"), e.summary.get("learning")
-            told = f"{learned['measure']} {rate(learned['accuracy'])}" if learned else ""
-            rows.append([str(run.path), e.name, f"win rate {rate(rated)}" if rated else told, str(e.summary["outcome"])])
-        if not found:
-            rows.append([str(run.path), "", "", "not judged yet: prefine eval"])
+        with as_written(run.path):
+            pages.append(write_report(run))
+            found = evaluations(run.path / "eval")
+            for e in found:
+                rated, learned = e.summary.get("win_rate"), e.summary.get("learning")
+                told = f"{learned['measure']} {rate(learned['accuracy'])}" if learned else ""
+                rows.append([str(run.path), e.name, f"win rate {rate(rated)}" if rated else told, str(e.summary["outcome"])])
+            if not found:
+                rows.append([str(run.path), "", "", "not judged yet: prefine eval"])
     return Reports(pages, Table(["run", "evaluation", "measured", "outcome"], rows))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from prefine.api.results import EvaluationResult
-from prefine.errors import ConfigError, ModelError, nearest, printable
-from prefine.runs import RunDirectory, read_jsonl
+from prefine.errors import ConfigError, ModelError, PrefineError, nearest, printable
+from prefine.runs import RunDirectory, as_written, read_jsonl
 
 
 class Run(os.PathLike[str]):
@@ -64,7 +64,8 @@ class Run(os.PathLike[str]):
         """Numbers of each finished evaluation by its name, the headline first."""
         from prefine.report.run_page import evaluations
 
-        return {e.name: e.summary for e in evaluations(self.path / "eval")}
+        with as_written(self.path):
+            return {e.name: e.summary for e in evaluations(self.path / "eval")}
 
     @property
     def verdict(self) -> EvaluationResult | None:
@@ -89,16 +90,17 @@ class Run(os.PathLike[str]):
         if name is None or name not in found:
             raise ConfigError(f"{self}: no evaluation {name!r}{nearest(str(name), found)}; there are: {', '.join(found) or 'none'}")
         folder = self.path / "eval" / name
-        rows = list(read_jsonl(folder / "generations.jsonl")) if (folder / "generations.jsonl").exists() else []
-        wins: dict[tuple[str, int], list[float]] = {}
-        for row in read_jsonl(folder / "verdicts.jsonl") if (folder / "verdicts.jsonl").exists() else ():
-            if row.get("tuned_wins") is not None and "key" in row:
-                wins.setdefault((str(row["key"]), row.get("turn", 1)), []).append(float(row["tuned_wins"]))
-        table = pandas.DataFrame(rows)
-        if wins and rows:
-            found_wins = [wins.get((str(row["key"]), row.get("turn", 1))) for row in rows]
-            table["win"] = [sum(w) / len(w) if w else None for w in found_wins]
-        return table
+        with as_written(folder):
+            rows = list(read_jsonl(folder / "generations.jsonl")) if (folder / "generations.jsonl").exists() else []
+            wins: dict[tuple[str, int], list[float]] = {}
+            for row in read_jsonl(folder / "verdicts.jsonl") if (folder / "verdicts.jsonl").exists() else ():
+                if row.get("tuned_wins") is not None and "key" in row:
+                    wins.setdefault((str(row["key"]), row.get("turn", 1)), []).append(float(row["tuned_wins"]))
+            table = pandas.DataFrame(rows)
+            if wins and rows:
+                found_wins = [wins.get((str(row["key"]), row.get("turn", 1))) for row in rows]
+                table["win"] = [sum(w) / len(w) if w else None for w in found_wins]
+            return table
 
     def evaluate(self, **options: Any) -> EvaluationResult:
         """Have the base and the tuned model respond to held-out prompts and a judge compare the responses, into ``eval/NAME``.
@@ -115,7 +117,8 @@ class Run(os.PathLike[str]):
         """Draw ``report.html`` anew, with ``summary.json`` and the model card; returns the page."""
         from prefine.report.run_page import write_report
 
-        return write_report(self.directory)
+        with as_written(self.path):
+            return write_report(self.directory)
 
     def plot(self, name: str) -> Any:
         """One of the report's charts, which shows itself in a notebook and saves itself: ``run.plot("rewards").save("rewards.svg")``.
@@ -127,7 +130,8 @@ class Run(os.PathLike[str]):
 
         if name not in CHARTS:
             raise ConfigError(f"no chart {name!r}{nearest(name, CHARTS)}; there are: {', '.join(CHARTS)}")
-        return CHARTS[name](self.directory)
+        with as_written(self.path):
+            return CHARTS[name](self.directory)
 
     def load_model(self, dtype: str = "auto") -> tuple[Any, Any]:
         """The trained model, its adapter on its base where it is one, and its tokenizer.
@@ -162,8 +166,11 @@ class Run(os.PathLike[str]):
         return chat(str(self.path), **options)
 
     def __repr__(self) -> str:
-        first = next(iter(self.evaluations.values()), None)
-        return printable(f"{self.directory.command() or 'run'} {self.path}: {first['sentence'] if first else 'not evaluated yet'}")
+        try:
+            first = next(iter(self.evaluations.values()), {"sentence": "not evaluated yet"})
+        except PrefineError as error:
+            return f"run {error}"
+        return printable(f"{self.directory.command() or 'run'} {self.path}: {first.get('sentence')}")
 
     def _repr_html_(self) -> str:
         return f"<div>{escape(printable(repr(self)))}</div>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import sys
 import warnings
@@ -97,6 +98,8 @@ def main(argv: list[str] | None = None) -> int:
     remember_words(args)
     if argv is None:
         sys.excepthook = _show_without_secrets
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a locale without the letters of a response is no error
         warnings.formatwarning = lambda message, *more: f"prefine: warning: {printable(str(message))}\n"
     traced, args = _take_traceback(args)
     if not args or args[0] in HELP:

@@ -152,7 +152,7 @@ class ChatClient:
 
         remember(server)
         if server is not None and not _is_address(server):
-            raise ConfigError(f"--server {server}: expected an address as http://127.0.0.1:8000/v1")
+            raise ConfigError(f"--server {server!r}: expected an address as http://127.0.0.1:8000/v1")
         key = os.environ.get(key_variable)
         remember(key, "api_key")
         if concurrency < 1:
@@ -184,12 +184,12 @@ class ChatClient:
         own = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"  # as the library has it
         address = urlsplit(own if self.server == "openai" else self.server)
         if not _is_address(address.geturl()):
-            raise ConfigError(f"OPENAI_BASE_URL {address.geturl()}: expected an address as http://127.0.0.1:8000/v1")
+            raise ConfigError(f"OPENAI_BASE_URL {address.geturl()!r}: expected an address as http://127.0.0.1:8000/v1")
         if address.hostname and not self._has_answered and not urllib.request.getproxies():
             try:
                 socket.create_connection((address.hostname, address.port or (443 if address.scheme == "https" else 80)), 10).close()
-            except OSError as error:
-                raise ConfigError(f"{self.server}: cannot be reached ({error.strerror or error})") from error
+            except (OSError, UnicodeError) as error:  # a name that is too long is no text to the resolver
+                raise ConfigError(f"{self.server}: cannot be reached ({getattr(error, 'strerror', None) or error})") from error
 
     def ask(self, ask: Ask) -> Reply | Failure:
         """One reply; parameters that the server refuses are left out from then on."""

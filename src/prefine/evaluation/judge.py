@@ -15,7 +15,7 @@ from prefine.evaluation.questions import Question
 from prefine.evaluation.style import style_of
 from prefine.evaluation.verdict_files import Judged
 from prefine.preferences.records import PromptText, plain_text
-from prefine.scoring.score_function import calls_by, scores_or_reasons
+from prefine.scoring.score_function import calls_by, scores_or_reasons, where_raised
 
 TIE = 1e-9
 """Scores that differ by less are a tie."""
@@ -147,7 +147,7 @@ class FunctionScorer:
             try:
                 value = float(self.function(one))
             except Exception as error:  # the user's code: whatever it raises is a failure of this answer alone
-                yield place, Score(None, failure=f"{type(error).__name__}: {error}")
+                yield place, Score(None, failure=where_raised(error))
                 continue
             yield place, Score(value) if math.isfinite(value) else Score(None, failure=f"the score is {value}")
 

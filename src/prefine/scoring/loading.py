@@ -193,7 +193,7 @@ def check_base(model: str) -> str | None:
     path = Path(model) / "adapter_config.json"
     if not path.exists():
         return None
-    base = json.loads(path.read_text()).get("base_model_name_or_path")
+    base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
     todo = f"put it back, or write its place into {path} (base_model_name_or_path)"
     if not base:
         raise ModelError(f"{model}: an adapter that names no base; {todo}")

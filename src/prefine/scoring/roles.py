@@ -56,9 +56,12 @@ def score_texts(
             "each response is now scored alone, and those on which it raises have no score",
             stacklevel=2,
         )
+        told = f"reward function {name} raised {where_raised(error)}"
         scores = [
             _one(function, p, a, _part(columns, i, len(answers)), kind) for i, (p, a) in enumerate(zip(prompts, answers, strict=True))
         ]
+        if scores and all(s == FAILED for s in scores):
+            raise ModelError(f"{told}, and on each of the {len(scores)} responses alone; mend it") from error
     if len(scores) != len(answers):
         raise ConfigError(f"the reward function gave {len(scores)} scores for {len(answers)} responses; expected one each")
     return torch.tensor([math.nan if s is None else float(s) for s in scores], dtype=torch.float64)
@@ -270,7 +273,7 @@ def fits_base(policy: Any, folder: str) -> bool:
     path = Path(folder) / "adapter_config.json"
     if not path.exists() or not hasattr(policy, "peft_config"):
         return False
-    base = str(json.loads(path.read_text())["base_model_name_or_path"])
+    base = str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
     ours = str(getattr(policy.get_base_model().config, "_name_or_path", ""))
     return base == ours or (Path(base).exists() and Path(ours).exists() and Path(base).resolve() == Path(ours).resolve())
 

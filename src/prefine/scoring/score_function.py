@@ -87,7 +87,7 @@ def scores_or_reasons(
             else:
                 yield None if scores[0] is None else float(scores[0]), ""
         except Exception as error:  # a failure of this response alone
-            yield None, f"{type(error).__name__}: {error}"
+            yield None, where_raised(error)
 
 
 def identity_of(function: Any) -> tuple[str, str]:
