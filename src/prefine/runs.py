@@ -336,8 +336,15 @@ def unstrict(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """What :func:`write_json` wrote."""
-    return unstrict(json.loads(path.read_text(encoding="utf-8")))
+    """What :func:`write_json` wrote.
+
+    Raises:
+        DataError: it is not whole.
+    """
+    try:
+        return unstrict(json.loads(path.read_bytes()))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({getattr(error, 'msg', error)}); it was altered since Prefine wrote it") from error
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

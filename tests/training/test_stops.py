@@ -19,6 +19,7 @@ import pytest
 
 from prefine import checkpoints
 from prefine.cli import main
+from prefine.runs import RunDirectory
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[2]
@@ -75,9 +76,8 @@ def test_a_finished_run_is_not_trained_further(method: str, lab_model: Path, dat
 
 @pytest.mark.parametrize("kind", ["SIGTERM", "SIGHUP", "SIGINT", "time"])
 def test_a_stop_finishes_the_step_and_says_how_to_go_on(kind: str, lab_model: Path, data: Path, tmp_path: Path) -> None:
-    whole, run = tmp_path / "whole", tmp_path / "a run"
-    steps = 4000
-    line = words("ppo" if kind == "SIGTERM" else "dpo", lab_model, data, run, steps, *(["--stop-after", "1s"] if kind == "time" else []))
+    run = tmp_path / "a run"
+    line = words("ppo" if kind == "SIGTERM" else "dpo", lab_model, data, run, 4000, *(["--stop-after", "1s"] if kind == "time" else []))
     stopped = process(line)
     if kind != "time":
         deadline = time.monotonic() + 120
@@ -95,13 +95,32 @@ def test_a_stop_finishes_the_step_and_says_how_to_go_on(kind: str, lab_model: Pa
         ["bash", "-c", f"printf '%s\\n' {told.partition('go on with: ')[2]}"], capture_output=True, text=True, check=True
     )
     assert command.stdout.splitlines() == ["prefine", *line, "--resume"]
-    if kind == "time":  # the checkpoint holds what a run needs that is left alone from there on
-        limit = [str(step + 3) if w == "4000" else w for w in line if w not in ("--stop-after", "1s")]
-        schedule = ["--lr-scheduler-type", "constant"]
-        del schedule
-        assert main([*limit, "--resume"]) == 0
-        assert list(logged(run)) == list(range(1, step + 4))
-        assert whole != run
+
+
+@pytest.mark.parametrize("method", ["dpo", "sft", "reward", "ppo", "online-dpo"])
+def test_a_stopped_run_goes_on_as_one_left_alone(
+    method: str, lab_model: Path, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    more = ["--save-steps", 1000, *(["--num-mini-batches", 2] if method == "ppo" else [])]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main(words(method, lab_model, data, whole, 8, *more)) == 0
+    plain = RunDirectory.append_metrics
+
+    def stopping(self: RunDirectory, line: dict[str, Any]) -> None:
+        plain(self, line)
+        if line["step"] == 3 and "loss" in line:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RunDirectory, "append_metrics", stopping)
+    assert main(words(method, lab_model, data, cut, 8, *more)) == 75
+    monkeypatch.undo()
+    [kept] = (cut / "checkpoints").iterdir()
+    assert kept.name == f"checkpoint-{max(logged(cut))}"
+    assert "whose checkpoint is saved" in capsys.readouterr().err
+    assert not (cut / "model").exists()
+    assert main([*words(method, lab_model, data, cut, 8, *more), "--resume", "auto"]) == 0
+    assert logged(cut) == pytest.approx(logged(whole), rel=1e-6)
+    assert weights(cut) == weights(whole)
 
 
 def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
@@ -274,6 +293,13 @@ def test_members_of_an_ensemble_go_on_where_they_were(lab_model: Path, data: Pat
     assert "already trained: member 0" in capsys.readouterr().out
     assert steps == [(seeds[1], 4), (seeds[1], 5), *((seeds[1] + 1, n) for n in range(6))]
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_runs_killed_at_random_moments_go_on(tmp_path: Path) -> None:
+    """One of each method; PREFINE_KILLS=60 in the environment makes it sixty."""
+    script = [sys.executable, str(ROOT / "benchmarks" / "kill_resume.py"), "--trials", os.environ.get("PREFINE_KILLS", "4"), "--seed", "5"]
+    done = subprocess.run(script, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 # ---- the disk
