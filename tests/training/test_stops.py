@@ -142,7 +142,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "3", "h", "1x", "-1h", "0s", "1h 30m", "1.5h"])
 def test_a_time_limit_is_read_or_refused(text: str, lab_model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
-    from prefine.api.training_setup import seconds_of
+    from prefine.api.resuming import seconds_of
 
     assert [seconds_of(t) for t in ("90s", "45m", "3h", "1h30m", "2d", None)] == [90, 2700, 10800, 5400, 172800, None]
     assert main([*words("dpo", lab_model, data, tmp_path / "r"), f"--stop-after={text}"]) == 2
@@ -219,6 +219,26 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(
     shutil.rmtree(run / "checkpoints")
     assert main([*again(lab_model, data, run), "auto"]) == 0
     assert weights(run) == weights(three_checkpoints)
+
+
+@pytest.mark.parametrize("place", [0, 3, None])
+def test_a_run_with_torn_logs_is_read_and_goes_on(
+    place: int | None, three_checkpoints: Path, lab_model: Path, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run = tmp_path / "r"
+    shutil.copytree(three_checkpoints, run)
+    (run / "eval").mkdir(exist_ok=True)
+    (run / "eval" / "looks.jsonl").write_bytes(b"")
+    for name in ("metrics.jsonl", "events.jsonl", "eval/looks.jsonl"):
+        lines = (run / name).read_bytes().splitlines(keepends=True)
+        lines.insert(len(lines) if place is None else place, b'{"step": 2, "l\xc3' + (b"" if place is None else b"\n"))
+        (run / name).write_bytes(b"".join(lines))
+    assert main(["report", str(run)]) == 0
+    assert main(["compare", str(run), str(three_checkpoints)]) == 0
+    shutil.rmtree(run / "checkpoints" / "checkpoint-6")
+    assert main(again(lab_model, data, run)) == 0
+    assert logged(run) == pytest.approx(logged(three_checkpoints), rel=1e-6)
+    assert RunDirectory(run).events()[-1]["event"] == "resume"  # on a line of its own
 
 
 @pytest.mark.parametrize("what", ["weights", "evaluation data", "data"])
