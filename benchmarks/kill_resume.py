@@ -98,10 +98,14 @@ def weights(run: Path) -> bytes:
     return b"".join(p.read_bytes() for p in sorted((run / "model").glob("*.safetensors")))
 
 
-def kill_somewhere(words: list[str], run: Path, log: Path, seconds: float, in_saving: bool, draw: random.Random) -> str:
+def kill_somewhere(words: list[str], run: Path, log: Path, in_saving: bool, draw: random.Random) -> str:
     """Start a command and kill it; says where it was: before its first checkpoint, between two, inside saving, after training, done."""
-    child, began = start(words, log), time.monotonic()
-    saving = run / "checkpoints" / ".saving"
+    log_of_steps, saving = run / "metrics.jsonl", run / "checkpoints" / ".saving"
+    child = start(words, log)
+
+    def lines() -> int:
+        return log_of_steps.read_bytes().count(b"\n") if log_of_steps.exists() else 0
+
     if in_saving:
         saves, seen, delay = draw.randint(1, STEPS // 4), 0, draw.uniform(0, 0.03)
         was = False
@@ -116,9 +120,12 @@ def kill_somewhere(words: list[str], run: Path, log: Path, seconds: float, in_sa
         else:
             return "done"
     else:
-        time.sleep(draw.uniform(0.2, 1.0) * seconds - (time.monotonic() - began))
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return "done"
+        step, delay = draw.randint(min(lines(), STEPS), STEPS), draw.uniform(0, 0.05)
+        while lines() < step or not run.exists():
+            if os.waitpid(child, os.WNOHANG)[0]:
+                return "done"
+            time.sleep(0.002)
+        time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     if saving.exists():
@@ -131,21 +138,21 @@ def kill_somewhere(words: list[str], run: Path, log: Path, seconds: float, in_sa
 def kills(trials: int, folder: Path, seed: int) -> int:
     """Trials of killing and resuming; returns how many went wrong."""
     draw, wrong, where = random.Random(seed), 0, {}
-    whole: dict[tuple[str, bool], tuple[Path, float]] = {}
+    whole: dict[tuple[str, bool], Path] = {}
     for trial in range(trials):
         method, lora, in_saving = METHODS[trial % len(METHODS)], trial // len(METHODS) % 2 == 0, trial // len(METHODS) % 3 == 0
         if (method, lora) not in whole:
-            run, began = folder / f"whole-{method}-{lora}", time.monotonic()
+            run = folder / f"whole-{method}-{lora}"
             assert finish(command(method, folder / "made", run, lora), folder / "whole.log") == 0, (folder / "whole.log").read_text()[
                 -2000:
             ]
-            whole[method, lora] = run, time.monotonic() - began
-        left_alone, seconds = whole[method, lora]
+            whole[method, lora] = run
+        left_alone = whole[method, lora]
         run, log = folder / f"trial-{trial}", folder / f"trial-{trial}.log"
         words = command(method, folder / "made", run, lora)
         places = []
         for _ in range(draw.choice((1, 1, 2))):  # some are killed again while they go on
-            places.append(kill_somewhere(words, run, log, seconds, in_saving, draw))
+            places.append(kill_somewhere(words, run, log, in_saving, draw))
             words = [*words, "--resume"] if "--resume" not in words else words
         code = finish(words, log)
         ours, theirs = (losses(run) if code == 0 else {}), losses(left_alone)

@@ -291,12 +291,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file whole or not at all."""
-    write_text(path, json.dumps(strict(value), indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n")
+    write_text(path, to_json(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace a JSON-lines file whole or not at all."""
-    write_text(path, "".join(json.dumps(strict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+    write_text(path, "".join(to_json(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def append_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -305,13 +305,28 @@ def append_json(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         StorageError: the disk took no more.
     """
-    line = redact(json.dumps(strict(value), default=str, allow_nan=False)).encode() + b"\n"
+    line = redact(to_json(value)).encode() + b"\n"
     with storing(f"{path}"), path.open("ab+", buffering=0) as stream:
         if stream.seek(0, os.SEEK_END):
             stream.seek(-1, os.SEEK_END)
             line = line if stream.read(1) == b"\n" else b"\n" + line
         if stream.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def to_json(value: Any, marked: bool = True, **how: Any) -> str:
+    """A value as strict JSON, as :func:`strict` has it; what JSON does not know is written as text.
+
+    Args:
+        marked: whether it says where a NaN or an infinity stood; people's own rows get a null and no key beside.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, default=str, **how)
+    except ValueError:
+        plain = strict(value)
+        if not marked and isinstance(plain, dict):
+            plain.pop(NOT_FINITE, None)
+        return json.dumps(plain, allow_nan=False, default=str, **how)
 
 
 def strict(value: Any) -> Any:
@@ -344,8 +359,15 @@ def unstrict(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """What :func:`write_json` wrote."""
-    return unstrict(json.loads(path.read_text(encoding="utf-8")))
+    """What :func:`write_json` wrote.
+
+    Raises:
+        DataError: it is not whole.
+    """
+    try:
+        return unstrict(json.loads(path.read_bytes()))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({getattr(error, 'msg', error)}); it was altered since Prefine wrote it") from error
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

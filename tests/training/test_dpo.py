@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import lab_pairs
 from prefine import DPOConfig, DPOTrainer
-from prefine.checkpoints import MANIFEST
-from prefine.errors import ConfigError, ModelError
+from prefine.checkpoints import MANIFEST, faults
+from prefine.errors import CheckpointError, ConfigError, ModelError
 from prefine.packing.budget import TokenBudget
 from prefine.runs import RunDirectory
 from prefine.scoring.scorer import Scorer
@@ -238,6 +238,53 @@ def test_a_moved_reference_survives_a_resume(lab_model: Path, tmp_path: Path) ->
     again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoints" / "checkpoint-2"))
     assert losses(again) == pytest.approx(losses(whole), rel=1e-6)
     assert losses(again, "num_tokens") == losses(whole, "num_tokens")
+
+
+def test_a_trainer_verifies_what_it_resumes_from(lab_model: Path, tmp_path: Path) -> None:
+    """As a script resumes, with a reference that moves and room for one checkpoint beside the best."""
+    changes = {
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "save_total_limit": 2,
+        "max_steps": 6,
+        "sync_ref_model": True,
+        "ref_model_sync_steps": 1,
+    }
+    whole = trained(lab_model, tmp_path, **changes)
+    assert sorted(p.name for p in tmp_path.glob("*-*")) == ["checkpoint-4", "checkpoint-6"]
+    moved = tmp_path / "checkpoint-6" / "reference.pt"
+    content = bytearray(moved.read_bytes())
+    content[-200] ^= 1
+    moved.write_bytes(content)
+    again = DPOTrainer(str(lab_model), args=config(tmp_path, **changes), train_dataset=PAIRS)
+    with pytest.raises(CheckpointError, match=r"reference\.pt was altered"):
+        again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    with pytest.warns(UserWarning, match=r"checkpoint-6 is passed over: reference\.pt was altered"):
+        again.train(resume_from_checkpoint=True)
+    assert losses(again) == pytest.approx(losses(whole), rel=1e-6)
+    assert faults(tmp_path / "checkpoint-6") == []  # written anew
+    done = DPOTrainer(str(lab_model), args=config(tmp_path, **changes), train_dataset=PAIRS)
+    done.train(resume_from_checkpoint=True)
+    assert done.state.global_step == 6
+    ours, theirs = done.scorer.unwrapped.state_dict(), again.scorer.unwrapped.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_best_checkpoint_is_known_by_its_place(lab_model: Path, tmp_path: Path) -> None:
+    more = {
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "loss",
+        "save_total_limit": 1,
+    }
+    args = config(tmp_path, save_strategy="steps", save_steps=2, max_steps=6, **more)
+    trainer = DPOTrainer(str(lab_model), args=args, train_dataset=PAIRS[:48], eval_dataset=PAIRS[48:])
+    trainer.train()
+    best = tmp_path / f"checkpoint-{trainer.state.best_global_step}"
+    assert trainer.state.best_model_checkpoint == str(best)
+    assert json.loads((best / "trainer_state.json").read_text())["best_model_checkpoint"] == str(best)
+    assert faults(best) == []
 
 
 def test_routers_are_balanced_as_plain_forwards_would(tmp_path: Path) -> None:

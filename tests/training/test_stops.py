@@ -19,6 +19,7 @@ import pytest
 
 from prefine import checkpoints
 from prefine.cli import main
+from prefine.runs import RunDirectory
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[2]
@@ -75,9 +76,8 @@ def test_a_finished_run_is_not_trained_further(method: str, lab_model: Path, dat
 
 @pytest.mark.parametrize("kind", ["SIGTERM", "SIGHUP", "SIGINT", "time"])
 def test_a_stop_finishes_the_step_and_says_how_to_go_on(kind: str, lab_model: Path, data: Path, tmp_path: Path) -> None:
-    whole, run = tmp_path / "whole", tmp_path / "a run"
-    steps = 4000
-    line = words("ppo" if kind == "SIGTERM" else "dpo", lab_model, data, run, steps, *(["--stop-after", "1s"] if kind == "time" else []))
+    run = tmp_path / "a run"
+    line = words("ppo" if kind == "SIGTERM" else "dpo", lab_model, data, run, 4000, *(["--stop-after", "1s"] if kind == "time" else []))
     stopped = process(line)
     if kind != "time":
         deadline = time.monotonic() + 120
@@ -95,13 +95,32 @@ def test_a_stop_finishes_the_step_and_says_how_to_go_on(kind: str, lab_model: Pa
         ["bash", "-c", f"printf '%s\\n' {told.partition('go on with: ')[2]}"], capture_output=True, text=True, check=True
     )
     assert command.stdout.splitlines() == ["prefine", *line, "--resume"]
-    if kind == "time":  # the checkpoint holds what a run needs that is left alone from there on
-        limit = [str(step + 3) if w == "4000" else w for w in line if w not in ("--stop-after", "1s")]
-        schedule = ["--lr-scheduler-type", "constant"]
-        del schedule
-        assert main([*limit, "--resume"]) == 0
-        assert list(logged(run)) == list(range(1, step + 4))
-        assert whole != run
+
+
+@pytest.mark.parametrize("method", ["dpo", "sft", "reward", "ppo", "online-dpo"])
+def test_a_stopped_run_goes_on_as_one_left_alone(
+    method: str, lab_model: Path, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    more = ["--save-steps", 1000, *(["--num-mini-batches", 2] if method == "ppo" else [])]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main(words(method, lab_model, data, whole, 8, *more)) == 0
+    plain = RunDirectory.append_metrics
+
+    def stopping(self: RunDirectory, line: dict[str, Any]) -> None:
+        plain(self, line)
+        if line["step"] == 3 and "loss" in line:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RunDirectory, "append_metrics", stopping)
+    assert main(words(method, lab_model, data, cut, 8, *more)) == 75
+    monkeypatch.undo()
+    [kept] = (cut / "checkpoints").iterdir()
+    assert kept.name == f"checkpoint-{max(logged(cut))}"
+    assert "whose checkpoint is saved" in capsys.readouterr().err
+    assert not (cut / "model").exists()
+    assert main([*words(method, lab_model, data, cut, 8, *more), "--resume", "auto"]) == 0
+    assert logged(cut) == pytest.approx(logged(whole), rel=1e-6)
+    assert weights(cut) == weights(whole)
 
 
 def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
@@ -123,7 +142,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "3", "h", "1x", "-1h", "0s", "1h 30m", "1.5h"])
 def test_a_time_limit_is_read_or_refused(text: str, lab_model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
-    from prefine.api.training_setup import seconds_of
+    from prefine.api.resuming import seconds_of
 
     assert [seconds_of(t) for t in ("90s", "45m", "3h", "1h30m", "2d", None)] == [90, 2700, 10800, 5400, 172800, None]
     assert main([*words("dpo", lab_model, data, tmp_path / "r"), f"--stop-after={text}"]) == 2
@@ -202,6 +221,26 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(
     assert weights(run) == weights(three_checkpoints)
 
 
+@pytest.mark.parametrize("place", [0, 3, None])
+def test_a_run_with_torn_logs_is_read_and_goes_on(
+    place: int | None, three_checkpoints: Path, lab_model: Path, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run = tmp_path / "r"
+    shutil.copytree(three_checkpoints, run)
+    (run / "eval").mkdir(exist_ok=True)
+    (run / "eval" / "looks.jsonl").write_bytes(b"")
+    for name in ("metrics.jsonl", "events.jsonl", "eval/looks.jsonl"):
+        lines = (run / name).read_bytes().splitlines(keepends=True)
+        lines.insert(len(lines) if place is None else place, b'{"step": 2, "l\xc3' + (b"" if place is None else b"\n"))
+        (run / name).write_bytes(b"".join(lines))
+    assert main(["report", str(run)]) == 0
+    assert main(["compare", str(run), str(three_checkpoints)]) == 0
+    shutil.rmtree(run / "checkpoints" / "checkpoint-6")
+    assert main(again(lab_model, data, run)) == 0
+    assert logged(run) == pytest.approx(logged(three_checkpoints), rel=1e-6)
+    assert RunDirectory(run).events()[-1]["event"] == "resume"  # on a line of its own
+
+
 @pytest.mark.parametrize("what", ["weights", "evaluation data", "data"])
 def test_a_resumed_run_finds_what_it_began_with(what: str, lab_model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
     model, own, held = tmp_path / "model", tmp_path / "pairs.jsonl", tmp_path / "held.jsonl"
@@ -274,6 +313,13 @@ def test_members_of_an_ensemble_go_on_where_they_were(lab_model: Path, data: Pat
     assert "already trained: member 0" in capsys.readouterr().out
     assert steps == [(seeds[1], 4), (seeds[1], 5), *((seeds[1] + 1, n) for n in range(6))]
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_runs_killed_at_random_moments_go_on(tmp_path: Path) -> None:
+    """One of each method; PREFINE_KILLS=60 in the environment makes it sixty."""
+    script = [sys.executable, str(ROOT / "benchmarks" / "kill_resume.py"), "--trials", os.environ.get("PREFINE_KILLS", "4"), "--seed", "5"]
+    done = subprocess.run(script, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 # ---- the disk

@@ -177,7 +177,8 @@ def coerce(option: Option, value: Any, where: str) -> Any:
     if isinstance(value, str) and any(k is dict or typing.get_origin(k) is dict for k in kinds):
         value = _mapping(value)
     if isinstance(value, str) and str in kinds and {bool, int, float} & set(kinds):
-        value = _as_said(value, kinds)
+        switch = isinstance(option.default, bool) and value.lower() in ("yes", "no")
+        value = value.lower() == "yes" if switch else _as_said(value, kinds)
     if isinstance(value, bool) and bool not in kinds:
         raise ConfigError(f"{where}: {value} is no value for it; expected {_told(option)}")
     if option.is_many and not isinstance(value, list | dict):

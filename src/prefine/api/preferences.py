@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from prefine.api.tables import Table, lines_html
 from prefine.errors import ConfigError, DataError
 from prefine.preferences.convert import PairSource, Reading, canonical
 from prefine.preferences.records import Pair
-from prefine.runs import read_json, write_json
+from prefine.runs import read_json, to_json, write_json
 
 READ_PLAINLY = {"format": None, "map": None, "pairing": "best-vs-worst", "min_gap": 0.0}
 """How pairs are read where nothing is said of it; the seed then decides nothing."""
@@ -261,7 +260,7 @@ def _write_rows(rows: Any) -> Path:
     listed = list(rows) if hasattr(rows, "__iter__") else []
     if not listed or not all(isinstance(row, Mapping) for row in listed):
         raise ConfigError("expected the name of a source, or rows that are mappings")
-    text = "".join(json.dumps(dict(row), ensure_ascii=False, default=str) + "\n" for row in listed)
+    text = "".join(to_json(dict(row), marked=False, ensure_ascii=False) + "\n" for row in listed)
     folder = cache_folder() / "preferences"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"rows-{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:24]}.jsonl"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from prefine.errors import ConfigError, DataError
+from prefine.runs import to_json
 
 BATCH_ROWS = 1000
 KINDS = (".jsonl", ".jsonl.gz", ".parquet")
@@ -47,7 +48,7 @@ class RowWriter:
             self._parquet.write(dict(row))
         else:
             assert self._stream is not None
-            self._stream.write(json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace") + b"\n")
+            self._stream.write(to_json(row, marked=False, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
 
     def __exit__(self, kind: Any, *rest: Any) -> None:
         try:

@@ -1,0 +1,65 @@
+"""What a resumed run may be told otherwise, and what it must find as it was."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from prefine.errors import ConfigError
+
+MAY_CHANGE = {
+    *("output_dir", "max_steps", "num_train_epochs", "save_steps", "save_total_limit", "eval_steps", "ignore_plan"),
+    *("logging_steps", "report_to", "disable_tqdm", "guard", "guard_prompts", "guard_every", "token_budget", "final_eval", "final_judge"),
+}
+"""What a resumed run may be told otherwise: how far it goes, how it is watched, what it fits."""
+
+
+def check_resumes(was: dict[str, Any], now: dict[str, Any]) -> None:
+    """Whether a resumed run is told what it was told before.
+
+    Raises:
+        ConfigError: the options that differ.
+    """
+    differing = [k for k in sorted({*was, *now} - MAY_CHANGE) if was.get(k) != now.get(k)]
+    if differing:
+        listed = ", ".join(f"{k} was {_shown(was.get(k))} and is now {_shown(now.get(k))}" for k in differing)
+        raise ConfigError(f"--resume goes on with the run as it was, but {listed}; give what it had, or another --output-dir")
+
+
+def check_same(was: dict[str, Any], now: dict[str, Any]) -> None:
+    """Whether a resumed run finds the data and the models that it began with; what it did not note is not looked at.
+
+    Raises:
+        ConfigError: what is another now.
+    """
+    for name, what in (("key", "data"), ("eval_key", "evaluation data")):
+        if name in was and was[name] != now[name]:
+            raise ConfigError(f"--resume goes on with the run's {what}, but its content has changed since; give another --output-dir")
+    known, found = ({"--model": keys.get("model_files")} | (keys.get("reward_model_files") or {}) for keys in (was, now))
+    for model in known.keys() & found.keys():
+        before, after = known[model] or {}, found[model] or {}
+        differing = sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f)) if before else []
+        if differing:
+            raise ConfigError(
+                f"--resume goes on with the models that the run began with, but {', '.join(differing)} of {model} changed since; "
+                "put back what it was, or give another --output-dir"
+            )
+
+
+def seconds_of(text: str | None) -> float | None:
+    """A time limit in seconds: 90s, 45m, 3h, 1h30m, 2d; None where there is none.
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", text.strip().lower())
+    parts = [int(part or 0) for part in found.groups()] if found else []
+    if not any(parts):
+        raise ConfigError(f"--stop-after is {text!r}; expected a time as 90s, 45m, 3h or 1h30m")
+    return float(sum(n * unit for n, unit in zip(parts, (86400, 3600, 60, 1), strict=True)))
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else repr(value)
