@@ -41,10 +41,9 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             return True  # what code asks of numbers that are not there: whether all positions are one sequence's
-        if func is torch.ops.aten.add.Tensor and not kwargs and _sums_gradients(*args):
-            out = args[0]  # autograd adds in place (input_buffer.cpp, accumulate), but not where a mode looks on
-        else:
-            out = func(*args, **(kwargs or {}))
+        # Autograd sums gradients in place (input_buffer.cpp, accumulate), but not where a mode looks on.
+        summed = func is torch.ops.aten.add.Tensor and not kwargs and _sums_gradients(*args)
+        out = args[0] if summed else func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, tuple | list) else (out,):
             if isinstance(tensor, torch.Tensor):
                 self._see(tensor.untyped_storage())
