@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import random
+import string
 import subprocess
 import sys
 import tempfile
@@ -72,14 +73,15 @@ TINY = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "n
 
 
 def make(case: Case, folder: Path, tiny: bool = False) -> tuple[Path, Path]:
-    """A model of random weights with a tokenizer of words, and 16 pairs of the case's lengths."""
+    """A model of random weights with a tokenizer of bytes, and 16 pairs of the case's lengths."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    words = {w: i for i, w in enumerate(["<pad>", "<end>", *(f"w{i}" for i in range(998))])}
-    core = Tokenizer(models.WordLevel(words, "<pad>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE({w: i for i, w in enumerate(["<pad>", "<end>", *letters])}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
     model = folder / ("tiny" if tiny else "model")
     PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>", pad_token="<pad>").save_pretrained(model)
     shape = KINDS[case.kind] | (TINY if tiny else {})
@@ -92,12 +94,9 @@ def make(case: Case, folder: Path, tiny: bool = False) -> tuple[Path, Path]:
     draw = random.Random(0)
 
     def text(tokens: int) -> str:
-        return " ".join(f"w{draw.randrange(998)}" for _ in range(tokens))
+        return "".join(draw.choices(string.ascii_letters, k=tokens))
 
-    rows = [
-        {"prompt": text(case.prompt), "chosen": " " + text(case.completion - 1), "rejected": " " + text(case.completion - 1)}
-        for _ in range(16)
-    ]
+    rows = [{"prompt": text(case.prompt), "chosen": text(case.completion - 1), "rejected": text(case.completion - 1)} for _ in range(16)]
     data = folder / "pairs.jsonl"
     data.write_text("".join(json.dumps(r) + "\n" for r in rows))
     return model, data

@@ -15,6 +15,7 @@ from prefine.generation.engine import Answer, Sampling
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.scoring.proof import _unseen_window, prove_layout
 from prefine.scoring.scorer import Scorer, plain_token_logps
+from prefine.scoring.token_logps import HeadScaling, head_token_logps
 
 TINY: dict[str, Any] = {
     "vocab_size": 96,
@@ -187,3 +188,16 @@ def test_a_prompt_read_in_pieces_is_answered_as_whole(name: str, monkeypatch: py
     for i, answer in whole.items():
         assert pieces[i].ids == answer.ids
         assert pieces[i].logps == pytest.approx(answer.logps, abs=1e-4)
+
+
+def test_the_heads_gradient_is_the_same_when_backward_runs_twice() -> None:
+    """What the head keeps for backward goes with the first one; a second computes it again."""
+    torch.manual_seed(0)
+    head, hidden, target = torch.nn.Linear(8, 50), torch.randn(6, 8, requires_grad=True), torch.arange(6)
+    logps = head_token_logps(hidden, head, target, HeadScaling())
+    plain = head(hidden).log_softmax(-1).gather(1, target[:, None]).squeeze(1)
+    wanted = torch.autograd.grad((plain * torch.arange(6)).sum(), [hidden, head.weight, head.bias])
+    for _ in range(2):
+        found = torch.autograd.grad((logps * torch.arange(6)).sum(), [hidden, head.weight, head.bias], retain_graph=True)
+        for a, b in zip(found, wanted, strict=True):
+            assert torch.allclose(a, b, atol=1e-6)

@@ -228,14 +228,14 @@ class Choice:
     """Settings and what they would hold.
 
     Attributes:
-        settings: options beside those given; total: bytes; note: what else is to know.
+        settings: options beside those given; total: bytes in all; memory: its parts.
     """
 
     name: str
     settings: Mapping[str, Any]
     total: int
     fits: bool
-    note: str = ""
+    memory: Memory
 
 
 def flags_of(settings: Mapping[str, Any]) -> str:
@@ -277,6 +277,7 @@ def choices(command: str, demand: Demand, lengths: Lengths, device: Device, fram
         tried.append(("QLoRA (4-bit), packs of one prompt", small | lora | {"load_in_4bit": True}, quantised))
     out = []
     for name, settings, wanted in tried:
-        total = estimate(wanted).total + framework
-        out.append(Choice(name, settings, total, SPARE * total <= device.room))
+        memory = estimate(wanted)
+        total = memory.total + framework
+        out.append(Choice(name, settings, total, SPARE * total <= device.room, memory))
     return out

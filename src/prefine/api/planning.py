@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 import shlex
 import tempfile
@@ -145,8 +146,17 @@ class Plan(Shows):
         if not memory.counted:
             told.append("this architecture could not be run without weights: its activations are a rule of thumb")
         if best is None:
-            return [*told, f"nothing of this fits on {device.name}; a larger device, or several that share the weights, would be needed"]
+            return [*told, f"nothing of this fits on {device.name}; {self._shared_out()}"]
         return [*told, "the first settings that fit, as a --config file:", self.yaml.rstrip(), f"to train: {self.launch}"]
+
+    def _shared_out(self) -> str:
+        """Over how many such devices weights, gradients and optimizer states would have to be shared out."""
+        least, room = self.choices[-1], self.planned.device.room / SPARE
+        rest = least.total - least.memory.fixed
+        if rest >= room:
+            return "a larger device is needed"
+        number = math.ceil(least.memory.fixed / (room - rest))
+        return f"{least.name} would fit shared out over {number} such devices, which Prefine does not do yet; give a larger device"
 
     def _time(self) -> str:
         steps = f"{self.planned.steps:,} steps, {self.operations:.2g} floating-point operations"

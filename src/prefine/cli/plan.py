@@ -3,4 +3,4 @@
 from prefine.api.planning import plan
 from prefine.cli.command import Command
 
-COMMAND = Command(plan, words=("method",))
+COMMAND = Command(plan, training="plan", words=("method",))

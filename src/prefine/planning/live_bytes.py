@@ -41,7 +41,9 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             return True  # what code asks of numbers that are not there: whether all positions are one sequence's
-        out = func(*args, **(kwargs or {}))
+        # Autograd sums gradients in place (input_buffer.cpp, accumulate), but not where a mode looks on.
+        summed = func is torch.ops.aten.add.Tensor and not kwargs and _sums_gradients(*args)
+        out = args[0] if summed else func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, tuple | list) else (out,):
             if isinstance(tensor, torch.Tensor):
                 self._see(tensor.untyped_storage())
@@ -59,6 +61,12 @@ class LiveBytes(TorchDispatchMode):
     def _forget(self, key: int, size: int) -> None:
         self._held.discard(key)
         self.live -= size
+
+
+def _sums_gradients(one: Any, other: Any) -> bool:
+    """Whether an addition is autograd's own, of gradients that reach one tensor by several ways: nothing else adds within backward."""
+    within = torch._C._current_graph_task_id() != -1 and not torch.is_grad_enabled()
+    return within and isinstance(other, torch.Tensor) and one.shape == other.shape and one.dtype == other.dtype
 
 
 class AsDevice(TorchFunctionMode):

@@ -97,6 +97,11 @@ class Memory:
 
 def estimate(demand: Demand) -> Memory:
     """Memory of a run; the model is built without weights, and runs one pack without computing."""
+    with torch.random.fork_rng(devices=[]):  # a seeded run draws the same with a plan and without
+        return _estimate(demand)
+
+
+def _estimate(demand: Demand) -> Memory:
     model = skeleton(demand.config, demand.dtype, demand.adapter, demand.classifier, demand.four_bit, demand.checkpointing)
     base, adapter = weight_bytes(model, demand.four_bit)
     shapes = trained_shapes(model)

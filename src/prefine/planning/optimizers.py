@@ -42,7 +42,7 @@ class Optimizer:
     Attributes:
         states: bytes that it keeps for a tensor of a shape.
         step_tensors: copies of the largest tensor that a step makes; foreach: on CUDA it makes that many of all tensors at once.
-        counts: whether it keeps a number of steps for each tensor, four bytes.
+        counts: whether it keeps a number for each tensor, four bytes: of steps, or of Adafactor the root mean square.
         quantised: whether its states are of eight bits or fewer: those of embeddings then stay in float32.
     """
 
@@ -58,7 +58,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "adamw_torch": ADAMW,
     "adamw_torch_fused": Optimizer(_floats(2), counts=True),
     "adamw_torch_8bit": Optimizer(_eight_bit(2), 2, quantised=True),
-    "adafactor": Optimizer(_factored, 2),
+    "adafactor": Optimizer(_factored, 2, counts=True),
     "sgd": Optimizer(_floats(0)),
     "adagrad": Optimizer(_floats(1), 2, 1, counts=True),
     "rmsprop": Optimizer(_floats(1), 2, 1, counts=True),

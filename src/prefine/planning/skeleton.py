@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from prefine.errors import ModelError
 from prefine.packing import varlen
+from prefine.packing.attention import attend
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.planning.live_bytes import AsDevice, LiveBytes, varlen_kernel
 from prefine.scoring.loading import add_adapter
@@ -119,6 +121,9 @@ def run_step(
         device: whose attention path is taken: ``cuda`` has one kernel for a pack.
         gradients_stay: there are gradients already, of the batch's other packs.
         token_metrics: entropy and the like are measured, as in steps that are logged.
+
+    Raises:
+        ModelError: prompts cannot be shared, since the model's attention is its own.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     gradients = sum(p.nbytes for p in trained)
@@ -136,7 +141,7 @@ def run_step(
     bytes_ = LiveBytes(known)
     with ExitStack() as stack:
         stack.enter_context(varlen.standing_in(varlen_kernel if device == "cuda" else None))
-        stack.enter_context(scorer.attending(pack))
+        seen = stack.enter_context(attend(scorer.unwrapped, pack.spans))
         if offloading:
             stack.enter_context(_offloaded(known))
         stack.enter_context(stand_in)
@@ -144,6 +149,8 @@ def run_step(
         stand_in.casts = {} if autocast is not None else None
         hidden = scorer.forward(pack)[0]
         stand_in.casts = None
+        if not seen.calls:
+            raise ModelError(f"{type(scorer.unwrapped).__name__}: its attention does not go through transformers.AttentionInterface")
         kept = bytes_.live
         loss = reads(hidden, pack).sum()
         hidden = hidden.detach()

@@ -87,9 +87,11 @@ class _LinearHead(torch.autograd.Function):
         grad_weight = grad_bias = None
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             weight = weight_VD.to(hidden_ND.dtype)
+            # What stands on ctx outlives backward, as long as the pack's loss does: into the next pack's forward.
+            kept, ctx.probabilities = ctx.probabilities, None
             parts = zip(hidden_ND.split(ctx.chunk), target_N.split(ctx.chunk), grad_N.split(ctx.chunk), strict=True)
             for hidden_CD, target_C, grad_C in parts:
-                d_logits = ctx.probabilities
+                d_logits = kept
                 if d_logits is None:
                     logits, slope = _scaled_logits(hidden_CD, weight, bias_V, ctx.scaling)
                     d_logits = _onehot_minus_p(logits, logits.logsumexp(-1), target_C, slope).to(hidden_CD.dtype)
