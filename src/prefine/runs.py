@@ -47,7 +47,7 @@ class RunDirectory:
         """
         run = cls(path)
         if not (run.path / "config.yaml").exists():
-            raise MissingFile(f"{path}: not a run directory (no config.yaml); give the --output-dir of a training run")
+            raise MissingFile(f"{path}: not a run directory (no config.yaml); give the --output-dir of a training run", code="PF-F01")
         return run
 
     @classmethod
@@ -70,7 +70,7 @@ class RunDirectory:
         if run.path.exists() and not run.path.is_dir():
             raise ConfigError(f"output_dir {path} is a file; give a folder")
         if (run.path / "config.yaml").exists() and run.began and not resume:
-            raise ConfigError(f"output_dir {path} already holds a run; go on with --resume, or give another --output-dir")
+            raise ConfigError(f"output_dir {path} already holds a run; go on with --resume, or give another --output-dir", code="PF-C05")
 
     @property
     def began(self) -> bool:
@@ -241,7 +241,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except json.JSONDecodeError as error:
             if number < len(lines):
-                raise DataError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
+                raise DataError(f"{path}, line {number}: not valid JSON ({error.msg})", code="PF-D05") from error
 
 
 def environment() -> dict[str, Any]:

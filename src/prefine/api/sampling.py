@@ -111,7 +111,7 @@ def _read_prompts(setup: TrainingSetup) -> PromptData:
         held = {k: questions[k] for k in drawn(questions)[: held_out_count(len(questions), own.eval_fraction, 200)]}
     learnt = [q for k, q in questions.items() if k not in held]
     if not learnt:
-        raise ConfigError("no prompt is left to learn from; lower --eval-fraction")
+        raise ConfigError("no prompt is left to learn from; lower --eval-fraction", code="PF-D04")
     key = hashlib.sha256("\n".join(sorted(questions)).encode()).hexdigest()[:24]
     return PromptData(learnt, list(held.values()), sum(bool(q.later_turns) for q in questions.values()), heard, key)
 

@@ -81,7 +81,9 @@ class TrainingSetup:
         if own.resume and (run.path / "config.yaml").exists():
             _check_resumes(run.config(), config)
             if run.data().get("key", data_key) != data_key:
-                raise ConfigError("--resume goes on with the run's data, but its content has changed since; give another --output-dir")
+                raise ConfigError(
+                    "--resume goes on with the run's data, but its content has changed since; give another --output-dir", code="PF-C06"
+                )
         else:
             run.write_config(config, self.repeat)
             run.write_environment()
@@ -158,7 +160,9 @@ def _check_resumes(was: dict[str, Any], now: dict[str, Any]) -> None:
     differing = [k for k in sorted({*was, *now} - MAY_CHANGE) if was.get(k) != now.get(k)]
     if differing:
         listed = ", ".join(f"{k} was {_shown(was.get(k))} and is now {_shown(now.get(k))}" for k in differing)
-        raise ConfigError(f"--resume goes on with the run as it was, but {listed}; give what it had, or another --output-dir")
+        raise ConfigError(
+            f"--resume goes on with the run as it was, but {listed}; give what it had, or another --output-dir", code="PF-C06"
+        )
 
 
 def _shown(value: Any) -> str:
@@ -187,7 +191,7 @@ def set_up(
     own = pick(RunOptions, given)
     for name in ("model", "data"):
         if getattr(own, name) is None or (isinstance(getattr(own, name), str | list) and not getattr(own, name)):
-            raise ConfigError(f"--{name} is missing ({options_of(RunOptions)[name].help})")
+            raise ConfigError(f"--{name} is missing ({options_of(RunOptions)[name].help})", code="PF-C07")
     own.model = model_of(str(own.model))
     _take_data(own, given)
     resolved = given | {name: getattr(own, name) for name in ("model", "data", "eval_data") if name in given}
@@ -241,7 +245,9 @@ def _take_data(own: RunOptions, given: Mapping[str, Any]) -> None:
         if isinstance(value, Preferences) or (isinstance(value, list) and any(isinstance(v, Preferences) for v in value)):
             beside = [k for k in ("map", "format", "pairing", "min_gap") if k in given]
             if beside:
-                raise ConfigError(f"{beside[0]} would be ignored: the Preferences given as {name} were read already; leave it out")
+                raise ConfigError(
+                    f"{beside[0]} would be ignored: the Preferences given as {name} were read already; leave it out", code="PF-C04"
+                )
         files = files_of(value)
         if name == "eval_data" and len(files) > 1:
             raise ConfigError("eval_data is one source; give one")
@@ -264,7 +270,7 @@ def _check_run_options(command: str, own: RunOptions) -> None:
     if not own.load_in_4bit and own.lora_r is None:
         for name in ("lora_alpha", "lora_target", "lora_dropout"):
             if getattr(own, name) != getattr(RunOptions, name):
-                raise ConfigError(f"--{name.replace('_', '-')} would be ignored without --lora-r; give --lora-r 16, say")
+                raise ConfigError(f"--{name.replace('_', '-')} would be ignored without --lora-r; give --lora-r 16, say", code="PF-C04")
     if own.load_in_4bit and own.lora_r is None and not is_adapter:
         raise ConfigError("--load-in-4bit trains an adapter on a frozen base: give --lora-r 16, say")
     for name, fine, expected in (
@@ -274,11 +280,11 @@ def _check_run_options(command: str, own: RunOptions) -> None:
         ("eval_fraction", own.eval_fraction is None or 0 <= own.eval_fraction < 1, "0 to below 1"),
     ):
         if not fine:
-            raise ConfigError(f"--{name.replace('_', '-')} is {getattr(own, name)}; expected {expected}")
+            raise ConfigError(f"--{name.replace('_', '-')} is {getattr(own, name)}; expected {expected}", code="PF-C03")
     if own.lora_r is not None and is_adapter:
         raise ConfigError(f"{own.model} is an adapter already, and training goes on with it; leave out --lora-r")
     if own.preset not in PRESETS:
-        raise ConfigError(f"--preset is {own.preset!r}; expected one of {', '.join(PRESETS)}{nearest(own.preset, PRESETS)}")
+        raise ConfigError(f"--preset is {own.preset!r}; expected one of {', '.join(PRESETS)}{nearest(own.preset, PRESETS)}", code="PF-C03")
 
 
 def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[dict[str, Any], str, Any]:

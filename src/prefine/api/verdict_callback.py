@@ -51,7 +51,7 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
         trainer: Any = None,
     ) -> None:
         if every_steps < 1:
-            raise ConfigError(f"every_steps is {every_steps}; expected at least 1")
+            raise ConfigError(f"every_steps is {every_steps}; expected at least 1", code="PF-C03")
         self.questions = questions_of(prompts)
         self.judge: Any = build_judge(JudgeChoice(judge), ("base", "tuned"))
         if self.judge is None:

@@ -183,7 +183,9 @@ class PackTrainer(Trainer):
             return
         for name, value in (("quantization_config", quantization_config), ("model_init_kwargs", args.model_init_kwargs)):
             if value:
-                raise ConfigError(f"{name} would be ignored: the model is loaded already; leave it out, or give the model by its name")
+                raise ConfigError(
+                    f"{name} would be ignored: the model is loaded already; leave it out, or give the model by its name", code="PF-C04"
+                )
 
     def load(self, model: str | nn.Module, args: PackConfig, quantization_config: Any = None) -> nn.Module:
         """A model given by its name, or itself."""
@@ -507,7 +509,7 @@ class PackTrainer(Trainer):
             return
         unread = sorted(set(more) - {"license", "finetuned_from"})
         if unread:
-            raise ConfigError(f"create_model_card: {', '.join(unread)} would be ignored; leave it out")
+            raise ConfigError(f"create_model_card: {', '.join(unread)} would be ignored; leave it out", code="PF-C04")
         given = [tags] if isinstance(tags, str) else list(tags or [])
         base = more.get("finetuned_from") or str(getattr(self.scorer.unwrapped.config, "_name_or_path", "") or "a model")
         names = ("learning_rate", "beta", "loss_type", "max_length", "num_train_epochs", "max_steps", "per_device_train_batch_size", "seed")
