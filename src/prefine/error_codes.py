@@ -369,7 +369,7 @@ _KINDS = (
     ErrorKind(
         "PF-J01",
         "a judge that cannot be reached",
-        "No server answers at the judge's address.",
+        "Nothing responds at the judge's address.",
         "http://127.0.0.1:8000/v1: cannot be reached (Connection refused)",
         "Start the server, or mend --server; what was judged is kept.",
     ),
