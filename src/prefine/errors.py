@@ -9,7 +9,8 @@ PrefineError (ValueError)
 ├── StorageError       the disk is full, or cannot be written
 └── MissingFile        (also FileNotFoundError) a path does not exist
 
-Every message says what was wrong, where, what was expected, and what to do.
+Every message says what was wrong, where, what was expected, and what to do. Every error has a code of
+:mod:`prefine.error_codes`, its class's where it has none of its own.
 """
 
 from __future__ import annotations
@@ -20,34 +21,54 @@ from prefine.redaction import redact
 
 
 class PrefineError(ValueError):
-    """Base of every error that is the user's to mend. Column names and the like are untrusted: no terminal codes get through."""
+    """Base of every error that is the user's to mend. Column names and the like are untrusted: no terminal codes get through.
 
-    def __init__(self, message: str) -> None:
+    Args:
+        code: of the catalogue; no part of the message, which the command line prints before it.
+    """
+
+    code = "PF-E00"
+
+    def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(printable(message))
+        if code is not None:
+            self.code = code
 
 
 class DataError(PrefineError):
     """Preference data that cannot be read or used."""
 
+    code = "PF-D00"
+
 
 class ColumnError(DataError):
     """A column that is needed is not there."""
+
+    code = "PF-D01"
 
 
 class ConfigError(PrefineError):
     """An option that is unknown, contradicts another, or would be ignored."""
 
+    code = "PF-C00"
+
 
 class ModelError(PrefineError):
     """A model, tokenizer or reference that does not fit."""
+
+    code = "PF-M00"
 
 
 class CheckpointError(PrefineError):
     """A checkpoint that is damaged."""
 
+    code = "PF-F07"
+
 
 class StorageError(PrefineError):
     """A disk that is full, or cannot be written."""
+
+    code = "PF-F06"
 
 
 class Stopped(Exception):
@@ -56,6 +77,8 @@ class Stopped(Exception):
 
 class MissingFile(PrefineError, FileNotFoundError):
     """A path that does not exist."""
+
+    code = "PF-F00"
 
 
 def printable(text: str) -> str:

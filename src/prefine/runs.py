@@ -58,7 +58,7 @@ class RunDirectory:
         """
         run = cls(path)
         if not (run.path / "config.yaml").exists():
-            raise MissingFile(f"{path}: not a run directory (no config.yaml); give the --output-dir of a training run")
+            raise MissingFile(f"{path}: not a run directory (no config.yaml); give the --output-dir of a training run", code="PF-F01")
         return run
 
     @classmethod
@@ -85,7 +85,7 @@ class RunDirectory:
         if not os.access(there, os.W_OK | os.X_OK):
             raise StorageError(f"output_dir {path}: {there} cannot be written; give another --output-dir, or make it writable")
         if (run.path / "config.yaml").exists() and run.began and not resume:
-            raise ConfigError(f"output_dir {path} already holds a run; go on with --resume, or give another --output-dir")
+            raise ConfigError(f"output_dir {path} already holds a run; go on with --resume, or give another --output-dir", code="PF-C05")
 
     @property
     def began(self) -> bool:
@@ -215,7 +215,8 @@ class RunDirectory:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise ConfigError(
                     f"{self.path} is being trained in by another process ({holder}); wait until that ends, stop it, "
-                    "or give another --output-dir"
+                    "or give another --output-dir",
+                    code="PF-C13",
                 ) from None
             return  # a disk that has no locks
         os.ftruncate(handle, 0)
@@ -383,7 +384,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             row = unstrict(json.loads(line))
         except (ValueError, RecursionError) as error:
             if number < len(lines):
-                raise DataError(f"{path}, line {number}: not valid JSON ({getattr(error, 'msg', error)})") from error
+                raise DataError(f"{path}, line {number}: not valid JSON ({getattr(error, 'msg', error)})", code="PF-D05") from error
             continue
         if not isinstance(row, dict):
             raise DataError(f"{path}, line {number}: expected an object, found {type(row).__name__}")

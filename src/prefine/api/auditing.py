@@ -203,7 +203,7 @@ def _run(given: AuditOptions, progress: Progress) -> Audit:
     limits = Limits(given.max_length, given.max_prompt_length, given.truncation_mode)
     Encoder(None, given.max_length, given.max_prompt_length, given.truncation_mode)  # checks them
     if given.processes is not None and given.processes < 1:
-        raise ConfigError(f"--processes is {given.processes}; expected at least 1")
+        raise ConfigError(f"--processes is {given.processes}; expected at least 1", code="PF-C03")
     for name in filter(None, (given.output, given.html)):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
     tokenization = None
@@ -247,7 +247,9 @@ def prompts_of(source: str) -> list[str]:
         column = next((c for c in PROMPT_COLUMNS if c in row), "")
         texts = row.get("turns") or [row.get(column)]
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ConfigError(f"{source}, row {number}: no turns, instruction, prompt or question; columns found: {', '.join(row)}")
+            raise ConfigError(
+                f"{source}, row {number}: no turns, instruction, prompt or question; columns found: {', '.join(row)}", code="PF-D01"
+            )
         out += texts
     return out
 

@@ -91,7 +91,7 @@ class Call:
         except CAUGHT as error:
             if not is_out_of_memory(error):
                 raise
-            raise ModelError(f"out of memory ({str(error).strip().partition(chr(10))[0][:200]}); {MEMORY_ADVICE}") from error
+            raise ModelError(f"out of memory ({str(error).strip().partition(chr(10))[0][:200]}); {MEMORY_ADVICE}", code="PF-M08") from error
         finally:
             unlock()
             restore()

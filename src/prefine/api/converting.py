@@ -32,7 +32,7 @@ def convert(given: ConvertOptions, progress: Progress) -> Written:
     """
     settle_output(given, "convert")
     if given.to not in TARGETS:
-        raise ConfigError(f"--to is {given.to!r}; expected one of {', '.join(TARGETS)}{nearest(given.to, TARGETS)}")
+        raise ConfigError(f"--to is {given.to!r}; expected one of {', '.join(TARGETS)}{nearest(given.to, TARGETS)}", code="PF-C03")
     source = given.pairs()
     with Sieve(given.output, given.rejected) as sieve:
         for item in converted(source, given):

@@ -32,7 +32,7 @@ def dedup(given: DedupOptions, progress: Progress) -> Written:
         PrefineError: a source that cannot be read, or of which nothing is left.
     """
     if given.near is not None and not 0.3 <= given.near <= 1:
-        raise ConfigError(f"--near is {given.near}; expected 0.3 to 1")
+        raise ConfigError(f"--near is {given.near}; expected 0.3 to 1", code="PF-C03")
     settle_output(given, "dedup")
     far = _near_twins(given) if given.near is not None else set()
     seen: set[int] = set()

@@ -28,7 +28,7 @@ def sample(given: SampleOptions, progress: Progress) -> Written:
         PrefineError: a share out of range, a source that cannot be read, or of which nothing is left.
     """
     if not 0 < given.fraction < 1:
-        raise ConfigError(f"--fraction is {given.fraction}; expected between 0 and 1")
+        raise ConfigError(f"--fraction is {given.fraction}; expected between 0 and 1", code="PF-C03")
     fraction, seed = given.fraction, given.seed
 
     def reason(record: Record) -> str | None:

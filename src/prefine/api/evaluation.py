@@ -311,7 +311,7 @@ def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any, progress: P
         if not chosen:
             raise DataError(f"{other}: the run was trained on all of these prompts; give others")
     if not chosen:
-        raise DataError("none of the pairs that the run held out is in its data any more; give some with --data")
+        raise DataError("none of the pairs that the run held out is in its data any more; give some with --data", code="PF-D04")
     return chosen
 
 
@@ -325,7 +325,7 @@ def _fitting(chosen: list[tuple[Pair, PromptGroup]], models: ModelPair, progress
     if told:
         progress.say(f"{len(told)} of {len(chosen)} pairs are left out ({told[0]})")
     if chosen and len(told) == len(chosen):
-        raise DataError(f"the model can take none of the pairs ({told[0]}); give others with --data")
+        raise DataError(f"the model can take none of the pairs ({told[0]}); give others with --data", code="PF-D04")
     return [c for c, r in zip(chosen, reasons, strict=True) if not r]
 
 

@@ -59,9 +59,9 @@ def experiment(given: LabOptions, progress: Progress) -> Found:
     """
     name = given.experiment
     if name not in ABOUT:
-        raise ConfigError(f"no experiment {name!r}{nearest(name, ABOUT)}; expected one of {', '.join(ABOUT)}")
+        raise ConfigError(f"no experiment {name!r}{nearest(name, ABOUT)}; expected one of {', '.join(ABOUT)}", code="PF-C03")
     if given.seeds is not None and given.seeds < 1:
-        raise ConfigError(f"--seeds is {given.seeds}; expected at least 1")
+        raise ConfigError(f"--seeds is {given.seeds}; expected at least 1", code="PF-C03")
     progress.stage("loading libraries")
     from prefine.lab.experiment import Settings
     from prefine.lab.experiments import EXPERIMENTS, run_seed

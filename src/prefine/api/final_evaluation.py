@@ -68,17 +68,21 @@ class FinalOptions:
             ConfigError: an unknown kind, or a judge that cannot judge.
         """
         if self.final_eval not in KINDS:
-            raise ConfigError(f"--final-eval is {self.final_eval!r}; expected one of {', '.join(KINDS)}{nearest(self.final_eval, KINDS)}")
+            raise ConfigError(
+                f"--final-eval is {self.final_eval!r}; expected one of {', '.join(KINDS)}{nearest(self.final_eval, KINDS)}", code="PF-C03"
+            )
         if self.final_judge is None:
             return None
         if self.final_eval == "off":
-            raise ConfigError("--final-judge would be ignored with --final-eval off; leave one of the two out")
+            raise ConfigError("--final-judge would be ignored with --final-eval off; leave one of the two out", code="PF-C04")
         self.choice = judge_choice(self.final_judge, "--final-judge")
         if self.choice.human is not None and self.choice.judge != "human":
-            raise ConfigError(f"{self.final_judge}: human would be ignored beside another judge here; give it to prefine eval")
+            raise ConfigError(
+                f"{self.final_judge}: human would be ignored beside another judge here; give it to prefine eval", code="PF-C04"
+            )
         judge = build_judge(self.choice, (base, tuned))
         if judge is None:
-            raise ConfigError(f"{self.final_judge}: names no judge")
+            raise ConfigError(f"{self.final_judge}: names no judge", code="PF-J06")
         check_ready(judge)
         return judge
 

@@ -60,7 +60,7 @@ def _transformers(given: GenerateOptions) -> Any:
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if not given.adapter:
         if not hasattr(model, "unload"):
-            raise ConfigError(f"--no-adapter: {given.model} has no adapter to leave out")
+            raise ConfigError(f"--no-adapter: {given.model} has no adapter to leave out", code="PF-M04")
         model = model.unload()
     limits = fit_tokenizer(model, tokenizer)
     engine = TransformersEngine(model, tokenizer, given.batch_size)
@@ -153,9 +153,11 @@ def check_asked(given: Any) -> None:
     """
     for name in ("model", "prompts"):
         if not getattr(given, name):
-            raise ConfigError(f"--{name} is missing ({options_of(type(given))[name].help})")
+            raise ConfigError(f"--{name} is missing ({options_of(type(given))[name].help})", code="PF-C07")
     if given.engine not in ENGINES:
-        raise ConfigError(f"--engine is {given.engine!r}; expected one of {', '.join(ENGINES)}{nearest(given.engine, ENGINES)}")
+        raise ConfigError(
+            f"--engine is {given.engine!r}; expected one of {', '.join(ENGINES)}{nearest(given.engine, ENGINES)}", code="PF-C03"
+        )
 
 
 def _check(given: GenerateOptions) -> None:
@@ -164,7 +166,7 @@ def _check(given: GenerateOptions) -> None:
     if not given.output.endswith(".jsonl"):
         raise ConfigError(f"--output {given.output}: expected a name that ends in .jsonl")
     if given.limit is not None and given.limit < 1:
-        raise ConfigError(f"--limit is {given.limit}; expected at least 1")
+        raise ConfigError(f"--limit is {given.limit}; expected at least 1", code="PF-C03")
 
 
 def _engine(given: GenerateOptions) -> Any:

@@ -86,7 +86,7 @@ class JudgeChoice:
                 setattr(self, name, value)
         elif isinstance(given, type) or not (given is None or isinstance(given, str) or callable(given) or hasattr(given, "judge")):
             what = f"the class {given.__name__}: give one of its kind" if isinstance(given, type) else repr(given)
-            raise ConfigError(f"judge is {what}; expected a name, one of this package's judges, or a function that scores")
+            raise ConfigError(f"judge is {what}; expected a name, one of this package's judges, or a function that scores", code="PF-J06")
         elif hasattr(given, "judge"):
             self.own, self.judge = given, OWN
         elif callable(given):
@@ -114,14 +114,14 @@ class Stopping:
         """
         if self.until is None:
             if self.max_calls is not None:
-                raise ConfigError("--max-calls would be ignored without --until decided")
+                raise ConfigError("--max-calls would be ignored without --until decided", code="PF-C04")
             return None
         if self.until != "decided":
-            raise ConfigError(f"--until is {self.until!r}; expected decided")
+            raise ConfigError(f"--until is {self.until!r}; expected decided", code="PF-C03")
         if choice.judge is None:
             raise ConfigError("--until decided is about a judge's verdicts: give --judge")
         if self.max_calls is not None and self.max_calls < 1:
-            raise ConfigError(f"--max-calls is {self.max_calls}; expected at least 1")
+            raise ConfigError(f"--max-calls is {self.max_calls}; expected at least 1", code="PF-C03")
         if choice.human is not None and choice.judge != "human":
             raise ConfigError("--until decided and --human give two verdicts; leave one of the two out")
         return Until(thresholds, self.max_calls, choice.concurrency if choice.judge == "openai" else 1, seed)
@@ -144,13 +144,13 @@ class Gates:
             ConfigError: out of range, or an unknown demand.
         """
         if self.require is not None and self.require not in REQUIRED:
-            raise ConfigError(f"--require is {self.require!r}; expected {' or '.join(map(repr, REQUIRED))}")
+            raise ConfigError(f"--require is {self.require!r}; expected {' or '.join(map(repr, REQUIRED))}", code="PF-C03")
         if not 0 <= self.null_rate <= self.min_win_rate <= 1:
             raise ConfigError(
                 f"--null-rate {self.null_rate} and --min-win-rate {self.min_win_rate}: expected 0 <= null rate <= minimum win rate <= 1"
             )
         if not 0 <= self.tolerance < 1:
-            raise ConfigError(f"--tolerance is {self.tolerance}; expected a rate, as 0.01 for one point")
+            raise ConfigError(f"--tolerance is {self.tolerance}; expected a rate, as 0.01 for one point", code="PF-C03")
         return Thresholds(self.min_win_rate, self.null_rate, self.tolerance)
 
     def exit_code(self, outcomes: set[str]) -> int:
@@ -167,7 +167,7 @@ def _openai(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
     if not choice.judge_model:
         raise ConfigError("--judge openai needs --judge-model: the model's name on the server")
     if choice.mode not in MODES:
-        raise ConfigError(f"--mode is {choice.mode!r}; expected one of {', '.join(MODES)}{nearest(choice.mode, MODES)}")
+        raise ConfigError(f"--mode is {choice.mode!r}; expected one of {', '.join(MODES)}{nearest(choice.mode, MODES)}", code="PF-C03")
     template = None
     if choice.judge_prompt:
         if not Path(choice.judge_prompt).is_file():
@@ -292,7 +292,7 @@ def build_judge(choice: JudgeChoice, models: tuple[str, str]) -> Judge | None:
         return None
     if choice.judge not in JUDGES or (choice.judge == OWN and choice.own is None):
         known = [name for name in JUDGES if name != OWN]
-        raise ConfigError(f"--judge is {choice.judge!r}; expected one of {', '.join(known)}{nearest(choice.judge, known)}")
+        raise ConfigError(f"--judge is {choice.judge!r}; expected one of {', '.join(known)}{nearest(choice.judge, known)}", code="PF-C03")
     _refuse_others(choice)
     return JUDGES[choice.judge](choice, models)
 
@@ -302,7 +302,7 @@ def _refuse_others(choice: JudgeChoice) -> None:
     for f in fields(choice):
         owner, colon, _ = str(f.metadata["help"]).partition(":")
         if colon and owner in JUDGES and owner != choice.judge and getattr(choice, f.name) != f.default:
-            raise ConfigError(f"--{f.name.replace('_', '-')} would be ignored: it belongs to --judge {owner}")
+            raise ConfigError(f"--{f.name.replace('_', '-')} would be ignored: it belongs to --judge {owner}", code="PF-C04")
 
 
 def judge_choice(given: Any, option: str) -> JudgeChoice:

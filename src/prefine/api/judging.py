@@ -117,7 +117,9 @@ def judge_files(
     kinds = [_kind(source) for source in rest]
     if what.verdicts or set(kinds) == {"verdicts"}:
         if choice.judge is not None:
-            raise ConfigError("--judge would be ignored: verdicts on disk are judged already; leave it out, or give files of responses")
+            raise ConfigError(
+                "--judge would be ignored: verdicts on disk are judged already; leave it out, or give files of responses", code="PF-C04"
+            )
         if given.qualify:
             raise ConfigError("--qualify asks a judge: give two files of responses and --judge; verdicts on disk are judged already")
         return _count_files([*rest, *(what.verdicts or [])], given, gates, choice.human)

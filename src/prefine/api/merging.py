@@ -88,4 +88,6 @@ def _push(folder: Path, name: str, private: bool) -> str:
         return str(api.upload_folder(repo_id=name, folder_path=str(folder)))
     except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
         first = str(error).strip().split("\n")[0]
-        raise ConfigError(f"--push-to-hub {name}: {first}; log in with: hf auth login. The model is kept in {folder}") from error
+        raise ConfigError(
+            f"--push-to-hub {name}: {first}; log in with: hf auth login. The model is kept in {folder}", code="PF-F03"
+        ) from error

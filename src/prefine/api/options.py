@@ -135,7 +135,7 @@ def checked(given: Mapping[str, Any], options: Mapping[str, Option], where: str 
             name = ALIASES[name]
         if name not in options:
             what = f"{where.removesuffix(': key')}: unknown key {key!r}" if where else f"unknown option {key}"
-            raise ConfigError(f"{what}{meant(name, options)}")
+            raise ConfigError(f"{what}{meant(name, options)}", code="PF-C01")
         out[name] = coerce(options[name], value, f"{where} {key!r}" if where else options[name].flag)
     return out
 
@@ -166,12 +166,12 @@ def coerce(option: Option, value: Any, where: str) -> Any:
         if option.objects or Any in kinds:
             return value
         hint = ": give its name or folder here, or train it with prefine.DPOTrainer and its like" if hasattr(value, "state_dict") else ""
-        raise ConfigError(f"{where}: a {type(value).__name__} is no value for it{hint}; expected {_told(option)}")
+        raise ConfigError(f"{where}: a {type(value).__name__} is no value for it{hint}; expected {_told(option)}", code="PF-C02")
     if value is None or (isinstance(value, str) and value.lower() in ("none", "null") and option.default != "none"):
         if option.default is None or type(None) in kinds:
             return None
         if value is None:
-            raise ConfigError(f"{where} has no value; expected {_told(option)}")
+            raise ConfigError(f"{where} has no value; expected {_told(option)}", code="PF-C02")
     if Any in kinds:
         return _loaded(value) if isinstance(value, str) and value.strip().startswith(("{", "[")) else value
     if isinstance(value, str) and any(k is dict or typing.get_origin(k) is dict for k in kinds):
@@ -180,7 +180,7 @@ def coerce(option: Option, value: Any, where: str) -> Any:
         switch = isinstance(option.default, bool) and value.lower() in ("yes", "no")
         value = value.lower() == "yes" if switch else _as_said(value, kinds)
     if isinstance(value, bool) and bool not in kinds:
-        raise ConfigError(f"{where}: {value} is no value for it; expected {_told(option)}")
+        raise ConfigError(f"{where}: {value} is no value for it; expected {_told(option)}", code="PF-C02")
     if option.is_many and not isinstance(value, list | dict):
         lone = [k for k in kinds if k is not list and typing.get_origin(k) is not list]
         value = value if any(k is not type(None) for k in lone) else [value]
@@ -236,7 +236,7 @@ def _converted(option: Option, value: Any, where: str) -> Any:
     try:
         return _adapter(option.type).validate_python(value)
     except pydantic.ValidationError:
-        raise ConfigError(f"{where}: {value!r} is {_not_what(option)}") from None
+        raise ConfigError(f"{where}: {value!r} is {_not_what(option)}", code="PF-C02") from None
 
 
 @functools.cache
@@ -356,9 +356,9 @@ def read_yaml(path: str, options: Mapping[str, Option], flag: str = "--config") 
         remember_text(text)  # an error may show a line of it
         loaded = load_yaml(text) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})", code="PF-C12") from error
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: expected 'key: value' lines, found {type(loaded).__name__}")
+        raise ConfigError(f"{path}: expected 'key: value' lines, found {type(loaded).__name__}", code="PF-C12")
     return checked(loaded, options, f"{path}: key")
 
 

@@ -131,7 +131,9 @@ def _check(given: PairsOptions) -> None:
     if given.num_samples < 2 or given.temperature <= 0:
         raise ConfigError("pairs need --num-samples of at least 2 and a --temperature above 0: greedy responses are all the same")
     if given.pairing not in POLICIES:
-        raise ConfigError(f"--pairing is {given.pairing!r}; expected one of {', '.join(POLICIES)}{nearest(given.pairing, POLICIES)}")
+        raise ConfigError(
+            f"--pairing is {given.pairing!r}; expected one of {', '.join(POLICIES)}{nearest(given.pairing, POLICIES)}", code="PF-C03"
+        )
 
 
 def _pairs(given: PairsOptions, q: Question, row: int, scored: list[tuple[Answered, float]]) -> list[Pair]:

@@ -215,7 +215,8 @@ def refuse_what_cannot_fit(command: str, planned: Planned, demand: Demand, lengt
     instead = f"{flags_of(fits.settings)} fits in about {gib(fits.total)} GiB" if fits else "none of its smaller settings fits either"
     raise ConfigError(
         f"this needs about {gib(planned.total)} GiB even with one prompt a pack, and {planned.device.name} has "
-        f"{gib(planned.device.memory_bytes)}; {instead}; prefine plan shows more, and --ignore-plan starts all the same"
+        f"{gib(planned.device.memory_bytes)}; {instead}; prefine plan shows more, and --ignore-plan starts all the same",
+        code="PF-C14",
     )
 
 

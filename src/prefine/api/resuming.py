@@ -22,8 +22,8 @@ def check_resumes(was: dict[str, Any], now: dict[str, Any]) -> None:
     """
     differing = [k for k in sorted({*was, *now} - MAY_CHANGE) if was.get(k) != now.get(k)]
     if differing:
-        listed = ", ".join(f"{k} was {_shown(was.get(k))} and is now {_shown(now.get(k))}" for k in differing)
-        raise ConfigError(f"--resume goes on with the run as it was, but {listed}; give what it had, or another --output-dir")
+        told = ", ".join(f"{k} was {_shown(was.get(k))} and is now {_shown(now.get(k))}" for k in differing)
+        raise ConfigError(f"--resume goes on with the run as it was, but {told}; give what it had, or another --output-dir", code="PF-C06")
 
 
 def check_same(was: dict[str, Any], now: dict[str, Any]) -> None:
@@ -34,7 +34,9 @@ def check_same(was: dict[str, Any], now: dict[str, Any]) -> None:
     """
     for name, what in (("key", "data"), ("eval_key", "evaluation data")):
         if name in was and was[name] != now[name]:
-            raise ConfigError(f"--resume goes on with the run's {what}, but its content has changed since; give another --output-dir")
+            raise ConfigError(
+                f"--resume goes on with the run's {what}, but its content has changed since; give another --output-dir", code="PF-C06"
+            )
     known, found = ({"--model": keys.get("model_files")} | (keys.get("reward_model_files") or {}) for keys in (was, now))
     for model in known.keys() & found.keys():
         before, after = known[model] or {}, found[model] or {}
@@ -42,7 +44,8 @@ def check_same(was: dict[str, Any], now: dict[str, Any]) -> None:
         if differing:
             raise ConfigError(
                 f"--resume goes on with the models that the run began with, but {', '.join(differing)} of {model} changed since; "
-                "put back what it was, or give another --output-dir"
+                "put back what it was, or give another --output-dir",
+                code="PF-C06",
             )
 
 

@@ -63,6 +63,7 @@ class RewardOptions(FinalOptions):
             found.append(judge)
         if not found:
             raise ConfigError(
-                "no reward: give --reward-model FOLDER (prefine reward makes one), --reward-function file.py:name or --reward-judge FILE"
+                "no reward: give --reward-model FOLDER (prefine reward makes one), --reward-function file.py:name or --reward-judge FILE",
+                code="PF-C07",
             )
         return found

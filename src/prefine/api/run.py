@@ -142,7 +142,7 @@ class Run(os.PathLike[str]):
         from prefine.scoring.loading import load_model, load_tokenizer, pick_dtype
 
         if not self.directory.model.exists():
-            raise ModelError(f"{self}: no model there yet; let training finish, or go on with resume=True")
+            raise ModelError(f"{self}: no model there yet; let training finish, or go on with resume=True", code="PF-F04")
         name = str(self.directory.model)
         return load_model(name, pick_dtype(dtype)[0]), load_tokenizer(name)
 

@@ -114,7 +114,7 @@ def read_prompts(setup: TrainingSetup) -> PromptData:
         held = {k: questions[k] for k in drawn(questions)[: held_out_count(len(questions), own.eval_fraction, 200)]}
     learnt = [q for k, q in questions.items() if k not in held]
     if not learnt:
-        raise ConfigError("no prompt is left to learn from; lower --eval-fraction")
+        raise ConfigError("no prompt is left to learn from; lower --eval-fraction", code="PF-D04")
     num_cut = sum(bool(q.later_turns) for q in questions.values())
     return PromptData(learnt, list(held.values()), num_cut, heard, _key(questions), _key(held) if own.eval_data else None)
 

@@ -63,7 +63,7 @@ def check_some_left(source: PairSource, sieve: Sieve) -> None:
         DataError: no row is left.
     """
     if not sieve.kept:
-        raise DataError(f"{source.name}: none of its {source.rows} rows is left ({sieve.reasons()})")
+        raise DataError(f"{source.name}: none of its {source.rows} rows is left ({sieve.reasons()})", code="PF-D04")
 
 
 def written(source: PairSource, sieve: Sieve) -> Written:

@@ -179,7 +179,9 @@ class TrainingRun:
         if warned:
             progress.say(f"the guard warned of {', '.join(warned.values())}; the page says more, prefine doctor {self.run.path} too")
         if not trainer.weights_are_finite():
-            raise ModelError("the weights are not finite numbers any more, so no model is saved; lower the learning rate, and begin anew")
+            raise ModelError(
+                "the weights are not finite numbers any more, so no model is saved; lower the learning rate, and begin anew", code="PF-M18"
+            )
         trainer.args.model_init_kwargs = self.setup.init_kwargs or trainer.args.model_init_kwargs
         self.save_model(trainer, self.run.model)
 
@@ -302,7 +304,7 @@ def set_up(
     own = pick(RunOptions, given)
     for name in ("model", "data"):
         if getattr(own, name) is None or (isinstance(getattr(own, name), str | list) and not getattr(own, name)):
-            raise ConfigError(f"--{name} is missing ({options_of(RunOptions)[name].help})")
+            raise ConfigError(f"--{name} is missing ({options_of(RunOptions)[name].help})", code="PF-C07")
     own.model = model_of(str(own.model))
     take_data(own, given)
     resolved = given | {name: getattr(own, name) for name in ("model", "data", "eval_data") if name in given}
@@ -358,7 +360,9 @@ def take_data(own: RunOptions, given: Mapping[str, Any]) -> None:
         if isinstance(value, Preferences) or (isinstance(value, list) and any(isinstance(v, Preferences) for v in value)):
             beside = [k for k in ("map", "format", "pairing", "min_gap") if k in given]
             if beside:
-                raise ConfigError(f"{beside[0]} would be ignored: the Preferences given as {name} were read already; leave it out")
+                raise ConfigError(
+                    f"{beside[0]} would be ignored: the Preferences given as {name} were read already; leave it out", code="PF-C04"
+                )
         files = files_of(value)
         if name == "eval_data" and len(files) > 1:
             raise ConfigError("eval_data is one source; give one")
@@ -382,7 +386,7 @@ def _check_run_options(command: str, own: RunOptions) -> None:
     if not own.load_in_4bit and own.lora_r is None:
         for name in ("lora_alpha", "lora_target", "lora_dropout"):
             if getattr(own, name) != getattr(RunOptions, name):
-                raise ConfigError(f"--{name.replace('_', '-')} would be ignored without --lora-r; give --lora-r 16, say")
+                raise ConfigError(f"--{name.replace('_', '-')} would be ignored without --lora-r; give --lora-r 16, say", code="PF-C04")
     if own.load_in_4bit and own.lora_r is None and not is_adapter:
         raise ConfigError("--load-in-4bit trains an adapter on a frozen base: give --lora-r 16, say")
     for name, fine, expected in (
@@ -394,14 +398,14 @@ def _check_run_options(command: str, own: RunOptions) -> None:
         ("eval_fraction", own.eval_fraction is None or 0 <= own.eval_fraction < 1, "0 to below 1"),
     ):
         if not fine:
-            raise ConfigError(f"--{name.replace('_', '-')} is {getattr(own, name)}; expected {expected}")
+            raise ConfigError(f"--{name.replace('_', '-')} is {getattr(own, name)}; expected {expected}", code="PF-C03")
     if own.lora_r is not None and is_adapter:
         raise ConfigError(f"{own.model} is an adapter already, and training goes on with it; leave out --lora-r")
     if own.resume not in (True, False, "auto"):
         raise ConfigError(f"--resume is {own.resume!r}; expected nothing behind it, or auto")
     seconds_of(own.stop_after)
     if own.preset not in PRESETS:
-        raise ConfigError(f"--preset is {own.preset!r}; expected one of {', '.join(PRESETS)}{nearest(own.preset, PRESETS)}")
+        raise ConfigError(f"--preset is {own.preset!r}; expected one of {', '.join(PRESETS)}{nearest(own.preset, PRESETS)}", code="PF-C03")
 
 
 def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[dict[str, Any], str, Any]:

@@ -50,7 +50,7 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
         trainer: Any = None,
     ) -> None:
         if every_steps < 1:
-            raise ConfigError(f"every_steps is {every_steps}; expected at least 1")
+            raise ConfigError(f"every_steps is {every_steps}; expected at least 1", code="PF-C03")
         chosen: Any = build_judge(JudgeChoice(judge), ("base", "tuned"))
         if chosen is None:
             raise ConfigError("VerdictCallback needs a judge: one of this package's, or a function that scores")

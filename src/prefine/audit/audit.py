@@ -157,7 +157,9 @@ def audit(
     records = len(got.column("row"))
     name = " + ".join(sources)
     if not records:
-        raise DataError(f"{name}: none of its {got.rows} rows is usable ({', '.join(f'{len(r)} {w}' for w, r in got.dropped.items())})")
+        raise DataError(
+            f"{name}: none of its {got.rows} rows is usable ({', '.join(f'{len(r)} {w}' for w, r in got.dropped.items())})", code="PF-D04"
+        )
     findings = [_dropped(got)]
     findings += [_by_rows(check, got.found.get(check.name, []), got.distinct_rows) for check in ROW_CHECKS]
     findings += _duplicates(got, near)

@@ -103,7 +103,7 @@ def parts(
     first = list(itertools.islice(stream, INLINE_BLOCKS))
     head = [row for block, _ in first[:2] for _, row in itertools.islice(block.rows(), PEEK_ROWS)][:PEEK_ROWS]
     if not head:
-        raise DataError(f"{source}: empty, no rows to read")
+        raise DataError(f"{source}: empty, no rows to read", code="PF-D03")
     converter = find_converter(head, source, reading)
     sampling = Sampling(_sample_share(source, [block for block, _ in first]), reading.seed)
     job = Job(source, converter.format.name, reading, tokenization, near, sampling)
@@ -149,7 +149,7 @@ def _spread(stream: Iterator[tuple[Block, int]], job: Job, processes: int) -> It
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
-        raise DataError(f"{job.source}: a worker process died (out of memory?); try --processes 1") from error
+        raise DataError(f"{job.source}: a worker process died (out of memory?); try --processes 1", code="PF-M08") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -23,6 +23,7 @@ GROUPS = {
     "start": {
         "demo": "the offline laboratory, from nothing to a verdict",
         "env": "versions and hardware, for bug reports",
+        "explain": "what an error's code means, and what to do",
         "completion": "a script that completes commands and options in bash, zsh or fish",
     },
     "preference data": {
@@ -119,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
     except PrefineError as error:
         if traced:
             raise
-        print(f"prefine: error: {error}", file=sys.stderr)
+        print(f"prefine: error: {error} [{error.code}]", file=sys.stderr)
         return 2
     except Stopped as stopped:
         print(f"prefine: {stopped}", file=sys.stderr)
@@ -130,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if traced or error.filename is None:
             raise
-        print(f"prefine: error: {printable(str(error.filename))}: {error.strerror}", file=sys.stderr)
+        print(f"prefine: error: {printable(str(error.filename))}: {error.strerror} [PF-F05]", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"prefine: interrupted{_how_to_go_on(name)}", file=sys.stderr)
@@ -176,11 +177,11 @@ def _command_of(args: list[str]) -> tuple[str, list[str]]:
         if len(args) < 2 or args[1] in HELP:
             return "data", []
         if args[1] not in known:
-            raise ConfigError(f"no command 'data {args[1]}'{nearest(args[1], known)} Commands: {', '.join(known)}")
+            raise ConfigError(f"no command 'data {args[1]}'{nearest(args[1], known)} Commands: {', '.join(known)}", code="PF-C09")
         return f"data {args[1]}", args[2:]
     if args[0] not in COMMANDS:
         known = [n for n in COMMANDS if " " not in n]
-        raise ConfigError(f"no command {args[0]!r}{nearest(args[0], known)} Commands: data, {', '.join(known)}")
+        raise ConfigError(f"no command {args[0]!r}{nearest(args[0], known)} Commands: data, {', '.join(known)}", code="PF-C09")
     return args[0], args[1:]
 
 

@@ -123,8 +123,8 @@ def parse(
     except UnknownOptionError as error:
         token = error.token.keyword or error.token.value if error.token is not None else "?"
         if not str(token).startswith("--"):
-            raise ConfigError(f"unexpected argument {token!r}; options begin with --") from None
-        raise ConfigError(f"unknown option {token}{meant(str(token), options) or '; --help lists them'}") from None
+            raise ConfigError(f"unexpected argument {token!r}; options begin with --", code="PF-C01") from None
+        raise ConfigError(f"unknown option {token}{meant(str(token), options) or '; --help lists them'}", code="PF-C01") from None
     except MissingArgumentError as error:
         flag = str(error.argument.name) if error.argument is not None else "an option"
         option = options.get(flag.removeprefix("--").replace("-", "_"))
@@ -140,7 +140,7 @@ def parse(
         if loose[len(single) :]:
             named[many] = [*loose[len(single) :], *(named.get(many) or [])]
     elif len(loose) > len(positional):
-        raise ConfigError(f"unexpected argument {loose[len(positional)]!r}; options begin with --")
+        raise ConfigError(f"unexpected argument {loose[len(positional)]!r}; options begin with --", code="PF-C01")
     else:
         named.update(zip(positional, loose, strict=False))
     from_file = read_yaml(config, options) if config else {}

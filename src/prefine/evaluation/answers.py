@@ -135,7 +135,9 @@ def read_answers(source: str, questions: Sequence[Question] | None = None) -> An
     for number, row in read_rows(source):
         format = next(((name, read) for columns, name, read in FORMATS.values() if columns <= row.keys()), None)
         if format is None:
-            raise DataError(f"{source}, row {number}: no response of {', '.join(FORMATS)}; columns found: {', '.join(map(str, row))}")
+            raise DataError(
+                f"{source}, row {number}: no response of {', '.join(FORMATS)}; columns found: {', '.join(map(str, row))}", code="PF-D01"
+            )
         try:
             answered = format[1](row)
         except (KeyError, TypeError, IndexError, ValueError) as error:

@@ -156,7 +156,7 @@ class ChatClient:
         key = os.environ.get(key_variable)
         remember(key, "api_key")
         if concurrency < 1:
-            raise ConfigError(f"concurrency is {concurrency}; expected at least 1")
+            raise ConfigError(f"concurrency is {concurrency}; expected at least 1", code="PF-C03")
         self.model = model
         self.server = server or "openai"
         self.concurrency = concurrency
@@ -180,7 +180,7 @@ class ChatClient:
     def check(self) -> None:
         """Say at once that there is no key, or nobody at the address: the library would try for half a minute."""
         if self._missing_key:
-            raise ConfigError(f"no server given, and no key in {self._missing_key}: set it, or give --server URL")
+            raise ConfigError(f"no server given, and no key in {self._missing_key}: set it, or give --server URL", code="PF-J02")
         own = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"  # as the library has it
         address = urlsplit(own if self.server == "openai" else self.server)
         if not _is_address(address.geturl()):
@@ -189,7 +189,9 @@ class ChatClient:
             try:
                 socket.create_connection((address.hostname, address.port or (443 if address.scheme == "https" else 80)), 10).close()
             except (OSError, UnicodeError) as error:  # a name that is too long is no text to the resolver
-                raise ConfigError(f"{self.server}: cannot be reached ({getattr(error, 'strerror', None) or error})") from error
+                raise ConfigError(
+                    f"{self.server}: cannot be reached ({getattr(error, 'strerror', None) or error})", code="PF-J01"
+                ) from error
 
     def ask(self, ask: Ask) -> Reply | Failure:
         """One reply; parameters that the server refuses are left out from then on."""
@@ -213,16 +215,18 @@ class ChatClient:
             except TooLong as error:
                 return Failure(str(error))
             except openai.AuthenticationError as error:
-                raise ConfigError(f"{self.server}: the key is not accepted ({_brief(error)})") from error
+                raise ConfigError(f"{self.server}: the key is not accepted ({_brief(error)})", code="PF-J03") from error
             except openai.NotFoundError as error:
-                raise ConfigError(f"{self.server}: no model {self.model!r} there, or no such address ({_brief(error)})") from error
+                raise ConfigError(
+                    f"{self.server}: no model {self.model!r} there, or no such address ({_brief(error)})", code="PF-J04"
+                ) from error
             except openai.APIConnectionError as error:
                 if isinstance(error, openai.APITimeoutError):
                     return Failure("timed out")
                 if isinstance(error.__cause__, TooLong):  # older versions of the library wrap it
                     return Failure(str(error.__cause__))
                 if not self._has_answered:
-                    raise ConfigError(f"{self.server}: cannot be reached ({_brief(error)})") from error
+                    raise ConfigError(f"{self.server}: cannot be reached ({_brief(error)})", code="PF-J01") from error
                 return Failure(f"cannot be reached: {_brief(error)}")
             except (openai.APIResponseValidationError, *MISSHAPEN) as error:
                 broken += 1  # a body cut short, or not of the form: the library retries only what its status tells

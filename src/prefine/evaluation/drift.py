@@ -150,7 +150,7 @@ def text_windows(path: str, tokenizer: Any, window_tokens: int = WINDOW_TOKENS) 
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})", code="PF-D06") from error
     ids = tokenizer(text, add_special_tokens=True, verbose=False)["input_ids"]
     parts = [ids[i : i + window_tokens] for i in range(0, len(ids), window_tokens)]
     out = [PromptGroup(as_ids(p[:1]), (as_ids(p[1:]),), i) for i, p in enumerate(parts, 1) if len(p) > 1]

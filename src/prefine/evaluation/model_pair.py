@@ -56,9 +56,9 @@ class ModelPair:
         """
         base = run.config().get("model")
         if not base:
-            raise ModelError(f"{run.path}: its config.yaml names no model that training started from")
+            raise ModelError(f"{run.path}: its config.yaml names no model that training started from", code="PF-F04")
         if not run.model.exists():
-            raise ModelError(f"{run.path}: no model there yet; let training finish, or go on with --resume")
+            raise ModelError(f"{run.path}: no model there yet; let training finish, or go on with --resume", code="PF-F04")
         precision, _ = pick_dtype(dtype)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         tokenizer = load_tokenizer(str(run.model), template_kwargs=template_kwargs)

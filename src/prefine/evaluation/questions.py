@@ -124,7 +124,7 @@ def _text(source: str) -> Iterator[Question]:
     try:
         lines = Path(source).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{source}: not UTF-8 text ({error.reason} at byte {error.start}); convert it with iconv") from error
+        raise DataError(f"{source}: not UTF-8 text ({error.reason} at byte {error.start}); convert it with iconv", code="PF-D06") from error
     for line in lines:
         if line.strip():
             yield Question("", user_turn(line.strip()))
@@ -134,7 +134,7 @@ def _rows(source: str, reading: Reading, heard: list[dict[str, Any]] | None) -> 
     rows = read_rows(source)
     head = list(itertools.islice(rows, 20))
     if not head:
-        raise DataError(f"{source}: empty, no rows to read")
+        raise DataError(f"{source}: empty, no rows to read", code="PF-D03")
     first = head[0][1]
     whole = itertools.chain(head, rows)
     if reading.format is None and not reading.columns:
@@ -183,5 +183,5 @@ def with_references(questions: Sequence[Question], source: str) -> list[Question
                 f"{source}, row {number}: expected question_id and choices[0].turns, as in MT-Bench's reference answers"
             ) from error
     if not any(q.key in answers for q in questions):
-        raise DataError(f"{source}: none of its question ids is among the questions")
+        raise DataError(f"{source}: none of its question ids is among the questions", code="PF-D04")
     return [replace(q, references=answers.get(q.key, q.references)) for q in questions]

@@ -51,7 +51,7 @@ def check_tasks(tasks: Sequence[str], include_path: str | None) -> Any:
     try:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
-        raise ConfigError("--tasks needs lm-eval: pip install 'prefine[lm-eval]'") from error
+        raise ConfigError("--tasks needs lm-eval: pip install 'prefine[lm-eval]'", code="PF-C10") from error
     missing = [t for t in tasks if t.endswith((".yaml", ".yml")) and not Path(t).is_file()]
     if missing:
         raise ConfigError(f"--tasks {missing[0]}: no such file")

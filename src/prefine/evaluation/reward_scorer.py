@@ -64,7 +64,8 @@ class RewardModel:
         if self.batch_size == 1:
             raise ModelError(
                 f"{self.name}: out of memory with the response to prompt {key} alone, {num_tokens} tokens with its prompt; "
-                "leave it out, or give a smaller reward model"
+                "leave it out, or give a smaller reward model",
+                code="PF-M07",
             )
         self.batch_size //= 2
 
@@ -102,7 +103,7 @@ class Ensemble:
 
     def __init__(self, scorers: Sequence[Scorer], aggregate: str = "mean") -> None:
         if aggregate not in AGGREGATES:
-            raise ConfigError(f"aggregate is {aggregate!r}; expected one of {', '.join(AGGREGATES)}")
+            raise ConfigError(f"aggregate is {aggregate!r}; expected one of {', '.join(AGGREGATES)}", code="PF-C03")
         self.scorers = scorers
         self.aggregate = aggregate
         self.name = f"{aggregate} of {len(scorers)}: " + ", ".join(s.name for s in scorers)

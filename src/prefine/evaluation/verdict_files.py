@@ -217,7 +217,9 @@ def verdicts_of(rows: Iterable[tuple[int, Row]], source: str) -> VerdictFile:
     for number, row in rows:
         format = next((name for name, (sniff, _, _) in FORMATS.items() if sniff(row)), None)
         if format is None:
-            raise DataError(f"{source}, row {number}: no verdicts of {', '.join(FORMATS)}; columns found: {', '.join(map(str, row))}")
+            raise DataError(
+                f"{source}, row {number}: no verdicts of {', '.join(FORMATS)}; columns found: {', '.join(map(str, row))}", code="PF-D01"
+            )
         _, read, models = FORMATS[format]
         if out is None:
             out = VerdictFile(source, format, models(row), judge=str(row.get("judge") or "") if format == "prefine" else "")

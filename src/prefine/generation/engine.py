@@ -31,11 +31,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
-            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; expected at least 1")
+            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; expected at least 1", code="PF-C03")
         if self.temperature < 0:
-            raise ConfigError(f"temperature is {self.temperature}; expected 0 for greedy, or above")
+            raise ConfigError(f"temperature is {self.temperature}; expected 0 for greedy, or above", code="PF-C03")
         if not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p is {self.top_p}; expected above 0, at most 1")
+            raise ConfigError(f"top_p is {self.top_p}; expected above 0, at most 1", code="PF-C03")
         if self.top_k < 0 or not 0 <= self.min_p <= 1 or self.repetition_penalty <= 0:
             raise ConfigError(
                 f"top_k is {self.top_k}, min_p {self.min_p}, repetition_penalty {self.repetition_penalty}; "

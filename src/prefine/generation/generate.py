@@ -63,7 +63,7 @@ class SeededSampling(LogitsProcessor):
         """Scores of shape (rows, vocabulary) to zero for the drawn token, minus infinity elsewhere."""
         probs = own = torch.softmax(scores.double() / self.sampling.temperature, -1)
         if bool(probs.isnan().any()):
-            raise ModelError("the model's next-token probabilities are not numbers: it diverged, or its dtype overflows")
+            raise ModelError("the model's next-token probabilities are not numbers: it diverged, or its dtype overflows", code="PF-M13")
         if self.penalty is not None:
             # A row's padding is put as its prompt's last token, which is there anyway.
             padding = torch.arange(input_ids.shape[1], device=input_ids.device)[None] < self.padding_R[:, None].to(input_ids.device)
@@ -139,7 +139,8 @@ def generate(
             words = tokenizer.decode(prompts[order[0]], skip_special_tokens=True).strip()
             raise ModelError(
                 f"out of memory with a single prompt of {len(prompts[order[0]])} tokens and {sampling.max_new_tokens} of its response "
-                f"({words[:40]!r}...); lower max_new_tokens, leave the prompt out, or load the model in bfloat16 or 4-bit"
+                f"({words[:40]!r}...); lower max_new_tokens, leave the prompt out, or load the model in bfloat16 or 4-bit",
+                code="PF-M07",
             )
         budget.halve(tried)
         warnings.warn(f"out of memory at {tried} tokens a batch; going on with {budget.tokens}, same responses", stacklevel=3)

@@ -112,5 +112,5 @@ def _vllm(option: str) -> tuple[Any, Any]:
         import vllm
         from vllm.lora.request import LoRARequest
     except ImportError as error:
-        raise ConfigError(f"{option} vllm needs vLLM: pip install vllm (Linux with a GPU), or leave {option} out") from error
+        raise ConfigError(f"{option} vllm needs vLLM: pip install vllm (Linux with a GPU), or leave {option} out", code="PF-C10") from error
     return vllm, LoRARequest

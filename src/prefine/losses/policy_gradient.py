@@ -222,7 +222,9 @@ def check_estimator(name: str, num_samples: int) -> Estimator:
         ConfigError: unknown, or too few samples for it.
     """
     if name not in ESTIMATORS:
-        raise ConfigError(f"advantage_estimator is {name!r}; expected one of {', '.join(ESTIMATORS)}{nearest(name, ESTIMATORS)}")
+        raise ConfigError(
+            f"advantage_estimator is {name!r}; expected one of {', '.join(ESTIMATORS)}{nearest(name, ESTIMATORS)}", code="PF-C03"
+        )
     found = ESTIMATORS[name]
     if num_samples < found.num_samples:
         raise ConfigError(f"advantage_estimator {name} needs num_samples of at least {found.num_samples}, not {num_samples}")

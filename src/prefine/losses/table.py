@@ -112,16 +112,18 @@ def check_losses(names: Sequence[str], weights: Sequence[float] | None, options:
                 "function to pairs"
             )
         if name not in LOSSES:
-            raise ConfigError(f"loss_type {name!r} does not exist{nearest(name, LOSSES)} Known: {', '.join(LOSSES)}")
+            raise ConfigError(f"loss_type {name!r} does not exist{nearest(name, LOSSES)} Known: {', '.join(LOSSES)}", code="PF-C01")
     if weights is not None and len(weights) != len(names):
         raise ConfigError(f"loss_weights has {len(weights)} numbers for {len(names)} losses; give one a loss")
     if options.beta <= 0:
-        raise ConfigError(f"beta is {options.beta}; expected a number above 0 (0.1 is usual)")
+        raise ConfigError(f"beta is {options.beta}; expected a number above 0 (0.1 is usual)", code="PF-C03")
     if options.f_divergence_type not in F_DIVERGENCES:
         known = ", ".join(F_DIVERGENCES)
-        raise ConfigError(f"f_divergence_type is {options.f_divergence_type!r}; expected one of {known}")
+        raise ConfigError(f"f_divergence_type is {options.f_divergence_type!r}; expected one of {known}", code="PF-C03")
     if not 0 <= options.label_smoothing < 0.5:
-        raise ConfigError(f"label_smoothing is {options.label_smoothing}; expected 0 to below 0.5 (a rate of flipped labels)")
+        raise ConfigError(
+            f"label_smoothing is {options.label_smoothing}; expected 0 to below 0.5 (a rate of flipped labels)", code="PF-C03"
+        )
     if "exo_pair" in names and options.label_smoothing == 0:
         raise ConfigError("exo_pair needs label_smoothing above 0 (its paper uses 0.001): it takes the logarithm of it")
     read = {option for name in names for option in LOSSES[name].reads} | {"beta"}

@@ -61,7 +61,7 @@ class TokenBudget:
         except ValueError:
             tokens = 0
         if tokens < 1:
-            raise ConfigError(f"token_budget is {setting!r}; expected 'auto' or a positive number of tokens")
+            raise ConfigError(f"token_budget is {setting!r}; expected 'auto' or a positive number of tokens", code="PF-C03")
         return cls(tokens, advice)
 
     def halve(self, largest: int) -> bool:
@@ -101,7 +101,7 @@ class TokenBudget:
                 self._tried_again = largest
                 return
             row = f"row {largest.index} alone, " if largest.index > 0 else ""
-            raise ModelError(f"out of memory with {row}a single prompt of {size} tokens with its responses; {self.advice}")
+            raise ModelError(f"out of memory with {row}a single prompt of {size} tokens with its responses; {self.advice}", code="PF-M07")
         warnings.warn(f"out of memory at {before} tokens a pass; going on with {self.tokens}, same result", stacklevel=3)
 
     def keep(self) -> None:

@@ -105,11 +105,12 @@ class Encoder:
         if truncation_mode not in TRUNCATION_MODES:
             raise ConfigError(
                 f"truncation_mode is {truncation_mode!r}; expected one of {', '.join(TRUNCATION_MODES)}"
-                f"{nearest(truncation_mode, TRUNCATION_MODES)}"
+                f"{nearest(truncation_mode, TRUNCATION_MODES)}",
+                code="PF-C03",
             )
         for name, value in (("max_length", max_length), ("max_prompt_length", max_prompt_length)):
             if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}; expected a positive number of tokens, or null for no limit")
+                raise ConfigError(f"{name} is {value}; expected a positive number of tokens, or null for no limit", code="PF-C03")
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.max_prompt_length = max_prompt_length
@@ -404,7 +405,7 @@ class Encoder:
                 some = True
                 yield group
         if not some:
-            raise DataError(f"no pair is left after encoding: {self.report.left_out()}")
+            raise DataError(f"no pair is left after encoding: {self.report.left_out()}", code="PF-D04")
 
     def fingerprint(self) -> str:
         """A hash of everything that decides the token ids: tokenizer, template, limits."""

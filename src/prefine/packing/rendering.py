@@ -53,10 +53,10 @@ def read_template_kwargs(given: Any) -> dict[str, Any]:
             given = json.loads(text) if text.startswith("{") else dict(_named(word) for word in text.split())
         except ValueError as error:
             raise ConfigError(
-                f'chat_template_kwargs is {text!r}; expected name=value, or an object as {{"enable_thinking": false}}'
+                f'chat_template_kwargs is {text!r}; expected name=value, or an object as {{"enable_thinking": false}}', code="PF-C03"
             ) from error
     if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
-        raise ConfigError(f"chat_template_kwargs is {given!r}; expected names with values")
+        raise ConfigError(f"chat_template_kwargs is {given!r}; expected names with values", code="PF-C03")
     taken = [name for name in given if name in RESERVED]
     if taken:
         raise ConfigError(f"chat_template_kwargs: {taken[0]} is given by the data, not by an option")

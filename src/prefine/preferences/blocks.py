@@ -64,7 +64,7 @@ class Block:
         try:
             rows = self.content if isinstance(self.content, list) else _python_rows(self.content)
         except UnicodeDecodeError as error:
-            raise DataError(f"{self.file}, after row {self.first - 1}: text that is not UTF-8 ({error.reason})") from error
+            raise DataError(f"{self.file}, after row {self.first - 1}: text that is not UTF-8 ({error.reason})", code="PF-D06") from error
         for number, row in enumerate(rows, self.first):
             yield number, _object(row, f"{self.file}, row {number}")
 
@@ -77,7 +77,7 @@ class Block:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{where}: not UTF-8 text ({error.reason} at byte {error.start} of the line); convert it with iconv"
+                    f"{where}: not UTF-8 text ({error.reason} at byte {error.start} of the line); convert it with iconv", code="PF-D06"
                 ) from error
             yield number, _object(parse_json(line, where), where)
 
@@ -91,9 +91,11 @@ def parse_json(text: str, where: str) -> Any:
     try:
         return DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not valid JSON ({error.msg} at column {error.colno}); it begins {text.strip()[:60]!r}") from error
+        raise DataError(
+            f"{where}: not valid JSON ({error.msg} at column {error.colno}); it begins {text.strip()[:60]!r}", code="PF-D05"
+        ) from error
     except RecursionError as error:
-        raise DataError(f"{where}: nested too deep") from error
+        raise DataError(f"{where}: nested too deep", code="PF-D05") from error
     except ValueError as error:
         raise DataError(f"{where}: {str(error).split(';')[0]}") from error
 
@@ -120,7 +122,7 @@ class _UniqueFields(dict[str, Any]):
 
 def _object(value: Any, where: str) -> Row:
     if not isinstance(value, dict):
-        raise DataError(f"{where}: expected an object with named fields, found {type(value).__name__}")
+        raise DataError(f"{where}: expected an object with named fields, found {type(value).__name__}", code="PF-D05")
     return value
 
 
@@ -137,14 +139,14 @@ def read_blocks(path: Path, name: str = "") -> Iterator[Block]:
     """
     kind = data_suffix(path)
     if kind not in READERS:
-        raise DataError(f"{path}: unknown file type {kind or '(none)'!r}; expected one of {', '.join(READERS)} (also .gz)")
+        raise DataError(f"{path}: unknown file type {kind or '(none)'!r}; expected one of {', '.join(READERS)} (also .gz)", code="PF-D02")
     name = name or str(path)
     try:
         yield from READERS[kind](path, name)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{name}: the gzip stream is damaged or cut short ({error}); copy or download it again") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); convert it with iconv") from error
+        raise DataError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); convert it with iconv", code="PF-D06") from error
 
 
 class _Guarded(io.RawIOBase):
@@ -259,7 +261,7 @@ def _one_after_another(text: str, name: str) -> list[Row] | None:
         try:
             row, at = DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{name}, after row {len(rows)}: not valid JSON ({str(error).splitlines()[0]})") from error
+            raise DataError(f"{name}, after row {len(rows)}: not valid JSON ({str(error).splitlines()[0]})", code="PF-D05") from error
         rows.append(row)
     return rows
 
@@ -307,7 +309,9 @@ def _json_streamed(path: Path, name: str) -> Iterator[Block]:
         except (ijson.JSONError, ValueError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{name}, after row {number + len(rows) - 1}: not valid JSON ({str(error).splitlines()[0]})") from error
+            raise DataError(
+                f"{name}, after row {number + len(rows) - 1}: not valid JSON ({str(error).splitlines()[0]})", code="PF-D05"
+            ) from error
     if rows:
         yield Block(name, number, rows)
 

@@ -189,7 +189,8 @@ class Converter:
         other = next((f.name for f in FORMATS.values() if f.sniff(row) and _converts(f, number, row)), None)
         if other is not None:
             raise DataError(
-                f"{self.source}, row {number}: format changes from {self.format.name} to {other}; split the file, one format each"
+                f"{self.source}, row {number}: format changes from {self.format.name} to {other}; split the file, one format each",
+                code="PF-D02",
             )
         missing = [c for c in self.format.columns if c not in row]
         if not self.format.columns:
@@ -363,7 +364,8 @@ def _only_pairs(
         if isinstance(item, Labelled | Example):
             raise DataError(
                 f"{source}: holds single labelled responses, not pairs; make pairs of those that share a prompt: "
-                f"prefine data convert {source} pairs.jsonl --to pairs"
+                f"prefine data convert {source} pairs.jsonl --to pairs",
+                code="PF-D09",
             )
         times = copies(item.row)
         if not times:
@@ -406,7 +408,7 @@ class PairSource:
         self.reading = reading or Reading()
         self.weights = list(weights) if weights else [1.0] * len(self.sources)
         if len(self.weights) != len(self.sources) or any(not w > 0 for w in self.weights):
-            raise ConfigError(f"{len(self.weights)} weights for {len(self.sources)} sources; expected one above 0 for each")
+            raise ConfigError(f"{len(self.weights)} weights for {len(self.sources)} sources; expected one above 0 for each", code="PF-C03")
         self._clear()
 
     @property
@@ -435,7 +437,7 @@ class PairSource:
                 self.num_pairs += 1
                 yield pair
         if not self.num_pairs:
-            raise DataError(f"{self.name}: none of its {self.rows} rows gives a usable pair ({self.reasons()})")
+            raise DataError(f"{self.name}: none of its {self.rows} rows gives a usable pair ({self.reasons()})", code="PF-D04")
 
     def reasons(self) -> str:
         """Why rows were dropped, with their counts."""
@@ -455,7 +457,7 @@ class PairSource:
         numbered = self._counted(source)
         head = list(itertools.islice(numbered, PEEK_ROWS))
         if not head:
-            raise DataError(f"{source}: empty, no rows to read")
+            raise DataError(f"{source}: empty, no rows to read", code="PF-D03")
         converter = self.find_converter([r for _, r in head], source)
         names = dict.fromkeys([*filter(None, self.format.split(" + ")), converter.format.name])
         self.format = " + ".join(names)
@@ -509,7 +511,9 @@ def find_converter(head: Sequence[Row], source: str, reading: Reading) -> Conver
     renamed = [read_cells(probe.rename(number, row), lambda note: None) for number, row in enumerate(head, 1)]
     format = format_named(reading.format) if reading.format else detect(renamed, source)
     if reading.format and not any(format.sniff(row) for row in renamed):
-        raise ColumnError(f"{source}: --format {format.name} expects {format.about}; columns found: {', '.join(map(str, renamed[0]))}")
+        raise ColumnError(
+            f"{source}: --format {format.name} expects {format.about}; columns found: {', '.join(map(str, renamed[0]))}", code="PF-D02"
+        )
     return Converter(format, source, reading.columns)
 
 

@@ -90,7 +90,7 @@ class ExampleSource(PairSource):
                     self.num_pairs += 1
                     yield item
         if not self.num_pairs:
-            raise DataError(f"{self.name}: none of its {self.rows} rows is usable ({self.reasons()})")
+            raise DataError(f"{self.name}: none of its {self.rows} rows is usable ({self.reasons()})", code="PF-D04")
 
 
 def example_converter(head: Sequence[Row], source: str, columns: Mapping[str, str] | None = None) -> Converter:
@@ -146,4 +146,4 @@ def examples_of(
         if converter is not None and notes is not None:
             notes.update(converter.said())
     if converter is None:
-        raise DataError(f"{source}: empty, no rows to read")
+        raise DataError(f"{source}: empty, no rows to read", code="PF-D03")

@@ -37,17 +37,17 @@ def chosen_files(folder: Path, files: Sequence[Path], config: str | None, split:
     by_split, how = _by_card(folder, files, config)
     if not by_split:
         if config is not None:
-            raise DataError(f"{folder}: no configuration {config!r}: its README.md names none")
+            raise DataError(f"{folder}: no configuration {config!r}: its README.md names none", code="PF-D08")
         by_split, how = _by_names(folder, files), "by their names"
     if not by_split:
         if split is not None:
-            raise DataError(f"{folder}: no split {split!r}: its files do not name any")
+            raise DataError(f"{folder}: no split {split!r}: its files do not name any", code="PF-D08")
         return files, ""
     wanted = split or ("train" if "train" in by_split else next(iter(by_split)) if len(by_split) == 1 else None)
     if wanted is None:
-        raise DataError(f"{folder}: holds the splits {', '.join(by_split)}; say which, as {folder}:{next(iter(by_split))}")
+        raise DataError(f"{folder}: holds the splits {', '.join(by_split)}; say which, as {folder}:{next(iter(by_split))}", code="PF-D08")
     if wanted not in by_split:
-        raise DataError(f"{folder}: no split {wanted!r}{nearest(wanted, by_split)}; it holds {', '.join(by_split)}")
+        raise DataError(f"{folder}: no split {wanted!r}{nearest(wanted, by_split)}; it holds {', '.join(by_split)}", code="PF-D08")
     left = [name for name in by_split if name != wanted]
     said = f"{folder}: the split {wanted} is read ({how}), not {', '.join(left)}" if left else ""
     return sorted(by_split[wanted]), said
@@ -68,7 +68,9 @@ def _by_names(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
         return {}
     if unnamed:
         names = ", ".join(str(f.relative_to(folder)) for f in unnamed[:4])
-        raise DataError(f"{folder}: holds the splits {', '.join(found)} and other files ({names}); give the files that are meant")
+        raise DataError(
+            f"{folder}: holds the splits {', '.join(found)} and other files ({names}); give the files that are meant", code="PF-D08"
+        )
     return found
 
 
@@ -87,11 +89,13 @@ def _by_card(folder: Path, files: Sequence[Path], config: str | None) -> tuple[d
         return {}, ""
     names = [str(c.get("config_name", "default")) for c in configs]
     if config is not None and config not in names:
-        raise DataError(f"{folder}: no configuration {config!r}{nearest(config, names)}; its card has {', '.join(names)}")
+        raise DataError(f"{folder}: no configuration {config!r}{nearest(config, names)}; its card has {', '.join(names)}", code="PF-D08")
     wanted = config or next((str(c["config_name"]) for c in configs if c.get("default") and "config_name" in c), None)
     wanted = wanted or ("default" if "default" in names else names[0] if len(names) == 1 else None)
     if wanted is None:
-        raise DataError(f"{folder}: its card has the configurations {', '.join(names)}; say which, as {folder}:{names[0]}:train")
+        raise DataError(
+            f"{folder}: its card has the configurations {', '.join(names)}; say which, as {folder}:{names[0]}:train", code="PF-D08"
+        )
     chosen = configs[names.index(wanted)]
     data_files, place = chosen.get("data_files"), folder / str(chosen.get("data_dir") or ".")
     if data_files is None and chosen.get("data_dir"):

@@ -42,7 +42,7 @@ POLICIES: dict[str, Callable[[list[float], random.Random], Iterator[Choice]]] = 
 def check_policy(policy: str) -> str:
     """The policy, if there is one of that name."""
     if policy not in POLICIES:
-        raise ConfigError(f"pairing is {policy!r}; expected one of {', '.join(POLICIES)}{nearest(policy, POLICIES)}")
+        raise ConfigError(f"pairing is {policy!r}; expected one of {', '.join(POLICIES)}{nearest(policy, POLICIES)}", code="PF-C03")
     return policy
 
 

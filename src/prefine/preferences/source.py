@@ -142,7 +142,7 @@ def _saved_split(path: Path, config: str | None, split: str | None) -> tuple[Pat
     """
     splits = sorted(p.parent.name for p in path.glob("*/state.json"))
     if config is not None or (split is not None and split not in splits):
-        raise DataError(f"{path}: no split {split!r}; it holds {', '.join(splits) or 'one table, without splits'}")
+        raise DataError(f"{path}: no split {split!r}; it holds {', '.join(splits) or 'one table, without splits'}", code="PF-D08")
     if not splits or (split is None and "train" not in splits and len(splits) > 1):
         return path, ""  # one table; or the loader says which splits there are
     wanted = split or ("train" if "train" in splits else splits[0])
@@ -196,7 +196,9 @@ def _load_saved(path: Path) -> Any:
         raise DataError(f"{path}: a folder, but not one written by datasets.save_to_disk ({error})") from error
     if isinstance(loaded, datasets.DatasetDict):
         if "train" not in loaded:
-            raise DataError(f"{path}: has the splits {', '.join(loaded)}; give one of their folders, e.g. {path / next(iter(loaded))}")
+            raise DataError(
+                f"{path}: has the splits {', '.join(loaded)}; give one of their folders, e.g. {path / next(iter(loaded))}", code="PF-D08"
+            )
         return loaded["train"]
     return loaded
 
@@ -215,7 +217,8 @@ def _load_hub(source: str) -> Any:
     except Exception as error:  # the Hub client raises many types; each means "could not be had"
         raise DataError(
             f"{source}: no such file here, and loading it from the Hub failed ({type(error).__name__}: {error}); "
-            "check the name, the split and the network"
+            "check the name, the split and the network",
+            code="PF-F03",
         ) from error
 
 
@@ -268,7 +271,7 @@ def _engine(address: str) -> Any:
             raise ConfigError("a database address with a password in it would be written into logs and runs; give it in PGPASSWORD")
         return sqlalchemy.create_engine(address, execution_options={"postgresql_readonly": True})
     except ImportError as error:
-        raise ConfigError(f"no driver for this database ({error}): pip install 'prefine[postgres]'") from error
+        raise ConfigError(f"no driver for this database ({error}): pip install 'prefine[postgres]'", code="PF-C10") from error
     except (sqlalchemy.exc.SQLAlchemyError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise

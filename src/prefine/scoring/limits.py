@@ -98,7 +98,8 @@ def fit_tokenizer(model: Any, tokenizer: Any) -> Limits:
         raise ModelError(
             f"{name}: its tokenizer has {len(tokenizer)} tokens ({tokenizer.convert_ids_to_tokens(beyond[0])!r} is id {beyond[0]}), "
             f"and the model has embeddings of {limits.ids}: give the tokenizer that belongs to the model, or call "
-            "model.resize_token_embeddings(len(tokenizer)) and save both"
+            "model.resize_token_embeddings(len(tokenizer)) and save both",
+            code="PF-M03",
         )
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= limits.ids:
         warnings.warn(
@@ -139,7 +140,9 @@ def check_groups(limits: Limits, groups: Sequence[PromptGroup], name: str, more:
             reason = limits.misfit(ids, more)
             if reason and "positions" in reason:
                 room = f", of which response_length {more} are sampled: lower it, or" if more else ";"
-                raise DataError(f"{name}, row {group.index}: {reason}{room} give --max-length {limits.positions} (max_length) or less")
+                raise DataError(
+                    f"{name}, row {group.index}: {reason}{room} give --max-length {limits.positions} (max_length) or less", code="PF-M17"
+                )
             if reason:
                 todo = "leave such rows out, or call model.resize_token_embeddings(len(tokenizer)) and save the model"
                 raise DataError(f"{name}, row {group.index}: {reason}; {todo}")

@@ -25,7 +25,7 @@ def pick_dtype(setting: str = "auto") -> tuple[torch.dtype, str]:
     """
     if setting != "auto":
         if setting not in DTYPES:
-            raise ConfigError(f"dtype is {setting!r}; expected auto, {', '.join(DTYPES)}{nearest(setting, DTYPES)}")
+            raise ConfigError(f"dtype is {setting!r}; expected auto, {', '.join(DTYPES)}{nearest(setting, DTYPES)}", code="PF-C03")
         return DTYPES[setting], f"{setting}, as asked"
     if torch.cuda.is_available():
         if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -51,11 +51,11 @@ def load_tokenizer(model: str, trust_remote_code: bool = False, template_kwargs:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code, revision=revision or "main")
     except Exception as error:  # tokenizers' own code raises what it likes, an ImportError too
         todo = "install what it names" if isinstance(error, ImportError) else "save one there with tokenizer.save_pretrained"
-        raise ModelError(f"{model}: no tokenizer could be loaded ({first_line(error)}); {todo}") from error
+        raise ModelError(f"{model}: no tokenizer could be loaded ({first_line(error)}); {todo}", code="PF-M02") from error
     if getattr(tokenizer, "vocab_size", 0) in (0, None):
-        raise ModelError(f"{model}: its tokenizer is empty; save the real one there with tokenizer.save_pretrained")
+        raise ModelError(f"{model}: its tokenizer is empty; save the real one there with tokenizer.save_pretrained", code="PF-M02")
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"{model}: its tokenizer has no end-of-sequence token; set tokenizer.eos_token and save it again")
+        raise ModelError(f"{model}: its tokenizer has no end-of-sequence token; set tokenizer.eos_token and save it again", code="PF-M14")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if template_kwargs is not None:
@@ -116,7 +116,8 @@ def check_same_tokenizer(tokenizer: Any, reference: str, trust_remote_code: bool
         raise ModelError(
             f"{reference}: its tokenizer differs from the policy's in {len(differing)} of {len(tokenizer)} tokens "
             f"({', '.join(map(repr, differing[:3]))}): their log-probs cannot be compared; "
-            "give a reference with the policy's tokenizer, or leave it out to use the policy's start"
+            "give a reference with the policy's tokenizer, or leave it out to use the policy's start",
+            code="PF-M10",
         )
 
 
@@ -143,11 +144,13 @@ def load_model(model: str, dtype: torch.dtype = torch.float32, trust_remote_code
 def four_bit_config(dtype: torch.dtype) -> Any:
     """NF4 with double quantisation (QLoRA, arXiv 2305.14314)."""
     if not torch.cuda.is_available():
-        raise ConfigError("load_in_4bit needs an NVIDIA GPU: bitsandbytes' NF4 runs on CUDA; leave it out to train on this machine")
+        raise ConfigError(
+            "load_in_4bit needs an NVIDIA GPU: bitsandbytes' NF4 runs on CUDA; leave it out to train on this machine", code="PF-C10"
+        )
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
-        raise ConfigError("load_in_4bit needs bitsandbytes: pip install 'prefine[qlora]'") from error
+        raise ConfigError("load_in_4bit needs bitsandbytes: pip install 'prefine[qlora]'", code="PF-C10") from error
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
@@ -196,11 +199,11 @@ def check_base(model: str) -> str | None:
     base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
     todo = f"put it back, or write its place into {path} (base_model_name_or_path)"
     if not base:
-        raise ModelError(f"{model}: an adapter that names no base; {todo}")
+        raise ModelError(f"{model}: an adapter that names no base; {todo}", code="PF-M04")
     try:
         check_exists(base)
     except PrefineError as error:
-        raise ModelError(f"{model}: an adapter whose base is gone: {error}; {todo}") from error
+        raise ModelError(f"{model}: an adapter whose base is gone: {error}; {todo}", code="PF-M04") from error
     return str(base)
 
 
@@ -209,8 +212,8 @@ def cannot_load(model: str, base: str | None, what: str, error: BaseException) -
     of = f", an adapter on {base}" if base else ""
     if is_out_of_memory(error):
         todo = "load it in bfloat16 (--dtype) or in 4-bit, or take a smaller one"
-        return ModelError(f"{model}{of}: does not fit into memory ({first_line(error)}); {todo}")
-    return ModelError(f"{model}{of}: could not be loaded as {what}: {first_line(error)}")
+        return ModelError(f"{model}{of}: does not fit into memory ({first_line(error)}); {todo}", code="PF-M08")
+    return ModelError(f"{model}{of}: could not be loaded as {what}: {first_line(error)}", code="PF-M05")
 
 
 def check_exists(model: str, needed: tuple[str, ...] = ("config.json", "adapter_config.json")) -> None:
@@ -222,10 +225,10 @@ def check_exists(model: str, needed: tuple[str, ...] = ("config.json", "adapter_
     path = Path(model).expanduser()
     if path.exists():
         if path.is_dir() and not any((path / n).exists() for n in needed):
-            raise ModelError(f"{model}: a folder without config.json; give the folder that save_pretrained wrote")
+            raise ModelError(f"{model}: a folder without config.json; give the folder that save_pretrained wrote", code="PF-M05")
     elif model.startswith((".", "/", "~")) or model.count("/") != 1 or path.parent.is_dir():
         siblings = [str(p) for p in path.parent.glob("*/")] if path.parent.is_dir() else []
-        raise MissingFile(f"{model}: no such model folder{nearest(model, siblings)}")
+        raise MissingFile(f"{model}: no such model folder{nearest(model, siblings)}", code="PF-F02")
 
 
 def first_line(error: BaseException) -> str:

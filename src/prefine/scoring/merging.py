@@ -43,13 +43,13 @@ def merge(source: Path, output: Path, dtype: torch.dtype = torch.float32, trust_
         ModelError: the merged model does not say what base and adapter say.
     """
     if output.exists() and any(output.iterdir()):
-        raise ConfigError(f"{output}: already there; give another --output")
+        raise ConfigError(f"{output}: already there; give another --output", code="PF-C05")
     left = list(WAYS)
 
     def shrink() -> None:
         left.pop(0)
         if not left:
-            raise ModelError(f"{source}: out of memory while merging, also weight by weight; merge in --dtype bfloat16")
+            raise ModelError(f"{source}: out of memory while merging, also weight by weight; merge in --dtype bfloat16", code="PF-M08")
         warnings.warn("out of memory while merging; doing it again in smaller pieces, same result", stacklevel=2)
 
     return smaller_on_oom(
@@ -69,7 +69,8 @@ def _merge(source: Path, output: Path, dtype: torch.dtype, trust_remote_code: bo
         difference = float((_logps(model, probe) - before).abs().max())
         if not difference <= TOLERANCE.get(dtype, 1e-4):
             raise ModelError(
-                f"{source}: merged log-probs differ from base and adapter's by {difference:.2g} nats; merge in --dtype float32"
+                f"{source}: merged log-probs differ from base and adapter's by {difference:.2g} nats; merge in --dtype float32",
+                code="PF-M16",
             )
     model.generation_config = _sound(model.generation_config)
     model.save_pretrained(output, max_shard_size=shard)

@@ -62,7 +62,8 @@ def prove_layout(model: nn.Module, max_length: int | None = None, kind: type[Sco
         if not numbers:
             raise ModelError(
                 f"{type(model).__name__}: out of memory with a few tokens, beside the model itself; load it in bfloat16 or in 4-bit, "
-                "or take a smaller one"
+                "or take a smaller one",
+                code="PF-M07",
             )
 
     return smaller_on_oom(lambda: _prove(model, max_length, kind, numbers[0]), shrink)
@@ -120,7 +121,10 @@ def _prove(model: nn.Module, max_length: int | None, kind: type[Scorer], number:
         for m, forward in zip(patched, forwards, strict=True):
             m.forward = forward
         model.train(was_training)
-    raise ModelError(f"{type(scorer.unwrapped).__name__}: packed log-probs differ from plain forwards in every layout ({errors}); {reason}")
+    raise ModelError(
+        f"{type(scorer.unwrapped).__name__}: packed log-probs differ from plain forwards in every layout ({errors}); {reason}",
+        code="PF-M12",
+    )
 
 
 def _unseen_window(config: object, windows: set[int | None], calls: int, max_length: int | None) -> str:

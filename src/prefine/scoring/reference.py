@@ -146,7 +146,8 @@ def check_matches(policy: Any, reference: Any) -> None:
     if ours != theirs:
         raise ModelError(
             f"the reference has {theirs} token embeddings, the policy {ours}: their log-probs cannot be compared; "
-            "give a reference with the policy's tokenizer, or leave it out to use the policy's start"
+            "give a reference with the policy's tokenizer, or leave it out to use the policy's start",
+            code="PF-M10",
         )
     if policy.config.model_type != reference.config.model_type:
         warnings.warn(
@@ -155,7 +156,9 @@ def check_matches(policy: Any, reference: Any) -> None:
             stacklevel=2,
         )
     if policy is reference:
-        raise ModelError("model and ref_model are the same object: the reference would move with the policy; leave ref_model out")
+        raise ModelError(
+            "model and ref_model are the same object: the reference would move with the policy; leave ref_model out", code="PF-M10"
+        )
 
 
 def model_fingerprint(model: nn.Module) -> str:

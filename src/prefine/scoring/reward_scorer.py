@@ -49,10 +49,12 @@ def load_reward_model(
         raise cannot_load(model, base, "a reward model", error) from error
     for key, saved, ours in info["mismatched_keys"]:
         if key.endswith("score.weight"):
-            raise ModelError(f"{model}: a classifier of {saved[0]} labels; reward models require `num_labels=1`")
+            raise ModelError(f"{model}: a classifier of {saved[0]} labels; reward models require `num_labels=1`", code="PF-M09")
         raise ModelError(f"{model}: {key} is saved as {tuple(saved)}, and the config asks for {tuple(ours)}; mend the config")
     if not new_head and any("score" in key for key in info["missing_keys"]):
-        raise ModelError(f"{model}: no reward model but a {', '.join(config.architectures or ['model without a head named score'])}")
+        raise ModelError(
+            f"{model}: no reward model but a {', '.join(config.architectures or ['model without a head named score'])}", code="PF-M09"
+        )
     return loaded
 
 
@@ -73,10 +75,12 @@ class RewardScorer(Scorer):
         classifier = self.unwrapped.get_base_model() if hasattr(self.unwrapped, "get_base_model") else self.unwrapped
         self.trunk: nn.Module = getattr(classifier, classifier.base_model_prefix)
         if not hasattr(classifier, "score"):
-            raise ModelError(f"{type(classifier).__name__}: no head named 'score', as transformers' decoder classifiers have")
+            raise ModelError(
+                f"{type(classifier).__name__}: no head named 'score', as transformers' decoder classifiers have", code="PF-M09"
+            )
         self.head: nn.Module = classifier.score
         if classifier.config.num_labels != 1:
-            raise ModelError(f"a classifier of {classifier.config.num_labels} labels; reward models require `num_labels=1`")
+            raise ModelError(f"a classifier of {classifier.config.num_labels} labels; reward models require `num_labels=1`", code="PF-M09")
         self.wants_aux_loss = False
         self.autocast = nullcontext
 

@@ -63,7 +63,7 @@ def score_texts(
         if scores and all(s == FAILED for s in scores):
             raise ModelError(f"{told}, and on each of the {len(scores)} responses alone; mend it") from error
     if len(scores) != len(answers):
-        raise ConfigError(f"the reward function gave {len(scores)} scores for {len(answers)} responses; expected one each")
+        raise ConfigError(f"the reward function gave {len(scores)} scores for {len(answers)} responses; expected one each", code="PF-J05")
     return torch.tensor([math.nan if s is None else float(s) for s in scores], dtype=torch.float64)
 
 
@@ -249,7 +249,7 @@ def adapter_role(policy: Scorer, folder: str, name: str) -> HeadRole:
     weights = load_peft_weights(folder, device="cpu")
     heads = [k for k in weights if k.endswith("score.weight")]
     if not heads:
-        raise ModelError(f"{folder}: an adapter without a reward head (score.weight)")
+        raise ModelError(f"{folder}: an adapter without a reward head (score.weight)", code="PF-M09")
     head = nn.Linear(weights[heads[0]].shape[1], 1, bias=False)
     head.weight.data.copy_(weights[heads[0]])
     config = copy.deepcopy(config)
@@ -260,7 +260,7 @@ def adapter_role(policy: Scorer, folder: str, name: str) -> HeadRole:
     model.add_adapter(name, config)
     missing = set_peft_model_state_dict(model, {k: v for k, v in weights.items() if k not in heads}, adapter_name=name)
     if missing.unexpected_keys:
-        raise ModelError(f"{folder}: its adapter does not fit the policy's base ({missing.unexpected_keys[0]} and more)")
+        raise ModelError(f"{folder}: its adapter does not fit the policy's base ({missing.unexpected_keys[0]} and more)", code="PF-M04")
     model.set_adapter(before)
     for parameter_name, parameter in model.named_parameters():
         parameter.requires_grad_(flags.get(parameter_name, False))

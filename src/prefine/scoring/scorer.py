@@ -40,7 +40,7 @@ class Scorer:
         self.unwrapped = unwrap(model)
         head = self.unwrapped.get_output_embeddings()
         if head is None:
-            raise ModelError(f"{type(self.unwrapped).__name__} has no language-model head; give a causal language model")
+            raise ModelError(f"{type(self.unwrapped).__name__} has no language-model head; give a causal language model", code="PF-M06")
         self.head: nn.Module = head
         self.scaling = HeadScaling.of(self.unwrapped.config)
         self.wants_aux_loss = False

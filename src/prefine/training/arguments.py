@@ -31,9 +31,11 @@ def config_of(args: Any, kind: type[C]) -> C:
         known = {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
         lost = sorted(set(values) - set(known) - set(TrainingArguments.__dataclass_fields__) - {"push_to_hub_token"})
         if lost:
-            raise ConfigError(f"args is a {type(args).__name__}, of which {', '.join(lost)} would be ignored; give a {kind.__name__}")
+            raise ConfigError(
+                f"args is a {type(args).__name__}, of which {', '.join(lost)} would be ignored; give a {kind.__name__}", code="PF-C04"
+            )
         return kind(**known)
-    raise ConfigError(f"args is a {type(args).__name__}; expected a {kind.__name__}")
+    raise ConfigError(f"args is a {type(args).__name__}; expected a {kind.__name__}", code="PF-C03")
 
 
 NEVER_CALLED = (
@@ -55,7 +57,7 @@ def refuse_hooks(trainer: Trainer, data_collator: Any = None, compute_loss_func:
         raise ConfigError(NO_COLLATOR)
     why = "losses are functions of packed log-probs, pack by pack"
     if compute_loss_func is not None or trainer.__dict__.get("compute_loss_func") is not None:
-        raise ConfigError(f"compute_loss_func would be ignored: {why}; override batch_backward and batch_loss in a subclass")
+        raise ConfigError(f"compute_loss_func would be ignored: {why}; override batch_backward and batch_loss in a subclass", code="PF-C04")
     for kind in type(trainer).__mro__:
         theirs = kind.__module__.split(".")[0] in ("prefine", "transformers", "builtins")
         found = [name for name in NEVER_CALLED if name in (() if theirs else vars(kind)) or name in trainer.__dict__]
@@ -103,14 +105,15 @@ def _take_template(model: Any, tokenizer: Any, path: str, trust_remote_code: boo
         return
     source = load_tokenizer(path, trust_remote_code)
     if source.chat_template is None:
-        raise ConfigError(f"chat_template_path {path}: its tokenizer has no chat template")
+        raise ConfigError(f"chat_template_path {path}: its tokenizer has no chat template", code="PF-M01")
     vocabulary, template = tokenizer.get_vocab(), str(source.chat_template)
     special = {str(token) for token in source.added_tokens_decoder.values()}
     missing = sorted(token for token in special - vocabulary.keys() if token in template)
     if missing:
         raise ConfigError(
             f"chat_template_path {path}: its template writes {', '.join(missing)}, which this tokenizer has no token for; add them with "
-            "tokenizer.add_special_tokens, call model.resize_token_embeddings(len(tokenizer)), and give both to the trainer"
+            "tokenizer.add_special_tokens, call model.resize_token_embeddings(len(tokenizer)), and give both to the trainer",
+            code="PF-M03",
         )
     tokenizer.chat_template = source.chat_template
     if source.eos_token in vocabulary and source.eos_token != tokenizer.eos_token:

@@ -353,7 +353,8 @@ class DPOTrainer(PackTrainer):
         if not self.external_reference and self.args.disable_dropout:
             raise ModelError(
                 f"the reference does not match the policy at step 0: log-probs differ by {float(gap.mean()):.3g} nats/response; "
-                "weights were changed after the trainer was made, or the model is not deterministic"
+                "weights were changed after the trainer was made, or the model is not deterministic",
+                code="PF-M10",
             )
         who = "ref_model" if self.external_reference else "the reference, as dropout is on,"
         warnings.warn(

@@ -64,10 +64,12 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
         reward_weights: Sequence[float] | None = None,
     ) -> None:
         if compute_metrics is not None or preprocess_logits_for_metrics is not None:
-            raise ConfigError("compute_metrics would be ignored: an evaluation samples and scores, and has no predictions; leave it out")
+            raise ConfigError(
+                "compute_metrics would be ignored: an evaluation samples and scores, and has no predictions; leave it out", code="PF-C04"
+            )
         self.args = args = copy.copy(config_of(args, OnlineDPOConfig))
         if args.use_vllm and args.vllm_mode != "colocate":
-            raise ConfigError(f"vllm_mode {args.vllm_mode}: weights cannot be sent to a server yet; expected colocate")
+            raise ConfigError(f"vllm_mode {args.vllm_mode}: weights cannot be sent to a server yet; expected colocate", code="PF-C03")
         if args.is_greedy:
             warnings.warn("generation_kwargs: without sampling all responses to a prompt are the same, and none is preferred", stacklevel=2)
         DPOTrainer.__init__(
@@ -85,7 +87,7 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
             peft_config=peft_config,
         )
         if self.accelerator.num_processes > 1:
-            raise ConfigError("online DPO runs in one process here; start it without torchrun or accelerate launch")
+            raise ConfigError("online DPO runs in one process here; start it without torchrun or accelerate launch", code="PF-C11")
         self.reward_funcs = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
         if reward_processing_classes is None:
             reward_processing_classes = [self._own_tokenizer(reward) for reward in self.reward_funcs]

@@ -45,7 +45,7 @@ def survive_out_of_memory(optimizer: Any) -> None:
 
 
 def _refuse(optimizer: Any, one: str = "") -> None:
-    raise ModelError(f"out of memory in the step of {type(optimizer).__name__}{one}; {HELP}")
+    raise ModelError(f"out of memory in the step of {type(optimizer).__name__}{one}; {HELP}", code="PF-M08")
 
 
 class _Pieces:

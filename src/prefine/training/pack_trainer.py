@@ -199,7 +199,9 @@ class PackTrainer(Trainer):
             return
         for name, value in (("quantization_config", quantization_config), ("model_init_kwargs", args.model_init_kwargs)):
             if value:
-                raise ConfigError(f"{name} would be ignored: the model is loaded already; leave it out, or give the model by its name")
+                raise ConfigError(
+                    f"{name} would be ignored: the model is loaded already; leave it out, or give the model by its name", code="PF-C04"
+                )
 
     def load(self, model: str | nn.Module, args: PackConfig, quantization_config: Any = None) -> nn.Module:
         """A model given by its name, or itself."""
@@ -342,7 +344,8 @@ class PackTrainer(Trainer):
             raise ModelError(
                 f"{MOST_SKIPPED} updates in a row, up to step {self.state.global_step + 1}, had no finite gradient: the weights have left "
                 "the region where the model works, or every batch holds a row that breaks the loss; checkpoints are kept. Lower the "
-                "learning rate, or go on from the last checkpoint with a lower one"
+                "learning rate, or go on from the last checkpoint with a lower one",
+                code="PF-M18",
             )
         return norm
 
@@ -449,7 +452,9 @@ class PackTrainer(Trainer):
             ModelError: nothing is trained.
         """
         if not any(p.requires_grad for p in self.model.parameters()):
-            raise ModelError("no weight requires a gradient, so nothing would be trained; unfreeze the model, or give an adapter")
+            raise ModelError(
+                "no weight requires a gradient, so nothing would be trained; unfreeze the model, or give an adapter", code="PF-M19"
+            )
         refuse_hooks(self, None if self.data_collator is collate else self.data_collator)
         found = resume_from_checkpoint or None
         if found is True:
@@ -580,7 +585,7 @@ class PackTrainer(Trainer):
             return
         unread = sorted(set(more) - {"license", "finetuned_from"})
         if unread:
-            raise ConfigError(f"create_model_card: {', '.join(unread)} would be ignored; leave it out")
+            raise ConfigError(f"create_model_card: {', '.join(unread)} would be ignored; leave it out", code="PF-C04")
         given = [tags] if isinstance(tags, str) else list(tags or [])
         base = more.get("finetuned_from") or str(getattr(self.scorer.unwrapped.config, "_name_or_path", "") or "a model")
         names = ("learning_rate", "beta", "loss_type", "max_length", "num_train_epochs", "max_steps", "per_device_train_batch_size", "seed")

@@ -132,7 +132,7 @@ class PPOTrainer(SamplingTrainer):
             quantization_config=quantization_config,
         )
         if self.accelerator.num_processes > 1:
-            raise ConfigError("PPO runs in one process here; start it without torchrun or accelerate launch")
+            raise ConfigError("PPO runs in one process here; start it without torchrun or accelerate launch", code="PF-C11")
         self.set_rewards(reward_model, reward_weights)
         self.temper()
         self.value: HeadRole | None = None
@@ -150,7 +150,8 @@ class PPOTrainer(SamplingTrainer):
                 disable_dropout(self.value.scorer.unwrapped)
         elif value_model is not None:
             raise ConfigError(
-                f"advantage_estimator {args.advantage_estimator} has no value model and would ignore value_model; leave it out"
+                f"advantage_estimator {args.advantage_estimator} has no value model and would ignore value_model; leave it out",
+                code="PF-C02",
             )
         for role in (*self.rewards, self.value):
             if isinstance(role, HeadRole) and role.scorer is not self.scorer:

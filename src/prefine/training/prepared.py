@@ -60,7 +60,7 @@ class StreamedGroups(IterableDataset[PromptGroup]):
                 some = True
                 yield group
             if not some:
-                raise DataError(f"{self.name}: no row is left: {encoder.report.left_out()}")
+                raise DataError(f"{self.name}: no row is left: {encoder.report.left_out()}", code="PF-D04")
             if turn == 0:
                 self.say_losses()
 
@@ -162,7 +162,7 @@ def with_first(rows: Iterable[Any], name: str) -> tuple[Any, Iterator[Any]]:
     rest = iter(rows)
     first = next(rest, None)
     if first is None:
-        raise DataError(f"{name} is empty")
+        raise DataError(f"{name} is empty", code="PF-D03")
     refuse_images(first)
     return first, itertools.chain([first], rest)
 
@@ -175,7 +175,7 @@ def prepare_rows(dataset: Any, name: str, encoder: Encoder, encode: Encode) -> G
     """
     groups = Groups(encode(iter(dataset), name, encoder))
     if not groups:
-        raise DataError(f"{name}: no row is left after encoding: {encoder.report.left_out()}")
+        raise DataError(f"{name}: no row is left after encoding: {encoder.report.left_out()}", code="PF-D04")
     say_losses(name, encoder)
     return groups
 

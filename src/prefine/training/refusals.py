@@ -50,7 +50,7 @@ def refusals(given: Mapping[str, Any] | None = None, began: Callable[[], bool] =
             for k, v in (given or {}).items()
         }
         about = ", ".join([o for o, told in options.items() if told] or (options if len(options) < MANY else ()))
-        raise ConfigError(f"an option is refused{about and f' ({about})'}: {words} (--traceback shows where)") from error
+        raise ConfigError(f"an option is refused{about and f' ({about})'}: {words} (--traceback shows where)", code="PF-C08") from error
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -58,7 +58,7 @@ class Retention:
             else:
                 groups += [prompt_only(ids, e.row)] if len(ids) > 1 else []
         if not groups:
-            raise DataError(f"{source}: none of its {len(examples)} rows is left after encoding: {own.report.left_out()}")
+            raise DataError(f"{source}: none of its {len(examples)} rows is left after encoding: {own.report.left_out()}", code="PF-D04")
         return cls(groups, not with_answers[0], seed, data.summary() | {"encoding": own.report.summary()})
 
     def draw(self, size: int, step: int, micro: int, process: int) -> list[PromptGroup]:

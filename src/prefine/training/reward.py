@@ -92,7 +92,9 @@ class RewardTrainer(PackTrainer):
         if args.ensemble != 1:
             raise ConfigError("ensemble: a trainer trains one reward model; prefine.training.reward.train_ensemble trains several")
         if args.retain is not None:
-            raise ConfigError("retain keeps what a language model says, and would be ignored by a reward model; leave it out")
+            raise ConfigError(
+                "retain keeps what a language model says, and would be ignored by a reward model; leave it out", code="PF-C04"
+            )
         if peft_config is not None and peft_config.task_type is None and "score" not in (peft_config.modules_to_save or ()):
             warnings.warn(
                 "peft_config has no task_type, so the reward head stays as it is and the adapter alone is trained, as in TRL; "
@@ -120,7 +122,8 @@ class RewardTrainer(PackTrainer):
         )
         if args.use_margins and not self.margins and not isinstance(self.train_dataset, StreamedGroups):
             raise ConfigError(
-                "use_margins would be ignored: no pair of train_dataset has scores (score_chosen, score_rejected); leave it out"
+                "use_margins would be ignored: no pair of train_dataset has scores (score_chosen, score_rejected); leave it out",
+                code="PF-C04",
             )
         pad_apart(self.processing_class, self.limits.ids)
         config = self.scorer.unwrapped.config

@@ -91,14 +91,16 @@ class SamplingTrainer(PackTrainer):
         """
         listed = list(rewards) if isinstance(rewards, list | tuple) else [rewards]
         if not listed or any(r is None for r in listed):
-            raise ConfigError("no reward: give a reward model (a folder), a function of prompts and responses, or several")
+            raise ConfigError("no reward: give a reward model (a folder), a function of prompts and responses, or several", code="PF-C07")
         self.reward_weights = torch.tensor(list(weights) if weights is not None else [1.0] * len(listed))
         if len(self.reward_weights) != len(listed):
-            raise ConfigError(f"{len(self.reward_weights)} reward weights for {len(listed)} rewards; expected one each")
+            raise ConfigError(f"{len(self.reward_weights)} reward weights for {len(listed)} rewards; expected one each", code="PF-C03")
         self.reward_scales: list[tuple[float, float]] = []
         theirs = list(tokenizers) if isinstance(tokenizers, list | tuple) else [tokenizers] * len(listed)
         if len(theirs) != len(listed):
-            raise ConfigError(f"{len(theirs)} reward_processing_classes for {len(listed)} rewards; expected one each, None for functions")
+            raise ConfigError(
+                f"{len(theirs)} reward_processing_classes for {len(listed)} rewards; expected one each, None for functions", code="PF-C03"
+            )
         self.rewards: list[Reward] = [self._reward(r, i, t) for i, (r, t) in enumerate(zip(listed, theirs, strict=True))]
 
     def _reward(self, reward: Any, place: int, tokenizer: Any = None) -> Reward:
@@ -120,7 +122,7 @@ class SamplingTrainer(PackTrainer):
             reward.requires_grad_(False).eval().to(self.args.device)
             return own_role(reward)
         if not callable(reward) and not isinstance(reward, MessageReward):
-            raise ConfigError(f"a reward is a folder, a classifier, a judge or a function, not {type(reward).__name__}")
+            raise ConfigError(f"a reward is a folder, a classifier, a judge or a function, not {type(reward).__name__}", code="PF-J06")
         return reward
 
     @property
@@ -203,7 +205,7 @@ class SamplingTrainer(PackTrainer):
                     out.append(prompt_only(ids, i))
                     self.prompts[i] = example.prompt
         if not out:
-            raise DataError(f"{name}: no prompt is left: {encoder.report.left_out()}")
+            raise DataError(f"{name}: no prompt is left: {encoder.report.left_out()}", code="PF-D04")
         say_losses(name, encoder)
         return out
 
@@ -313,7 +315,7 @@ class SamplingTrainer(PackTrainer):
         if failed:
             self.on_event("failed_rewards", step=self.state.global_step, count=failed, of=len(total))
             if failed == len(total):
-                raise ModelError("not one sampled response has a score: every reward failed or is not a number")
+                raise ModelError("not one sampled response has a score: every reward failed or is not a number", code="PF-M15")
         return out
 
     def _columns(self, rows: Sequence[int]) -> dict[str, list[Any]]:
@@ -358,7 +360,8 @@ class SamplingTrainer(PackTrainer):
         if self._barren == MOST_BARREN or (is_barren and is_last and self.state.global_step == 0):
             raise ModelError(
                 f"nothing to learn from {self._barren} rollouts in a row: samples failed, were filtered out, or score alike; "
-                "raise num_samples or temperature, or look at the sampled texts in the events"
+                "raise num_samples or temperature, or look at the sampled texts in the events",
+                code="PF-M15",
             )
 
     def note_samples(self, sampled: Sequence[Sampled]) -> None:
@@ -395,7 +398,8 @@ class SamplingTrainer(PackTrainer):
         if not gap <= noise:
             raise ModelError(
                 f"rollout {rollout}: sampler and trainer disagree by {gap:.2g} nats/token, {noise:g} is this dtype's noise; "
-                "the model samples otherwise than it is trained (dropout, another cache, generation settings, an adapter of before)"
+                "the model samples otherwise than it is trained (dropout, another cache, generation settings, an adapter of before)",
+                code="PF-M11",
             )
         return float(gaps.max())
 

@@ -205,7 +205,7 @@ class SFTTrainer(PackTrainer):
             if not _is_conversational(first) and field in first:
                 rows = ({"text": row[field]} for row in rows)
             elif not _is_conversational(first) and field != "text":
-                raise ConfigError(f"{name}: no column {field!r} (dataset_text_field); columns: {', '.join(map(str, first))}")
+                raise ConfigError(f"{name}: no column {field!r} (dataset_text_field); columns: {', '.join(map(str, first))}", code="PF-D01")
             examples = examples_of(rows, name, encoder.report.dropped, encoder.report.notes)
             example = next(examples, None)
             if example is None:

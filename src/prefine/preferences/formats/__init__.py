@@ -58,7 +58,7 @@ def format_named(name: str) -> Format:
         ConfigError: there is none of that name.
     """
     if name not in FORMATS:
-        raise ConfigError(f"format {name!r} is not known{nearest(name, FORMATS)} Formats: {', '.join(FORMATS)}")
+        raise ConfigError(f"format {name!r} is not known{nearest(name, FORMATS)} Formats: {', '.join(FORMATS)}", code="PF-D02")
     return FORMATS[name]
 
 
@@ -77,7 +77,7 @@ def detect(rows: Sequence[Row], source: str) -> Format:
     row = next((r for r in rows if sum(FORMATS[name].sniff(r) for name in winners) > 1), None)
     if row is not None:
         choices = " or ".join(f"--format {name} ({FORMATS[name].about})" for name in winners)
-        raise DataError(f"{source}: could be read in {len(winners)} ways; give {choices}. A row: {_shown(row)}")
+        raise DataError(f"{source}: could be read in {len(winners)} ways; give {choices}. A row: {_shown(row)}", code="PF-D02")
     # Rows that are each of one format only are a mixture; the row where it changes will be named.
     return next(f for row in rows for f in FORMATS.values() if f.name in winners and f.sniff(row))
 

@@ -56,7 +56,7 @@ class DPOConfig(PackConfig):
         if self.ref_model_sync_steps < 1 or not 0 < self.ref_model_mixup_alpha <= 1:
             raise ConfigError("ref_model_sync_steps must be at least 1, and ref_model_mixup_alpha above 0 and at most 1")
         if self.ld_alpha is not None and not 0 <= self.ld_alpha <= 1:
-            raise ConfigError(f"ld_alpha is {self.ld_alpha}; expected 0 (ignore the longer part) to 1 (plain DPO)")
+            raise ConfigError(f"ld_alpha is {self.ld_alpha}; expected 0 (ignore the longer part) to 1 (plain DPO)", code="PF-C03")
         if self.ld_alpha is not None and "sft" in self.loss_type:
             raise ConfigError("ld_alpha changes what a log-prob is, and the sft loss would be wrong with it; leave one out")
         super().__post_init__()

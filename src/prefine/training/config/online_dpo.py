@@ -61,7 +61,9 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
             self.generation_kwargs = self.read_json("generation_kwargs")
         unknown = set(self.generation_kwargs or {}) - set(GENERATION)
         if unknown:
-            raise ConfigError(f"generation_kwargs: {', '.join(sorted(unknown))} would be ignored; what is read: {', '.join(GENERATION)}")
+            raise ConfigError(
+                f"generation_kwargs: {', '.join(sorted(unknown))} would be ignored; what is read: {', '.join(GENERATION)}", code="PF-C04"
+            )
         for name, value in (self.generation_kwargs or {}).items():
             if name == "max_new_tokens":
                 self.response_length = value
@@ -71,7 +73,7 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
         if self.num_samples < 2:
             raise ConfigError(f"num_samples is {self.num_samples}; a pair needs at least 2")
         if self.precompute_ref_log_probs:
-            raise ConfigError("precompute_ref_log_probs would be ignored: the responses are not known before; leave it out")
+            raise ConfigError("precompute_ref_log_probs would be ignored: the responses are not known before; leave it out", code="PF-C04")
         if self.use_vllm:
             self.rollout_engine = "vllm"
         self.use_vllm = self.rollout_engine == "vllm"
@@ -83,7 +85,7 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
             self.refuse_unused(["top_p", "top_k", "min_p", "repetition_penalty"], "by the vLLM engine here")
         self.betas = [self.beta] if isinstance(self.beta, int | float) else list(self.beta)
         if not self.betas or any(not b > 0 for b in self.betas):
-            raise ConfigError(f"beta is {self.beta}; expected numbers above 0, one for all epochs or one each")
+            raise ConfigError(f"beta is {self.beta}; expected numbers above 0, one for all epochs or one each", code="PF-C03")
         self.beta = self.betas[0] if len(self.betas) == 1 else self.betas  # type: ignore[assignment]
         super().__post_init__()
 

@@ -89,9 +89,9 @@ class PackConfig(TrainingArguments):
         for name, least in LEAST.items():
             value = getattr(self, name)
             if isinstance(value, int | float) and value < least:
-                raise ConfigError(f"{name} is {value}; expected at least {least}")
+                raise ConfigError(f"{name} is {value}; expected at least {least}", code="PF-C03")
         if self.max_steps <= 0 and self.num_train_epochs <= 0:
-            raise ConfigError(f"num_train_epochs is {self.num_train_epochs}; expected a number above 0, or max_steps")
+            raise ConfigError(f"num_train_epochs is {self.num_train_epochs}; expected a number above 0, or max_steps", code="PF-C03")
         self._refuse_or_warn()
         if "group" in str(self.train_sampling_strategy):
             raise ConfigError("train_sampling_strategy: no batch is padded, so grouping rows by length saves nothing; leave it out")
@@ -106,7 +106,9 @@ class PackConfig(TrainingArguments):
         if self.retain is None:
             self.refuse_unused(["retain_weight", "retain_batch_size"], "without retain")
         if self.retain_weight <= 0:
-            raise ConfigError(f"retain_weight is {self.retain_weight}; expected a number above 0; leave out --retain for none")
+            raise ConfigError(
+                f"retain_weight is {self.retain_weight}; expected a number above 0; leave out --retain for none", code="PF-C03"
+            )
         refuse_conditional(self, {name for row in CONDITIONAL for name in row.names if self._is_given(name)})
         super().__post_init__()
 
@@ -132,7 +134,7 @@ class PackConfig(TrainingArguments):
     def _refuse_or_warn(self) -> None:
         for name, why in REFUSED.items():
             if self._is_given(name):
-                raise ConfigError(f"{name} would be ignored ({why}); leave it out")
+                raise ConfigError(f"{name} would be ignored ({why}); leave it out", code="PF-C04")
         moot = [name for name in MACHINE if self._is_given(name)]
         if moot:
             because = "; ".join(dict.fromkeys(MACHINE[name] for name in moot))
@@ -150,9 +152,9 @@ class PackConfig(TrainingArguments):
         try:
             loaded = json.loads(text)
         except ValueError as error:
-            raise ConfigError(f"{name} is {text!r}; expected a JSON object") from error
+            raise ConfigError(f"{name} is {text!r}; expected a JSON object", code="PF-C03") from error
         if not isinstance(loaded, dict):
-            raise ConfigError(f"{name} is {text!r}; expected a JSON object")
+            raise ConfigError(f"{name} is {text!r}; expected a JSON object", code="PF-C03")
         return loaded
 
     def default(self, name: str) -> Any:
@@ -171,7 +173,7 @@ class PackConfig(TrainingArguments):
         """Refuse options that were given though nothing would read them; ``why`` follows "would be ignored"."""
         for name in names:
             if self._is_given(name):
-                raise ConfigError(f"{name} would be ignored {why}; leave it out")
+                raise ConfigError(f"{name} would be ignored {why}; leave it out", code="PF-C04")
 
     @property
     def trusts_code(self) -> bool:
@@ -189,6 +191,6 @@ class PackConfig(TrainingArguments):
         dtype = kwargs.pop("torch_dtype", kwargs.pop("dtype", None))
         if isinstance(dtype, str) and dtype != "auto":
             if not isinstance(getattr(torch, dtype, None), torch.dtype):
-                raise ConfigError(f"model_init_kwargs: no dtype {dtype!r}; expected float32, bfloat16, float16 or auto")
+                raise ConfigError(f"model_init_kwargs: no dtype {dtype!r}; expected float32, bfloat16, float16 or auto", code="PF-C03")
             dtype = getattr(torch, dtype)
         return kwargs if dtype is None else kwargs | {"dtype": dtype}

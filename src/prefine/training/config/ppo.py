@@ -114,7 +114,7 @@ class PPOConfig(SamplingConfig):
         ):
             given = getattr(self, name)
             if given not in known:
-                raise ConfigError(f"{name} is {given!r}; expected one of {', '.join(known)}{nearest(str(given), known)}")
+                raise ConfigError(f"{name} is {given!r}; expected one of {', '.join(known)}{nearest(str(given), known)}", code="PF-C03")
         if self.kl_in_loss and self.kl_estimator == "k1":
             raise ConfigError("kl_in_loss with k1 would penalise nothing, its gradient is zero on average; give kl_estimator k2 (or k3)")
         if self.kl_coef < 0 or self.entropy_coef < 0:
@@ -122,7 +122,7 @@ class PPOConfig(SamplingConfig):
         if self.target_kl is not None and (self.kl_coef == 0 or self.target_kl <= 0):
             raise ConfigError("target_kl steers kl_coef by factors: both must be above 0")
         if self.value_role not in (None, "reward", "policy"):
-            raise ConfigError(f"value_role is {self.value_role!r}; expected reward or policy")
+            raise ConfigError(f"value_role is {self.value_role!r}; expected reward or policy", code="PF-C03")
         if self.best_of and estimator.num_samples > 1:
             raise ConfigError(
                 f"best_of leaves one sample a prompt, and {self.advantage_estimator} compares several; leave one of the two out"
@@ -137,15 +137,18 @@ class PPOConfig(SamplingConfig):
         if self.best_of and self.num_samples < 2:
             raise ConfigError("best_of needs num_samples of at least 2")
         if self.stop_token not in (None, "eos"):
-            raise ConfigError(f"stop_token is {self.stop_token!r}; expected eos, or nothing: a response ends at its end token")
+            raise ConfigError(
+                f"stop_token is {self.stop_token!r}; expected eos, or nothing: a response ends at its end token", code="PF-C03"
+            )
         self.refuse_unused(["stop_token_id"], "by the sampler, which ends a response at the model's own end tokens")
         prompts = self.per_device_train_batch_size * self.gradient_accumulation_steps
         if self.num_mini_batches >= 1 and prompts % self.num_mini_batches:
             raise ConfigError(
                 f"num_mini_batches is {self.num_mini_batches}, but a rollout has {prompts} prompts (per_device_train_batch_size x "
-                "gradient_accumulation_steps); expected a divisor of it"
+                "gradient_accumulation_steps); expected a divisor of it",
+                code="PF-C03",
             )
         for name in ("num_mini_batches", "num_ppo_epochs"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1", code="PF-C03")
         super().__post_init__()

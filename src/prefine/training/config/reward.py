@@ -37,11 +37,11 @@ class RewardConfig(PackConfig):
     def __post_init__(self) -> None:
         """Check before anything is loaded."""
         if not 0 <= self.label_smoothing < 0.5:
-            raise ConfigError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 0.5")
+            raise ConfigError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 0.5", code="PF-C03")
         if self.ensemble == 1:
             self.refuse_unused(["ensemble_bootstrap"], "without an ensemble")
         if self.ensemble < 1:
-            raise ConfigError(f"ensemble is {self.ensemble}; expected at least 1")
+            raise ConfigError(f"ensemble is {self.ensemble}; expected at least 1", code="PF-C03")
         if self.center_rewards_coefficient is not None and self.center_rewards_coefficient < 0:
-            raise ConfigError(f"center_rewards_coefficient is {self.center_rewards_coefficient}; expected 0 or above")
+            raise ConfigError(f"center_rewards_coefficient is {self.center_rewards_coefficient}; expected 0 or above", code="PF-C03")
         super().__post_init__()

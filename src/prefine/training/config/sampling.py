@@ -41,19 +41,21 @@ class SamplingConfig(PackConfig):
         """Check before anything is loaded."""
         for name, least in (("response_length", 1), ("num_samples", 1), ("sampling_batch_size", 1)):
             if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}", code="PF-C03")
         if self.reward_aggregate not in REWARD_AGGREGATES:
             raise ConfigError(
                 f"reward_aggregate is {self.reward_aggregate!r}; expected one of {', '.join(REWARD_AGGREGATES)}"
-                f"{nearest(self.reward_aggregate, REWARD_AGGREGATES)}"
+                f"{nearest(self.reward_aggregate, REWARD_AGGREGATES)}",
+                code="PF-C03",
             )
         if self.rollout_engine not in ROLLOUT_ENGINES:
             raise ConfigError(
                 f"rollout_engine is {self.rollout_engine!r}; expected one of {', '.join(ROLLOUT_ENGINES)}"
-                f"{nearest(self.rollout_engine, ROLLOUT_ENGINES)}"
+                f"{nearest(self.rollout_engine, ROLLOUT_ENGINES)}",
+                code="PF-C03",
             )
         if self.reward_std_weight < 0:
-            raise ConfigError(f"reward_std_weight is {self.reward_std_weight}; expected 0 or above")
+            raise ConfigError(f"reward_std_weight is {self.reward_std_weight}; expected 0 or above", code="PF-C03")
         if self.reward_aggregate != "mean-std":
             self.refuse_unused(["reward_std_weight"], f"by reward_aggregate {self.reward_aggregate}")
         engine_options = {"transformers": "vllm_gpu_memory_utilization", "vllm": "sampling_batch_size"}

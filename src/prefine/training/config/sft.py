@@ -71,7 +71,7 @@ class SFTConfig(PackConfig):
         for name, known in (("loss_type", LOSS_TYPES), ("packing_strategy", PACKING_STRATEGIES)):
             value = getattr(self, name)
             if value not in known:
-                raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(known)}{nearest(value, known)}")
+                raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(known)}{nearest(value, known)}", code="PF-C03")
         packs = self.packing or bool(self.eval_packing)
         if packs and self.max_length is None:
             raise ConfigError("packing fills blocks of max_length tokens, and max_length is None; give it, or leave out packing")
@@ -81,7 +81,9 @@ class SFTConfig(PackConfig):
             moot = ["packing", "eval_packing", "shuffle_dataset", "assistant_only_loss", "completion_only_loss", "split_texts"]
             self.refuse_unused(moot, "with skip_prepare_dataset")
         if packs and self.truncation_mode != "keep_start":
-            raise ConfigError("truncation_mode would be ignored with packing: packing_strategy says what becomes of long sequences")
+            raise ConfigError(
+                "truncation_mode would be ignored with packing: packing_strategy says what becomes of long sequences", code="PF-C04"
+            )
         super().__post_init__()
 
     @property
