@@ -267,8 +267,8 @@ _KINDS = (
         "PF-M10",
         "a reference that does not match",
         "Policy and reference have other vocabularies, or do not agree at step 0, so their log-probs cannot be compared.",
-        "the reference has 50257 token embeddings, the policy 32000: their log-probs cannot be compared; give a reference with the policy's "
-        "tokenizer, or leave it out to use the policy's start",
+        "the reference has 50257 token embeddings, the policy 32000: their log-probs cannot be compared; give a reference with the "
+        "policy's tokenizer, or leave it out to use the policy's start",
         "Leave the reference out: it is then the policy's own start.",
     ),
     ErrorKind(
