@@ -44,8 +44,8 @@ class TuneOptions:
         default=None,
         metadata={
             "help": "What is tried: NAME=VALUE,VALUE of any option of prefine dpo, all combinations (learning_rate=1e-6,3e-6 "
-            "beta=0.05,0.1); with --sampler optuna a range too (learning_rate=1e-7..1e-5). Unset: a third, once and three times the learning rate, "
-            "each with beta 0.05 and 0.1. The setting without any of it is tried as well.",
+            "beta=0.05,0.1); with --sampler optuna a range too (learning_rate=1e-7..1e-5). Unset: a third, once and three times the "
+            "learning rate, each with beta 0.05 and 0.1. The setting without any of it is tried as well.",
         },
     )
     sampler: str = field(
@@ -367,4 +367,6 @@ def full_steps(setup: TrainingSetup) -> int:
         return int(args.max_steps)
     groups = len(encode_source(PairSource(setup.options.sources), args.encoder(setup.tokenizer)).groups)
     batches = math.ceil(groups / (args.train_batch_size * args.world_size))
-    return math.ceil(float(args.num_train_epochs) * max(1, math.ceil(batches / args.gradient_accumulation_steps)))
+    per_epoch: int = max(1, math.ceil(batches / args.gradient_accumulation_steps))
+    epochs = float(args.num_train_epochs)
+    return math.ceil(epochs * per_epoch)
