@@ -66,7 +66,9 @@ def one(demo: Path, output: Path, seed: int) -> dict[str, Any]:
     folders = {name: output / f"{name}-{seed}" for name in ("grid", "halving")}
     whole = search(demo, folders["grid"], "grid", seed)
     for trial in whole["trials"]:
-        shutil.copytree(folders["grid"] / "trials" / trial["name"], folders["halving"] / "trials" / trial["name"], dirs_exist_ok=True)
+        copy = folders["halving"] / "trials" / trial["name"]
+        if not copy.exists():
+            shutil.copytree(folders["grid"] / "trials" / trial["name"], copy, ignore=shutil.ignore_patterns("select", "fresh"))
     halved = search(demo, folders["halving"], "halving", seed)
     results = {name: found["result"] for name, found in (("grid", whole), ("halving", halved))}
     runs = [RunDirectory.open(folders[name] / "trials" / r["trial"]) for name, r in results.items()]

@@ -301,6 +301,47 @@ def test_what_is_wrong_is_said_before_anything_is_trained(
     assert not (tmp_path / "out" / "trials").exists()
 
 
+def test_an_unchanged_model_has_learned_nothing_whatever_its_sign() -> None:
+    trial = Trial("a", {}, 1, 1, {**interval(0.9), "unchanged": True})
+    assert trial.score == 0.5
+    assert Trial("b", {}, 1, 1, {**interval(0.6), "unchanged": False}).score == 0.6
+    assert Trial("c", {}, 1, 1, interval(math.nan)).score == Trial("d", {}, 1, 1, None, "NaN").score == -math.inf
+
+
+def test_the_page_runs_nothing_that_a_trial_says(tmp_path: Path) -> None:
+    from prefine.report.tuning_page import write_tuning
+
+    evil = "</script><script>alert(1)</script>"
+    made = [
+        {"name": evil, "settings": {"loss_type": [value], "beta": 0.1}, "steps": 3, "part": 1, "measure": interval(0.6), "failed": ""}
+        | {"seconds": 1.0, "guard": [evil]}
+        for value in (evil, "ipo")
+    ]
+    result = {"best": {"loss_type": [evil]}, "measured": "win rate", "select": interval(0.7), "fresh": interval(0.6), "difference": None}
+    result |= {
+        "outcome": "inconclusive",
+        "cost": 2.0,
+        "prompts": {"train": 9, "select": 8, "fresh": 8},
+        "launch": evil,
+        "lines": [evil] * 3,
+    }
+    (tmp_path / "tune.json").write_text(json.dumps({"told": {}, "trials": made, "result": result}))
+    html = write_tuning(tmp_path).read_text()
+    assert "<script>alert" not in html
+    assert "win rate in full, 95 % CI" in html.lower()
+
+
+@pytest.mark.parametrize("kind", ["run", "file"])
+def test_a_search_needs_a_folder_of_its_own(lab_model: Path, pairs_file: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    if kind == "run":
+        RunDirectory.create(out).write_config({"model": "base"}, ["dpo"])
+    else:
+        out.write_text("")
+    with pytest.raises(pf.PrefineError, match="a folder of its own"):
+        pf.tune(**small(lab_model, pairs_file, out))
+
+
 @pytest.mark.parametrize(("package", "more"), [("optuna", {"sampler": "optuna"}), ("ray", {"parallel": 2})])
 def test_a_package_that_is_missing_is_named(
     lab_model: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, more: dict[str, Any]

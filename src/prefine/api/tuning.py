@@ -160,7 +160,9 @@ class Search:
             if own.sampler == "optuna":
                 raise ConfigError("--parallel would be ignored: --sampler optuna chooses each trial by those before it")
             needs_ray()
-        RunDirectory.check_free(self.out)
+        if self.out.is_file() or (self.out / "config.yaml").exists():
+            what = "a file" if self.out.is_file() else "a run directory"
+            raise ConfigError(f"--output-dir {self.out} is {what}; a search needs a folder of its own")
 
     def _judge(self) -> dict[str, Any] | None:
         """The judge's options, found wanting before training rather than after."""
