@@ -328,7 +328,7 @@ def test_the_page_runs_nothing_that_a_trial_says(tmp_path: Path) -> None:
     (tmp_path / "tune.json").write_text(json.dumps({"told": {}, "trials": made, "result": result}))
     html = write_tuning(tmp_path).read_text()
     assert "<script>alert" not in html
-    assert "win rate in full, 95 % CI" in html.lower()
+    assert "Win rate in full, 95 % CI" in html
 
 
 @pytest.mark.parametrize("kind", ["run", "file"])
@@ -391,6 +391,19 @@ def test_optunas_values_are_those_of_the_grid(monkeypatch: pytest.MonkeyPatch) -
         assert s["loss_type"] in (["sigmoid"], ["ipo"])
     assert best is not None
     assert abs(math.log10(best["learning_rate"]) + 6) < 0.5
+
+
+def test_a_search_by_optuna(lab_model: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna")
+    made = plant(monkeypatch, lambda s: 0.5 + s["learning_rate"])
+    given = small(lab_model, pairs_file, tmp_path / "out", sampler="optuna", trials=5, grid=["learning_rate=1e-4..1e-1", "lora_r=2..8"])
+    found = pf.tune(**given)
+    tried = [t.settings["learning_rate"] for t in made]
+    assert len(made) == 5
+    assert tried[0] == 1e-6
+    assert found.best["learning_rate"] == max(tried)
+    assert pf.tune(**given).best == found.best
+    assert len(made) == 5
 
 
 # ---- real trainings
