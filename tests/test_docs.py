@@ -42,7 +42,7 @@ DATA_SETS = (
     "fozziethebeat/alpaca_messages_2k_dpo_test",
 )
 SHORT: dict[str, dict[str, Any]] = {
-    **{name: {"max_steps": 2, "logging_steps": 1} for name in ("dpo", "reward", "sft")},
+    **{name: {"max_steps": 2, "logging_steps": 1} for name in ("dpo", "reward", "sft", "tune")},
     **{name: {"max_steps": 2, "response_length": 4} for name in ("ppo", "online_dpo")},
     **{name: {"max_new_tokens": 4} for name in ("eval", "generate", "pairs", "chat", "make_pairs", "evaluate")},
     "demo": {"quick": True, "seeds": 1},

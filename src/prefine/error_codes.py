@@ -185,15 +185,16 @@ _KINDS = (
         "PF-C13",
         "a run directory that another process trains in",
         "Two processes in one folder would mix their logs and overwrite each other's checkpoints.",
-        "runs/first is being trained in by another process (process 4711 on node1); wait until that ends, stop it, or give another --output-dir",
+        "runs/first is being trained in by another process (process 4711 on node1); wait until that ends, stop it, or give "
+        "another --output-dir",
         "Wait, stop the other, or give another --output-dir.",
     ),
     ErrorKind(
         "PF-C14",
         "a run that cannot fit",
         "The plan of the run needs more memory than the machine has, even in the smallest pieces.",
-        "this needs about 320.0 GiB even with one prompt a pack, and t4 has 16.0; give --lora-r 16 --load-in-4bit; prefine plan shows more, "
-        "and --ignore-plan starts all the same",
+        "this needs about 320.0 GiB even with one prompt a pack, and t4 has 16.0; give --lora-r 16 --load-in-4bit; prefine plan shows "
+        "more, and --ignore-plan starts all the same",
         "Take the settings that it names, or those of prefine plan.",
     ),
     ErrorKind(

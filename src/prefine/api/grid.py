@@ -130,7 +130,7 @@ def told(settings: Mapping[str, Any]) -> str:
 
 def folder_name(settings: Mapping[str, Any], steps: int) -> str:
     """A folder's name that settings and steps decide; another for others."""
-    text = "_".join(f"{name}={shown(value)}" for name, value in settings.items())
+    text = "_".join(f"{name}={repr(value) if isinstance(value, float) else shown(value)}" for name, value in settings.items())
     name = re.sub(r"[^\w.+=-]", "-", text)[:LONGEST_NAME]
     if name != text:
         name = f"{name}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}"

@@ -37,13 +37,11 @@ def halving(settings: Sequence[Settings], measure: Measure, eta: int = ETA) -> S
         The best, None where all failed. Where the last fails at its full length, the next in order is trained.
     """
     order = list(settings)
-    for size, part in rungs(len(settings), eta):
-        if part == 1:
-            break
-        scores = measure(order[:size], part)
-        ranked = sorted(range(size), key=lambda i: -scores[i])
-        order = [order[i] for i in ranked if scores[i] > -math.inf] + order[size:]
-        size = len(order)
+    for size, part in rungs(len(settings), eta)[:-1]:
+        tried, rest = order[:size], order[size:]
+        scores = measure(tried, part) if tried else []
+        ranked = sorted(range(len(tried)), key=lambda i: -scores[i])
+        order = [tried[i] for i in ranked if scores[i] > -math.inf] + rest
     for each in order:
         if measure([each], 1)[0] > -math.inf:
             return each

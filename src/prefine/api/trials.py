@@ -41,6 +41,10 @@ class Muted(Progress):
         """As the other, without metrics."""
         self.told.step(step, total)
 
+    def finish(self) -> None:
+        """As the other: each training and evaluation has bars of its own."""
+        self.told.finish()
+
 
 @dataclass(frozen=True)
 class Measuring:

@@ -65,7 +65,7 @@ def against(outcome: str, change: Mapping[str, Any] | None, settings: Settings, 
     if change is None:
         return f"against the default ({told(settings)}): too few prompts were measured with both to compare them"
     points = f"{100 * change['estimate']:+.1f} points [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}] on the fresh prompts"
-    said = {"better": "better", "worse": "worse", "inconclusive": "not shown to be better"}[outcome]
+    said = {"better": "better", "worse": "worse", "inconclusive": "inconclusive, the default may be as good"}[outcome]
     return f"against the default ({told(settings)}): {points}: {said}"
 
 

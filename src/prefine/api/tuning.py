@@ -160,7 +160,9 @@ class Search:
             if own.sampler == "optuna":
                 raise ConfigError("--parallel would be ignored: --sampler optuna chooses each trial by those before it")
             needs_ray()
-        RunDirectory.check_free(self.out)
+        if self.out.is_file() or (self.out / "config.yaml").exists():
+            what = "a file" if self.out.is_file() else "a run directory"
+            raise ConfigError(f"--output-dir {self.out} is {what}; a search needs a folder of its own")
 
     def _judge(self) -> dict[str, Any] | None:
         """The judge's options, found wanting before training rather than after."""
@@ -367,6 +369,6 @@ def full_steps(setup: TrainingSetup) -> int:
         return int(args.max_steps)
     groups = len(encode_source(PairSource(setup.options.sources), args.encoder(setup.tokenizer)).groups)
     batches = math.ceil(groups / (args.train_batch_size * args.world_size))
+    per_epoch: int = max(1, math.ceil(batches / args.gradient_accumulation_steps))
     epochs = float(args.num_train_epochs)
-    steps: int = math.ceil(epochs * max(1, math.ceil(batches / args.gradient_accumulation_steps)))
-    return steps
+    return math.ceil(epochs * per_epoch)

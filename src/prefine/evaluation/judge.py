@@ -122,15 +122,17 @@ class ByScore:
             scores[at] = score
             place = at // 2
             if 2 * place in scores and 2 * place + 1 in scores:
-                yield place, vote_by_score(scores.pop(2 * place), scores.pop(2 * place + 1))
+                base, tuned = sides[2 * place], sides[2 * place + 1]
+                is_same = (base.answers, base.ended) == (tuned.answers, tuned.ended)
+                yield place, vote_by_score(scores.pop(2 * place), scores.pop(2 * place + 1), is_same)
 
 
-def vote_by_score(base: Score, tuned: Score) -> Vote:
-    """The higher score wins; equal to 1e-9 is a tie."""
+def vote_by_score(base: Score, tuned: Score, is_same: bool = False) -> Vote:
+    """The higher score wins; equal to 1e-9 is a tie, and so is one response twice: where its scores differ, that is rounding or noise."""
     raw = (*base.raw, *tuned.raw)
     if base.value is None or tuned.value is None:
         return Vote(None, raw=raw, failure=base.failure or tuned.failure)
-    is_tie = abs(tuned.value - base.value) < TIE
+    is_tie = is_same or abs(tuned.value - base.value) < TIE
     return Vote(0.5 if is_tie else float(tuned.value > base.value), raw=raw, scores=(base.value, tuned.value))
 
 

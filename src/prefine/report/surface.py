@@ -52,7 +52,8 @@ def surface(title: str, measured: Sequence[Measured], x: str, y: str) -> Chart |
     legend, more = legend_of(names)
     colours = [SERIES[i % len(SERIES)] for i in range(len(names))]
     scale = alt.Scale(type="log", nice=False, padding=20) if log else alt.Scale(zero=False, padding=20) if numeric else alt.Undefined
-    ticks: dict[str, Any] = {"values": sorted(set(numbers)), "format": ".3~g"} if numeric and len(set(numbers)) < FEW_TICKS else {}
+    form = "~e" if log and min(numbers) < 0.001 else ".3~g"
+    ticks: dict[str, Any] = {"values": sorted(set(numbers)), "format": form} if numeric and len(set(numbers)) < FEW_TICKS else {}
     axis = alt.Axis(grid=False, **ticks)
     across = alt.X(field=x, type="quantitative" if numeric else "nominal", title=x, scale=scale, axis=axis)
     ends = alt.Scale(domain=[min(r["low"] for r in rows), max(r["high"] for r in rows)], zero=False, padding=6)

@@ -30,6 +30,8 @@ def write_tuning(folder: Path) -> Path:
 
 def tuning_page(found: Mapping[str, Any], name: str) -> str:
     """The page, of what ``tune.json`` holds."""
+    import yaml
+
     result, trials = found["result"], found["trials"]
     body = render(
         "tuning.html",
@@ -44,7 +46,7 @@ def tuning_page(found: Mapping[str, Any], name: str) -> str:
         trials=_trials(trials),
         numbers=_numbers(result),
         launch=result["launch"],
-        best=[f"{k}: {v}" for k, v in result["best"].items()],
+        best=yaml.safe_dump(result["best"], sort_keys=False) if result["best"] else "",
     )
     return page(f"Prefine: search in {name}", body)
 
@@ -53,7 +55,7 @@ def _rates(result: Mapping[str, Any]) -> Any:
     """What it was chosen by and what fresh prompts say, one below the other."""
     x = f"{result['measured']}, %"
     rows = [Estimate("on fresh prompts", result["fresh"]), Estimate("on the prompts it was chosen by", result["select"])]
-    return intervals(f"{result['measured']} of the chosen setting, 95 % CI", rows, x=x)
+    return intervals(f"{result['measured']} of the chosen setting, 95 % CI", rows, minimum=0.5, x=x)
 
 
 def _surface(trials: Sequence[Mapping[str, Any]], part: int, measured: str) -> Any:

@@ -64,9 +64,11 @@ class Reference:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of its weights as they are when first asked for: before training."""
+        """A hash of its weights as they are when first asked for: before training. An adapter that is off has no part in it."""
+        model = self.scorer.unwrapped
+        off = list(model.peft_config) if self.is_policy and self.adapter is None else []
         with self.active():
-            return model_fingerprint(self.scorer.unwrapped) + str(self.adapter)
+            return model_fingerprint(model, off) + str(self.adapter)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -161,10 +163,12 @@ def check_matches(policy: Any, reference: Any) -> None:
         )
 
 
-def model_fingerprint(model: nn.Module) -> str:
-    """A hash of all weights (values, not names of files)."""
+def model_fingerprint(model: nn.Module, adapters_off: Sequence[str] = ()) -> str:
+    """A hash of all weights (values, not names of files) but those of some adapters."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
+        if any(f".{adapter}." in f".{name}." for adapter in adapters_off):
+            continue
         digest.update(name.encode())
         flat = tensor.detach().contiguous().flatten()
         digest.update(flat.view(torch.uint8).cpu().numpy().tobytes())
