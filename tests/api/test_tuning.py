@@ -26,7 +26,7 @@ from prefine.api.trials import Task, Trial
 from prefine.cli import main
 from prefine.preferences.convert import PairSource
 from prefine.preferences.records import prompt_identity
-from prefine.runs import RunDirectory
+from prefine.runs import COMPLETE, RunDirectory
 
 Settings = dict[str, Any]
 NINE = [{"learning_rate": rate, "beta": beta} for rate in (1.0, 2.0, 3.0) for beta in (0.1, 0.2, 0.3)]
@@ -438,13 +438,15 @@ def test_the_reference_is_computed_once_and_the_base_responds_once(
 
 
 def test_a_command_that_is_killed_goes_on(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
-    """Killed within its third trial: the same command ends as one that was never killed, and does not train the first two again."""
+    """Killed within its third trial, behind a checkpoint: the same command goes on from there, ends as one that was never killed, and
+    does not train the first two again."""
     words = ["--model", str(lab_model), "--data", str(pairs_file), "--grid", "learning_rate=1e-2", "--max-length", "128"]
     words += ["--num-train-epochs", "2", "--select-prompts", "8", "--fresh-prompts", "8", "--logging-steps", "1", "--guard-prompts", "0"]
+    words += ["--save-steps", "2"]
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "prefine.cli", "tune", *words, "--output-dir", str(out)]
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and len(list((out / "trials").glob("*/metrics.jsonl"))) < 3:
+    while process.poll() is None and len({p.parents[2] for p in (out / "trials").glob(f"*/checkpoints/*/{COMPLETE}")}) < 3:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -453,6 +455,9 @@ def test_a_command_that_is_killed_goes_on(lab_model: Path, pairs_file: Path, tmp
     before = {t["name"]: (out / "trials" / t["name"] / "metrics.jsonl").stat().st_mtime_ns for t in kept["trials"]}
     assert main(["tune", *words, "--output-dir", str(out)]) == 0
     assert {name: (out / "trials" / name / "metrics.jsonl").stat().st_mtime_ns for name in before} == before
+    resumed = [p.name for p in (out / "trials").iterdir() if any(e["event"] == "resume" for e in RunDirectory(p).events())]
+    assert len(resumed) == 1
+    assert not set(resumed) & set(before)
     assert main(["tune", *words, "--output-dir", str(tmp_path / "whole")]) == 0
     results = [json.loads((folder / "tune.json").read_text()) for folder in (out, tmp_path / "whole")]
     assert [t["measure"] for t in results[0]["trials"]] == [t["measure"] for t in results[1]["trials"]]

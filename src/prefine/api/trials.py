@@ -212,9 +212,10 @@ class Trials:
         return (make(task, progress) for task in tasks.values())
 
 
-def percent(rate: Mapping[str, Any]) -> str:
-    """``62.5 % [57.1, 68.0]``, and whether the model is unchanged."""
-    said = ", unchanged" if rate.get("unchanged") else ""
+def percent(rate: Mapping[str, Any], what: str = "") -> str:
+    """``62.5 % [57.1, 68.0]``, on how many of ``what``, and whether the model is unchanged."""
+    said = f" on {rate['clusters']} {what}" if what else ""
+    said += ", unchanged" if rate.get("unchanged") else ""
     return f"{100 * rate['estimate']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]{said}"
 
 

@@ -338,10 +338,10 @@ class Search:
     def _lines(self, result: Mapping[str, Any], chosen: Settings, default: Trial) -> list[str]:
         what = "win rate over the base" if self.judge else "reward accuracy"
         name = told(chosen) or f"the default ({told(self.default)})"
-        head = f"chosen: {name}: {what} {percent(result['fresh'])} on {result['fresh']['clusters']} fresh prompts"
+        head = f"chosen: {name}: {what} {percent(result['fresh'], 'fresh prompts')}"
         lines = [
             head,
-            f"  on the {result['select']['clusters']} prompts that it was chosen by: {percent(result['select'])}; "
+            f"  where it was chosen: {percent(result['select'], 'prompts')}; "
             "a figure is too high on average where it was chosen for being high",
             f"  {against(result['outcome'], result['difference'], self.default, default)}",
             *([] if self.judge else [f"  {ACCURACY_ONLY}"]),
