@@ -336,3 +336,29 @@ def test_an_unknown_method_and_a_foreign_option() -> None:
         pf.plan("dpoo", "m", "d")
     with pytest.raises(pf.PrefineError, match="num_mini_batches"):
         pf.plan("sft", "m", "d", num_mini_batches=2)
+
+
+def test_a_reference_whose_log_probs_are_known_is_given_up(tmp_path: Path, lab_model: Path) -> None:
+    """While training runs nothing holds it, which is what the plan reckons with."""
+    import gc
+    import weakref
+
+    from prefine.scoring.loading import load_tokenizer
+
+    class Looks(TrainerCallback):
+        alive: bool | None = None
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            gc.collect()
+            self.alive = held() is not None
+
+    looks = Looks()
+    args = pf.DPOConfig(
+        output_dir=str(tmp_path), max_steps=1, precompute_ref_log_probs=True, save_strategy="no", use_cpu=True, disable_tqdm=True
+    )
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(lab_model), load_tokenizer(str(lab_model))
+    trainer = pf.DPOTrainer(model, args=args, train_dataset=lab_pairs(8), processing_class=tokenizer, callbacks=[looks])
+    held = weakref.ref(trainer.ref_model)
+    assert held() is not None
+    trainer.train()
+    assert looks.alive is False

@@ -135,10 +135,9 @@ class DPOTrainer(PackTrainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As transformers'; a reference whose log-probs are known is given up first."""
-        reference = self.reference
         needed = self.retention is not None and self.retention.uses_reference
-        if self._precomputed and reference is not None and not reference.is_policy and not needed:
-            self.reference = None
+        if self._precomputed and not needed and self.reference is not None and not self.reference.is_policy:
+            self.reference = None  # nothing here may hold it while training runs: it is a whole model
         return super().train(*args, **kwargs)
 
     def _refuse_streams(self, dataset: Any, name: str) -> None:
