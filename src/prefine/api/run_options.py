@@ -63,7 +63,7 @@ class RunOptions:
         ),
     )
     guard_prompts: int = field(
-        default=16, metadata=_in("training", "Held-out prompts that the guard has answered while the model trains; 0 for none.")
+        default=16, metadata=_in("training", "Held-out prompts that the guard samples responses to while the model trains; 0 for none.")
     )
     guard_every: int | None = field(
         default=None, metadata=_in("training", "Optimizer steps between the guard's looks at responses. Unset: a quarter of the run.")

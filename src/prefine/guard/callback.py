@@ -44,7 +44,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
         mode: the strongest thing it may do: ``note`` (keep findings), ``warn`` (say them too), ``act`` (also lower the learning rate, go
             back to the last good weights, add the chosen responses' NLL, stop), ``off``.
         facts: what is known of the run beside what the trainer tells.
-        probe: prompts that are answered before training and every ``probe_every`` steps (unset: a quarter of the run).
+        probe: prompts that are responded to before training and every ``probe_every`` steps (unset: a quarter of the run).
         say: takes a sentence; unset: a warning. keep: takes an event's name and its values.
         rows: what was logged before, of a run that is resumed, with its events.
 
@@ -88,7 +88,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
     # ---- what transformers calls
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look at what is known before the first step; answer the probe.
+        """Look at what is known before the first step; respond to the probe.
 
         Raises:
             ModelError: nothing would be trained.
@@ -126,7 +126,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
             self.snapshots.keep(self.trainer, "best")
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Answer the probe where it is time; keep weights where nothing is wrong."""
+        """Respond to the probe where it is time; keep weights where nothing is wrong."""
         if self.mode == "off" or not state.is_world_process_zero:
             return
         if getattr(self.trainer, "skipped_in_a_row", 0) == SKIPPED:

@@ -27,7 +27,7 @@ class Facts:
         equal_pairs: pairs left out since both responses are equal once truncated; duplicated: share of rows that repeat others.
         trainable: weights that are trained; dtypes: those they are in.
         weights: the model's weights, trained or not.
-        start_gap: nats a response by which policy and reference differed before the first update, where that is more than noise;
+        start_gap: nats/response by which policy and reference differed before the first update, where that is more than noise;
         start_loss: the first batch's loss.
     """
 

@@ -15,7 +15,7 @@ from prefine.evaluation.questions import Question
 
 
 class Probe:
-    """Prompts, how they are answered, and the judge that compares responses, where there is one.
+    """Prompts, how responses are sampled, and the judge that compares responses, where there is one.
 
     Args:
         max_new_tokens, temperature, seed, batch_size: of sampling.

@@ -39,7 +39,7 @@ def _kl(h: History) -> Seen | None:
         each = kl / length
     if each is None or each < KL_WARN:
         return None
-    return Seen(f"{each:.2g} nats a token from the reference", "act" if each > KL_ACT else "warn")
+    return Seen(f"{each:.2g} nats/token from the reference", "act" if each > KL_ACT else "warn")
 
 
 def _update(h: History) -> Seen | None:
@@ -47,7 +47,7 @@ def _update(h: History) -> Seen | None:
     if kl is None or clipped is None or (kl < 0.2 and clipped < 0.6):
         return None
     return Seen(
-        f"each update moves the policy by {kl:.2g} nats a token and {100 * clipped:.0f} % of it is clipped", "act" if kl > 1 else "warn"
+        f"each update moves the policy by {kl:.2g} nats/token and {100 * clipped:.0f} % of it is clipped", "act" if kl > 1 else "warn"
     )
 
 
@@ -107,7 +107,7 @@ def _sampler(h: History) -> Seen | None:
     early, late = max(gaps[:3]), min(gaps[-3:])
     if late < 0.02 or late < 10 * early:
         return None
-    return Seen(f"sampler and trainer disagree more and more: {early:.2g} nats a token at the start, {late:.2g} now")
+    return Seen(f"sampler and trainer disagree more and more: {early:.2g} nats/token at the start, {late:.2g} now")
 
 
 RULES = (
@@ -133,14 +133,14 @@ RULES = (
         "failed-rewards",
         _failed_rewards,
         "More than a tenth of the responses have no reward: the function raised, or returned none or NaN.",
-        "What is learnt then depends on which responses break it.",
+        "What is learned then depends on which responses break it.",
         "A parser that fails on long responses.",
         "mend the reward function; its first exception is shown above",
     ),
     Rule(
         "kl-budget",
         _kl,
-        f"More than {KL_WARN:g} nats a token from the reference; above {KL_ACT:g} it is acted upon.",
+        f"More than {KL_WARN:g} nats/token from the reference; above {KL_ACT:g} it is acted upon.",
         "Far from the reference the reward knows nothing of the responses, and other skills go.",
         "objective/kl at 150 with responses of 50 tokens.",
         "raise the KL coefficient (--kl-coef), or lower the learning rate",
@@ -169,7 +169,7 @@ RULES = (
         "rewards-part",
         _parts_part,
         "Of several rewards one rises while another falls.",
-        "The easier one (a format, a length) is learnt at the cost of the one that is meant.",
+        "The easier one (a format, a length) is learned at the cost of the one that is meant.",
         "The format's reward goes from 0.5 to 0.9, the accuracy's from 0.16 to 0.06.",
         "lower the weight of the one that rises (--reward-weights)",
     ),
@@ -184,7 +184,7 @@ RULES = (
     Rule(
         "sampler-gap",
         _sampler,
-        "Log-probs of sampler and trainer drift apart: ten times the start's difference, and above 0.02 nats a token.",
+        "Log-probs of sampler and trainer drift apart: ten times the start's difference, and above 0.02 nats/token.",
         "The samples no longer come from the model that is trained.",
         "Weights that are not handed on to the sampling server.",
         "see that the sampler gets the weights; train in the sampler's dtype",

@@ -71,7 +71,7 @@ def _gap(h: History) -> Seen | None:
     gap = h.facts.start_gap
     if not gap:
         return None
-    return Seen(f"the reference is not the policy's start: log-probs differ by {gap:.3g} nats a response before the first update")
+    return Seen(f"the reference is not the policy's start: log-probs differ by {gap:.3g} nats/response before the first update")
 
 
 RULES = (
@@ -98,7 +98,7 @@ RULES = (
         "few-pairs",
         _few,
         f"Fewer than {FEW_PAIRS} pairs.",
-        "A few pairs can be learnt by heart, and say little about the next prompt.",
+        "A few pairs can be memorised, and say little about the next prompt.",
         "80 pairs, one of which in twenty is mislabelled.",
         "collect more pairs, or train for one epoch only and look at the held-out accuracy",
         at_start=True,
@@ -108,7 +108,7 @@ RULES = (
         _equal,
         "Pairs whose responses are the same tokens once truncated.",
         "They teach nothing; most often --max-length cuts away where the responses differ.",
-        "Long answers that differ in their last paragraph, at --max-length 512.",
+        "Long responses that differ in their last paragraph, at --max-length 512.",
         "raise --max-length",
         at_start=True,
     ),
@@ -116,7 +116,7 @@ RULES = (
         "duplicates",
         _duplicated,
         "More than a fifth of the rows repeat others.",
-        "Repeated rows are epochs in disguise: the model learns them by heart.",
+        "Repeated rows are epochs in disguise: the model memorises them.",
         "A file that was concatenated with itself.",
         "run prefine data dedup, and train on what it writes",
         at_start=True,

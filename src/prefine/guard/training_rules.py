@@ -64,7 +64,7 @@ def _no_gradient(h: History) -> Seen | None:
     norms = h.of("grad_norm")
     if len(norms) < 3 or max(norms[-3:]) > 1e-8:
         return None
-    return Seen("the gradient is zero: nothing is learnt", "act")
+    return Seen("the gradient is zero: nothing is learned", "act")
 
 
 def _stuck(h: History) -> Seen | None:
@@ -102,7 +102,7 @@ def _memorised(h: History) -> Seen | None:
     if not h.facts.on_pairs and h.facts.method != "reward":
         return None
     if h.facts.loss in ((), ("sigmoid",), ("robust",)) and loss is not None and max(h.of("loss")[-3:]) < 0.002:
-        return Seen("the loss is 0: every training pair is told apart with certainty, and is learnt by heart")
+        return Seen("the loss is 0: every training pair is told apart with certainty: it is memorised")
     if len(accuracy) < 3 or min(accuracy) < 0.995 or margins is None or margins[1] <= 1.5 * max(0.0, margins[0]):
         return None
     if h.facts.starts_at_ln2 and (loss is None or loss > 0.02):
@@ -111,7 +111,7 @@ def _memorised(h: History) -> Seen | None:
     if held is not None and held > 0.97:
         return None
     rest = f", of held-out pairs {100 * held:.0f} %" if held is not None else ""
-    text = f"every training pair is told apart{rest}, and margins still grow (to {margins[1]:.3g}): pairs are learnt by heart"
+    text = f"every training pair is told apart{rest}, and margins still grow (to {margins[1]:.3g}): pairs are memorised"
     return Seen(text, "act" if held is not None and held < 0.8 else "warn")
 
 
@@ -183,7 +183,7 @@ def _zero_loss(h: History) -> Seen | None:
     losses = h.of("loss")
     if h.facts.method != "sft" or len(losses) < 3 or max(losses[-3:]) > 1e-4:
         return None
-    return Seen("the loss is 0: no token counts, or every one is known by heart", "act")
+    return Seen("the loss is 0: no token counts, or every one is memorised", "act")
 
 
 def _loss_spike(h: History) -> Seen | None:
@@ -240,7 +240,7 @@ def _slower(h: History) -> Seen | None:
     speeds = h.thirds("tokens_per_second", 15)
     if speeds is None or speeds[1] > 0.25 * speeds[0]:
         return None
-    return Seen(f"speed has fallen from {speeds[0]:.0f} to {speeds[1]:.0f} tokens a second", "note")
+    return Seen(f"speed has fallen from {speeds[0]:.0f} to {speeds[1]:.0f} tokens/s", "note")
 
 
 def _memory(h: History) -> Seen | None:
@@ -287,7 +287,7 @@ RULES = (
         "no-gradient",
         _no_gradient,
         "A gradient norm of zero three logs in a row.",
-        "Nothing is learnt.",
+        "Nothing is learned.",
         "A frozen model, a learning rate schedule at its end, rewards that are all equal.",
         "see which weights require a gradient, and whether the data differs at all",
         "stop",
@@ -313,7 +313,7 @@ RULES = (
         "memorised",
         _memorised,
         "Every training pair told apart, a loss near zero, margins that still grow, and held-out pairs not as good.",
-        "Pairs are learnt by heart; what follows costs the model's other skills.",
+        "Pairs are memorised; what follows costs the model's other skills.",
         "Accuracy 1.0 and margins of 20 in the second epoch.",
         "train for fewer epochs, or lower the learning rate",
         "stop",
@@ -331,7 +331,7 @@ RULES = (
         "held-out-rises",
         _held_out_rises,
         "Two evaluations in a row more than 5 % above the least held-out loss.",
-        "What is learnt now is true of the training data alone.",
+        "What is learned now is true of the training data alone.",
         "eval_loss 0.55, 0.52, 0.58, 0.63.",
         "stop where it was least: train for fewer steps, or lower the learning rate",
         "stop",
@@ -348,7 +348,7 @@ RULES = (
         "at-chance",
         _at_chance,
         "Accuracy that stays at one half in the second half of the run.",
-        "Nothing is learnt of the preferences: labels are random, the rate is too low, or the responses cannot be told apart.",
+        "Nothing is learned of the preferences: labels are random, the rate is too low, or the responses cannot be told apart.",
         "49.8 %, 50.3 %, 50.1 %.",
         "look at the pairs (prefine data show), and at conflicting labels (prefine data audit); raise the learning rate",
     ),
@@ -365,7 +365,7 @@ RULES = (
         "zero-loss",
         _zero_loss,
         "A loss of 0 in fine-tuning, three logs in a row.",
-        "Either no token counts (all labels masked), or the data is known by heart.",
+        "Either no token counts (all labels masked), or the data is memorised.",
         "1.9, then 0.0 for good.",
         "look at the tokens that count: prefine data show --model M --tokens",
         "stop",
@@ -398,7 +398,7 @@ RULES = (
         "epoch-staircase",
         _staircase,
         "The loss drops at once where a new pass over the data begins, and hardly within a pass.",
-        "Each pass repeats what was learnt by heart in the last.",
+        "Each pass repeats what the last one memorised.",
         "0.60 all through the first epoch, 0.35 from the second's first step.",
         "one epoch is enough for DPO",
     ),
@@ -416,7 +416,7 @@ RULES = (
         _slower,
         "Tokens a second at a quarter of what they were.",
         "Another process took the machine, memory is swapped, or lengths have grown.",
-        "4,000 tokens a second at the start, 800 now.",
+        "4,000 tokens/s at the start, 800 now.",
         "see what else runs on the machine",
     ),
     Rule(

@@ -283,7 +283,7 @@ class PPOTrainer(SamplingTrainer):
         return out
 
     def _keep(self, x: Sampled) -> list[bool]:
-        """Which samples are learnt from."""
+        """Which samples are learned from."""
         kept = [not math.isnan(s) and (self.args.min_reward is None or s >= self.args.min_reward) for s in x.scores]
         if self.args.best_of and any(kept):
             best = max((i for i, k in enumerate(kept) if k), key=lambda i: x.scores[i])

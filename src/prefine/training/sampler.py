@@ -62,7 +62,7 @@ class Sampled:
 
 
 class SamplingTrainer(PackTrainer):
-    """Samples, scores, and turns both into batches; a subclass says what is learnt from them.
+    """Samples, scores, and turns both into batches; a subclass says what is learned from them.
 
     A rollout is decided by the weights, the seed and its number, so that a resumed run samples the same.
     """
@@ -379,7 +379,7 @@ class SamplingTrainer(PackTrainer):
         self.on_event("samples", step=self.state.global_step, texts=texts)
 
     def check_sampler(self, sampled: Sequence[Sampled], scored: Sequence[np.ndarray], rollout: int) -> float:
-        """Sampler and trainer must give a token the same log-prob, or what is learnt from was drawn from another policy.
+        """Sampler and trainer must give a token the same log-prob, or what is learned from was drawn from another policy.
 
         Returns the largest difference.
 
