@@ -72,6 +72,12 @@ def run(model: Path, pairs: Path, folder: Path, rate: str, steps: int) -> dict[s
     return found
 
 
+def warned(folder: Path) -> list[str]:
+    """The guard's rules that found more than is worth a note."""
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    return [e["rule"] for e in events if e["event"] == "guard" and e["severity"] != "note"]
+
+
 def test_a_model_that_did_not_change_is_unchanged(chat_model: Path, friendly_pairs: Path, tmp_path: Path) -> None:
     found = run(chat_model, friendly_pairs, tmp_path / "run", "1e-6", 6)
     assert found["outcome"] == "unchanged", found["sentence"]
@@ -82,8 +88,10 @@ def test_the_recipe_trains(chat_model: Path, friendly_pairs: Path, tmp_path: Pat
     assert found["learning"]["accuracy"]["low"] > 0.5, found["sentence"]
     assert abs(found["learning"]["margin"]) > found["learning"]["floor"]
     assert found["outcome"] in ("learned", "degenerated")
+    assert warned(tmp_path / "run") == []
 
 
 def test_a_ruinous_rate_is_not_praised(chat_model: Path, friendly_pairs: Path, tmp_path: Path) -> None:
     found = run(chat_model, friendly_pairs, tmp_path / "run", "3e-3", 16)
     assert found["outcome"] in ("collapsed", "degenerated"), found["sentence"]
+    assert "learning-rate" in warned(tmp_path / "run")

@@ -158,3 +158,46 @@ def test_a_mode_that_does_not_exist(lab_model: Path, pairs_file: Path, tmp_path:
     words = ["dpo", "--model", str(lab_model), "--data", str(pairs_file), "--output-dir", str(tmp_path / "r"), "--guard", "wran"]
     assert main(words) == 2
     assert "did you mean 'warn'" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_reference_that_is_not_the_start_is_found(lab_model: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    other = AutoModelForCausalLM.from_config(AutoModelForCausalLM.from_pretrained(lab_model).config)
+    args = pf.DPOConfig(str(tmp_path), max_steps=3, logging_steps=1, save_strategy="no", bf16=False, per_device_train_batch_size=4)
+    tokenizer = AutoTokenizer.from_pretrained(lab_model)
+    trainer = DPOTrainer(str(lab_model), other, args, train_dataset=lab_pairs(8), processing_class=tokenizer)
+    guard = pf.GuardCallback(trainer, say=lambda text: None)
+    trainer.add_callback(guard)
+    trainer.train()
+    assert "reference-differs" in {finding.rule for finding, _ in guard.findings}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_rows_of_noise_are_named(lab_model: Path, tmp_path: Path) -> None:
+    """A model that knows its language says which chosen responses are none of it."""
+    rows = [
+        {"prompt": [{"role": "user", "content": f"my mouse is loud {i}"}], "chosen": "ok . ok .", "rejected": "no . no ."}
+        for i in range(120)
+    ]
+    for row in rows[50:60]:
+        row["chosen"] = "qqq zzz xxx kkk " * 5
+    tokenizer = AutoTokenizer.from_pretrained(lab_model)
+    model = AutoModelForCausalLM.from_pretrained(lab_model)
+    known = [{**row, "chosen": "ok . ok ."} for row in rows]
+    sft = pf.SFTConfig(
+        str(tmp_path / "sft"), max_steps=40, learning_rate=1e-2, per_device_train_batch_size=16, save_strategy="no", bf16=False
+    )
+    messages = [{"messages": [*row["prompt"], {"role": "assistant", "content": row["chosen"]}]} for row in known]
+    pf.SFTTrainer(model, sft, train_dataset=messages, processing_class=tokenizer).train()
+    args = pf.DPOConfig(str(tmp_path), num_train_epochs=1, logging_steps=1, save_strategy="no", bf16=False, per_device_train_batch_size=8)
+    trainer = DPOTrainer(model, None, args, train_dataset=rows, processing_class=tokenizer)
+    told: list[dict[str, Any]] = []
+    trainer.on_event = lambda kind, **what: told.append({"event": kind, **what})
+    guard = pf.GuardCallback(trainer, say=lambda text: None)
+    trainer.add_callback(guard)
+    trainer.train()
+    assert "odd-rows" in {finding.rule for finding, _ in guard.findings}
+    named = {row for event in told if event["event"] == "odd_rows" for row in event["rows"]}
+    assert named <= set(range(51, 61))
+    assert len(named) >= 5
