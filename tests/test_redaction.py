@@ -109,6 +109,7 @@ def flags_of(command: str, place: Path) -> list[str]:
     return ["--reward-function", "mine.py:score", "--response-length", "4", "--per-device-train-batch-size", "4"]
 
 
+@pytest.mark.filterwarnings("ignore:the run had ended within a rollout")
 @pytest.mark.parametrize("command", ["dpo", "sft", "reward", "ppo", "online-dpo"])
 def test_training_writes_none(
     command: str, place: Path, lab_model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -94,7 +94,7 @@ def test_databases(tmp_path: Path) -> None:
     assert prompts(asked) == ["q1", *(f"q1{i}" for i in range(10))]
     assert source_fingerprint(source) == source_fingerprint(source)
     before = path.read_bytes()
-    for wrong, message in (("DROP TABLE pairs", "readonly"), ("SELECT nowhere FROM pairs", "no such column")):
+    for wrong, message in (("DROP TABLE pairs", "not authorized"), ("SELECT nowhere FROM pairs", "no such column")):
         with pytest.raises(DataError, match=message):
             prompts(f"{source}#{wrong}")
     assert path.read_bytes() == before

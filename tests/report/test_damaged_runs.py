@@ -76,6 +76,7 @@ ACTIONS: dict[str, Callable[[Path, Path], Any]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
 @pytest.mark.parametrize("seed", range(30))
 def test_damage_is_a_sentence(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)

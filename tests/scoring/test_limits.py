@@ -148,7 +148,7 @@ def check_line(stderr: str, at: int) -> None:
         (("--lr-scheduler-type", "nonsense"), "--lr-scheduler-type nonsense"),
         (("--lr-scheduler-type", "cosine_with_min_lr"), "min_lr"),
         (("--lr-scheduler-kwargs", '{"nope": 1}'), "unexpected keyword argument 'nope'"),
-        (("--gradient-checkpointing-kwargs", '{"nope": 1}'), "--gradient-checkpointing-kwargs {'nope': 1}"),
+        (("--gradient-checkpointing", "--gradient-checkpointing-kwargs", '{"nope": 1}'), "--gradient-checkpointing-kwargs {'nope': 1}"),
         (("--log-level", "nonsense"), "--log-level nonsense"),
         (("--warmup-steps", "-1"), "--warmup-steps -1"),
         (("--per-device-train-batch-size", "0"), "per_device_train_batch_size is 0; expected at least 1"),

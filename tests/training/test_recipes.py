@@ -32,15 +32,15 @@ def test_what_is_resolved_is_told(lab_model: Path, pairs_file: Path, tmp_path: P
         ("whole", []),
         ("adapter", ["--lora-r", "4"]),
         ("trl", ["--lora-r", "4", "--preset", "trl"]),
-        ("own", ["--learning-rate", "0.01"]),
+        ("own", ["--learning-rate", "0.5"]),
     ):
         assert main([*words, *more, "--output-dir", str(tmp_path / name)]) == 0
         told = capsys.readouterr().out
         seen[name] = yaml.safe_load((tmp_path / name / "config.yaml").read_text()).get("learning_rate")
-        assert ("warning: learning rate 0.01" in told) == (name == "own")
+        assert ("warning: learning rate 0.5" in told) == (name == "own")
         assert f"preset {'trl' if name == 'trl' else 'recipe'}" in told
         assert "no responses were sampled" in told
-    assert seen == {"whole": 1e-6, "adapter": 5e-5, "trl": None, "own": 0.01}
+    assert seen == {"whole": 1e-6, "adapter": 5e-5, "trl": None, "own": 0.5}
     assert DPOConfig(output_dir=str(tmp_path)).learning_rate == 1e-6  # TRL's, in Python
     assert main([*words, "--preset", "recipes", "--output-dir", str(tmp_path / "x")]) == 2
     assert "did you mean" in capsys.readouterr().err.lower()

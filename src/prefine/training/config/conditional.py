@@ -92,8 +92,8 @@ CONDITIONAL: tuple[Conditional, ...] = (
             "log_level_replica",
             "save_on_each_node",
         ),
-        lambda a: int(os.environ.get("WORLD_SIZE", "1")) > 1,
-        "with one process; torchrun starts several",
+        lambda a: "WORLD_SIZE" in os.environ,
+        "without a launcher: torchrun starts several processes",
     ),
 )
 """Read by no method of a trainer without their condition."""
