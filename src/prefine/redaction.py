@@ -7,7 +7,6 @@ password of an address. Each is replaced by its value, wherever it turns up: in 
 from __future__ import annotations
 
 import functools
-import html
 import json
 import os
 import re
@@ -108,6 +107,8 @@ def _may_be_secret(value: str) -> bool:
 @functools.lru_cache(4)
 def _pattern(values: frozenset[str]) -> re.Pattern[str] | None:
     """The values as they are, and as JSON, HTML and addresses spell them; the longest first."""
+    import html
+
     spelt = {
         form for v in values for form in (v, json.dumps(v)[1:-1], html.escape(v), quote(v, safe=""), quote(v, safe="@:"), repr(v)[1:-1])
     }

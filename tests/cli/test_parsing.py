@@ -210,3 +210,12 @@ def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.Capt
 def test_what_needs_no_torch_imports_none(words: list[str]) -> None:
     code = f"import sys; from prefine.cli import main; main({words}); sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)) * 77)"
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_a_small_command_imports_little(pairs_file: Path) -> None:
+    """What is started often starts fast: nothing that takes long to import, unless it is used."""
+    words = ["data", "show", str(pairs_file)]
+    late = ["torch", "transformers", "numpy", "pandas", "asyncio", "openai", "prefine.packing", "prefine.training"]
+    code = f"import sys; from prefine.cli import main; main({words}); print([m for m in {late} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

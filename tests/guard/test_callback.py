@@ -201,3 +201,18 @@ def test_rows_of_noise_are_named(lab_model: Path, tmp_path: Path) -> None:
     named = {row for event in told if event["event"] == "odd_rows" for row in event["rows"]}
     assert named <= set(range(51, 61))
     assert len(named) >= 5
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["ppo", "online_dpo"])
+def test_sampling_runs_end_without_a_look_at_responses(method: str, lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    options = {"response_length": 4, "max_steps": 4, "logging_steps": 1, "per_device_train_batch_size": 4, "final_eval": "off"}
+    run = getattr(pf, method)(
+        model=str(lab_model),
+        data=str(pairs_file),
+        output_dir=str(tmp_path / "run"),
+        reward_function=lambda prompt, response: float(len(response)),
+        **options,
+    )
+    assert run.directory.model.exists()
+    assert run.verdict is None

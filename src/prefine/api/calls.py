@@ -12,7 +12,6 @@ from prefine.api.options import Option, checked, options_of, pick
 from prefine.api.progress import Progress, finishing, progress_of
 from prefine.api.quiet import restore
 from prefine.errors import ConfigError, ModelError, PrefineError
-from prefine.packing.out_of_memory import CAUGHT, is_out_of_memory
 from prefine.redaction import REDACTED, is_redacted, refresh, remember
 from prefine.runs import discard_unused, unlock
 
@@ -88,7 +87,9 @@ class Call:
         except PrefineError:
             discard_unused()  # a run directory in which nothing began
             raise
-        except CAUGHT as error:
+        except (RuntimeError, MemoryError) as error:
+            from prefine.packing.out_of_memory import is_out_of_memory
+
             if not is_out_of_memory(error):
                 raise
             raise ModelError(f"out of memory ({str(error).strip().partition(chr(10))[0][:200]}); {MEMORY_ADVICE}", code="PF-M08") from error

@@ -169,7 +169,9 @@ def _sample_and_train(command: str, reward_name: str, trainer_name: str, given: 
         ]
     )
     started.train(trainer, SHOWN, lambda most: data.held_out[:most], judge)
-    if data.held_out:
+    if extra.final_eval == "off":
+        progress.say(f"no responses were looked at (--final-eval off): prefine eval {started.run.path} --judge ...")
+    elif data.held_out:
         by, own_reward = judge or _trained_on(trainer), judge is None
         found = finish(trainer, started.run, extra, by, data.held_out, [], started.seconds, progress, trained_on=own_reward)
         progress.say(["", *evaluation_lines(found)])

@@ -15,7 +15,6 @@ import functools
 import glob
 import re
 import shutil
-import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -260,7 +259,9 @@ def _engine(address: str) -> Any:
         if not Path(path).is_file():
             raise MissingFile(f"{address}: no such database file")
 
-        def connect() -> sqlite3.Connection:
+        def connect() -> Any:
+            import sqlite3
+
             connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)
             connection.set_authorizer(_may_read)
             return connection
@@ -278,15 +279,17 @@ def _engine(address: str) -> Any:
         raise ConfigError("the database address is not of the form postgresql://user@host:port/name") from None
 
 
-READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 ASKED = {"table_info", "table_xinfo", "table_list", "read_uncommitted", "encoding"}
 """Pragmas that only tell."""
 
 
 def _may_read(action: int, first: str | None, second: str | None, *where: str | None) -> int:
     """SQLite asks before each step of a statement: mode=ro guards the one file, and neither ATTACH nor VACUUM INTO others."""
+    import sqlite3
+
+    reading = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
     told = action == sqlite3.SQLITE_PRAGMA and first in ASKED and (second is None or "table" in str(first))
-    return sqlite3.SQLITE_OK if action in READING or told else sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in reading or told else sqlite3.SQLITE_DENY
 
 
 def source_fingerprint(source: str) -> str:
