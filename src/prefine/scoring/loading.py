@@ -136,9 +136,23 @@ def load_model(model: str, dtype: torch.dtype = torch.float32, trust_remote_code
             from peft import AutoPeftModelForCausalLM
 
             return AutoPeftModelForCausalLM.from_pretrained(model, dtype=dtype, is_trainable=True, **kwargs)
-        return AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs)
+        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs)
     except Exception as error:  # a model's code, its files and its packages: anything
         raise cannot_load(model, base, "a causal language model", error) from error
+    _refuse_encoder(model, loaded.config)
+    return loaded
+
+
+def _refuse_encoder(name: str, config: Any) -> None:
+    """transformers loads BERT and its like as causal language models, whose tokens all the same see what follows them."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and getattr(config, "is_decoder", None) is False:
+        raise ModelError(
+            f"{name}: could not be loaded as a causal language model: {config.model_type} is an encoder (is_decoder is false in its "
+            "config.json), whose tokens see what follows them; give a decoder",
+            code="PF-M05",
+        )
 
 
 def four_bit_config(dtype: torch.dtype) -> Any:
