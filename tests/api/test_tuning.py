@@ -23,10 +23,11 @@ from prefine.api import samplers, trials
 from prefine.api.grid import Range, combinations, folder_name, read_grid
 from prefine.api.options import read_yaml
 from prefine.api.trials import Task, Trial
+from prefine.checkpoints import MANIFEST
 from prefine.cli import main
 from prefine.preferences.convert import PairSource
 from prefine.preferences.records import prompt_identity
-from prefine.runs import COMPLETE, RunDirectory
+from prefine.runs import RunDirectory
 
 Settings = dict[str, Any]
 NINE = [{"learning_rate": rate, "beta": beta} for rate in (1.0, 2.0, 3.0) for beta in (0.1, 0.2, 0.3)]
@@ -446,7 +447,7 @@ def test_a_command_that_is_killed_goes_on(lab_model: Path, pairs_file: Path, tmp
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "prefine.cli", "tune", *words, "--output-dir", str(out)]
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and len({p.parents[2] for p in (out / "trials").glob(f"*/checkpoints/*/{COMPLETE}")}) < 3:
+    while process.poll() is None and len({p.parents[2] for p in (out / "trials").glob(f"*/checkpoints/*/{MANIFEST}")}) < 3:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -44,7 +45,8 @@ def data(pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def process(line: list[str], **changed: str) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"} | changed
     launch = [sys.executable, "-m", "prefine.cli", *line]
-    return subprocess.Popen(launch, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    heard = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    return subprocess.Popen(launch, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heard)
 
 
 def logged(run: Path, name: str = "loss") -> dict[int, float]:
