@@ -11,12 +11,11 @@ from prefine.api.progress import Progress
 from prefine.api.tables import Shows, Table
 from prefine.errors import ConfigError, nearest
 from prefine.guard.curves import in_words, read_curves
-from prefine.guard.rule import SEVERITIES, Finding
+from prefine.guard.rule import GRADES, SEVERITIES, Finding
 from prefine.guard.rules import RULES
 from prefine.guard.watch import replay
 
 METHODS = ("dpo", "sft", "reward", "ppo", "online-dpo")
-GRADES = {"act": "serious", "warn": "look at", "note": "noted"}
 STYLES = {"act": "bold red", "warn": "yellow", "note": ""}
 MOST_ADVICE = 3
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefine.errors import ConfigError, nearest
+from prefine.guard.rule import MODES
 from prefine.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -14,13 +15,12 @@ if TYPE_CHECKING:
     from prefine.evaluation.questions import Question
     from prefine.guard.callback import GuardCallback
 
-MODES = ("off", "note", "warn", "act")
 LEAST_STEPS = 40
 """Runs of fewer steps are over before a probe tells anything."""
 TOKENS = 64
 """Of a response to the probe."""
 EQUAL = "responses are equal once truncated or tokenised"
-DUPLICATES = ("repeated-pair",)
+DUPLICATES = "repeated-pair"
 
 
 def check_mode(mode: str) -> None:
@@ -58,7 +58,7 @@ def add_guard(
     known = Facts(
         method=setup.command,
         equal_pairs=int(encoding.get("dropped", {}).get(EQUAL, {}).get("count", 0)),
-        duplicated=max((float(f["share"]) for f in findings if f["check"] in DUPLICATES), default=0.0),
+        duplicated=next((float(f["share"]) for f in findings if f["check"] == DUPLICATES), 0.0),
         held_out=len(trainer.eval_dataset) if getattr(trainer, "eval_dataset", None) is not None else None,
     )
     steps = args.max_steps if args.max_steps > 0 else int(args.num_train_epochs * len(trainer.get_train_dataloader()))

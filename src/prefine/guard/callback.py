@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from transformers import TrainerCallback
 
@@ -15,13 +15,11 @@ from prefine.guard.facts import facts_of
 from prefine.guard.history import Facts
 from prefine.guard.probe import Probe
 from prefine.guard.probe_rules import RULES as PROBE_RULES
-from prefine.guard.rule import ACTIONS, Finding
+from prefine.guard.rule import ACTIONS, MODES, Finding
 from prefine.guard.snapshot import Snapshots
 from prefine.guard.watch import Watch
 from prefine.runs import read_json, write_json
 
-Mode = Literal["off", "note", "warn", "act"]
-MODES: tuple[str, ...] = get_args(Mode)
 PROBE = "probe_base.json"
 """The base's responses to the probe, in the run's folder."""
 LOOKS = 4
@@ -218,9 +216,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
             return 0
         if finding.rule in {rule.name for rule in PROBE_RULES}:
             return self._probed_well
-        every = self.watch.facts.pairs_per_log or 1
-        batch = self.trainer.args.per_device_train_batch_size * self.trainer.args.gradient_accumulation_steps
-        return finding.step - 3 * max(1, every // max(1, int(batch)))
+        return finding.step - 3 * max(1, int(self.trainer.state.logging_steps))
 
     def _factor(self) -> float:
         """Half, the first time; a fifth later; in any case to no more than what is usual."""

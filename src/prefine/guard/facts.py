@@ -24,7 +24,6 @@ def facts_of(trainer: Any, steps: int, known: Facts) -> Facts:
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     logs = args.logging_steps if args.logging_steps >= 1 else max(1, round(args.logging_steps * steps))
     data = trainer.train_dataset
-    proof = getattr(trainer, "proof", None)
     return replace(
         known,
         method=method,
@@ -40,5 +39,4 @@ def facts_of(trainer: Any, steps: int, known: Facts) -> Facts:
         trainable=sum(p.numel() for p in trained),
         weights=weights,
         dtypes=tuple(sorted({str(p.dtype).removeprefix("torch.") for p in trained})),
-        shares=getattr(getattr(proof, "layout", None), "shares", None),
     )

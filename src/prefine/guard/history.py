@@ -10,8 +10,6 @@ from statistics import median
 from typing import Any
 
 LN2 = math.log(2)
-WITH_MARGIN = ("sigmoid", "robust", "hinge", "ipo", "exo_pair", "nca_pair", "sppo_hard", "apo_zero", "aot", "discopop", "sigmoid_norm")
-"""Losses whose rewards are log-probs less the reference's."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,6 @@ class Facts:
     trainable: int | None = None
     weights: int | None = None
     dtypes: tuple[str, ...] = ()
-    shares: bool | None = None
     start_gap: float | None = None
     start_loss: float | None = None
 

@@ -10,6 +10,10 @@ from prefine.guard.history import History
 
 Severity: TypeAlias = Literal["note", "warn", "act"]
 SEVERITIES: tuple[Severity, ...] = ("note", "warn", "act")
+GRADES = {"act": "serious", "warn": "look at", "note": "noted"}
+"""Severities in words."""
+MODES = ("off", "note", "warn", "act")
+"""The strongest thing that a guard may do."""
 Action: TypeAlias = Literal["", "lower", "roll back", "add nll", "stop"]
 ACTIONS = {
     "": "nothing is changed",

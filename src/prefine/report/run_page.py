@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefine.audit.check import CHECKS
+from prefine.guard.rule import GRADES
 from prefine.report import charts
 from prefine.report.audit_section import audit_section
 from prefine.report.evaluation_files import EvaluationFiles, evaluation_of, evaluations, reward_quality_of
@@ -27,9 +28,6 @@ __all__ = ["evaluations", "rate", "run_page", "write_judged", "write_report"]
 
 KINDS = {"better": "better", "worse": "bad", "better, but": "bad", "degenerated": "bad", "collapsed": "bad", "opposite": "bad"}
 """How an outcome is coloured; others are in the colour of doubt."""
-
-GRADES = {"act": "serious", "warn": "look at", "note": "noted"}
-"""The guard's severities in words."""
 
 
 @dataclass(frozen=True)
