@@ -216,3 +216,20 @@ def test_sampling_runs_end_without_a_look_at_responses(method: str, lab_model: P
     )
     assert run.directory.model.exists()
     assert run.verdict is None
+
+
+def test_a_run_that_the_guard_ended_is_not_trained_on(
+    lab_model: Path, pairs_file: Path, tmp_path: Path, break_loss: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"max_steps": 60, "guard_prompts": 0, "learning_rate": 1e-4, "save_strategy": "steps", "save_steps": 100}
+    break_loss(lambda step: step >= 5)
+    run = train(lab_model, pairs_file, tmp_path / "run", guard="act", **asked)
+    [end] = [e for e in events(run.path, "guard") if e["done"].startswith("stopped")]
+    before, steps = weights(run.path), len(run.directory.metrics())
+    assert end["step"] < 60
+    monkeypatch.undo()  # what was wrong is mended
+    again = train(lab_model, pairs_file, tmp_path / "run", guard="act", resume=True, **asked)
+    assert all(torch.equal(before[name], value) for name, value in weights(again.path).items())
+    assert len(again.directory.metrics()) == steps
+    on = train(lab_model, pairs_file, tmp_path / "run", guard="warn", resume=True, **asked)
+    assert max(m["step"] for m in on.directory.metrics()) == 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -405,3 +406,51 @@ def test_a_run_needs_no_git(lab_model: Path, data: Path, tmp_path: Path) -> None
     _, err = bare.communicate(timeout=200)
     assert bare.returncode == 0, err
     assert json.loads((tmp_path / "r" / "environment.json").read_text())["git_commit"] is None
+
+
+@pytest.mark.parametrize(
+    "where", ["prefine.scoring.loading.load_model", "prefine.evaluation.evaluate.evaluate", "prefine.report.run_page.write_report"]
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_beside_training_ends_in_a_sentence_and_goes_on(
+    where: str, number: signal.Signals, lab_model: Path, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    module, name = where.rsplit(".", 1)
+    whole = getattr(importlib.import_module(module), name)
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return whole(*args, **kwargs)
+
+    line = [*words("dpo", lab_model, data, tmp_path / "r"), "--final-eval", "quick", "--eval-fraction", "0.3"]
+    monkeypatch.setattr(signal, "SIG_IGN", None)  # the tests themselves may run under nohup
+    monkeypatch.setattr(where, interrupted)
+    assert main(line) == 75
+    monkeypatch.undo()
+    told = capsys.readouterr()
+    assert f"stopped by {number.name}; the same command with --resume goes on" in told.err
+    assert main([*line, "--resume"]) == 0
+    assert main([*words("dpo", lab_model, data, tmp_path / "whole"), "--final-eval", "quick", "--eval-fraction", "0.3"]) == 0
+    assert weights(tmp_path / "r") == weights(tmp_path / "whole")
+    assert (tmp_path / "r" / "eval" / "final" / "summary.json").exists()
+
+
+def test_responses_that_a_signal_ended_go_on(lab_model: Path, data: Path, tmp_path: Path) -> None:
+    def line(out: str) -> list[str]:
+        own = ["--model", lab_model, "--prompts", data, "--output", tmp_path / out, "--max-new-tokens", 200, "--temperature", 1]
+        return [str(w) for w in ["generate", *own, "--batch-size", 2]]
+
+    stopped = process(line("cut.jsonl"), PREFINE_CACHE=str(tmp_path / "cache"))
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "cache").rglob("*.sqlite*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    stopped.terminate()
+    out, err = stopped.communicate(timeout=300)
+    assert stopped.returncode in (0, 75), out + err
+    assert "Traceback" not in err
+    for out_name, cache in (("cut.jsonl", "cache"), ("whole.jsonl", "other")):
+        done = process(line(out_name), PREFINE_CACHE=str(tmp_path / cache))
+        out, err = done.communicate(timeout=300)
+        assert done.returncode == 0, out + err
+    assert (tmp_path / "cut.jsonl").read_text() == (tmp_path / "whole.jsonl").read_text()

@@ -177,7 +177,7 @@ def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: 
 
 
 def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Planned | None:
-    """The plan of a training that is about to load its model; None where the model's config says too little to make one.
+    """The plan of a training that is about to load its model, told; None, and told too, where the model allows none.
 
     Raises:
         ConfigError: it cannot fit, and ``ignore_plan`` was not given; the sentence says what would.
@@ -196,10 +196,12 @@ def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Plann
         least = planned
         if planned.total > CERTAIN * device.memory_bytes:
             least = Planned(smallest(demand, known.longest), device, planned.framework, planned.steps)
-    except Exception:  # whatever an unusual model's config lacks: a plan must not stop what could run
+    except Exception as error:  # whatever an unusual model's config lacks: a plan must not stop what could run
+        setup.progress.say(f"memory: not planned ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
         return None
     if not setup.options.ignore_plan:
         refuse_what_cannot_fit(setup.command, least, demand, known)
+    setup.progress.say(planned.line())
     return planned
 
 

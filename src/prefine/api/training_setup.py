@@ -99,8 +99,6 @@ class TrainingSetup:
 
         own = self.options
         planned = plan_training(self, lengths)
-        if planned is not None:
-            self.progress.say(planned.line())
         model = self.load_model()
         if getattr(self.args, "ensemble", 1) == 1:  # members of an ensemble are loaded one by one
             self.init_kwargs, self.args.model_init_kwargs = self.args.model_init_kwargs, None  # a trainer with a model refuses them
@@ -171,8 +169,11 @@ class TrainingRun:
         if "logging_steps" not in self.setup.given and trainer.args.max_steps > 0:  # a short run says something, too
             trainer.args.logging_steps = max(1, min(trainer.args.logging_steps, trainer.args.max_steps // 10))
         guard = add_guard(self.setup, self.run, trainer, questions, judge)
+        progress, ended = self.setup.progress, guard.ended_at()
+        if ended is not None:
+            trainer.ended_at = ended[0]
+            progress.say(f"the guard ended this run at step {ended[0]}: {ended[1]}; with --guard warn it would be trained on")
         self.fit(trainer)
-        progress = self.setup.progress
         if guard.stopped:
             progress.say(guard.stopped)
         warned = {finding.rule: f"{finding.rule} at step {finding.step}" for finding, _ in guard.findings if finding.severity != "note"}

@@ -6,10 +6,12 @@ import contextlib
 import gc
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefine.errors import ConfigError, PrefineError, Stopped, nearest, printable
 from prefine.redaction import remember_words
@@ -114,7 +116,8 @@ def main(argv: list[str] | None = None) -> int:
     name = args[0]
     try:
         name, words = _command_of(args)
-        code = _run(name, words)
+        with _signals():
+            code = _run(name, words)
         sys.stdout.flush()
         return code
     except PrefineError as error:
@@ -133,9 +136,40 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"prefine: error: {printable(str(error.filename))}: {error.strerror} [PF-F05]", file=sys.stderr)
         return 2
+    except _Signalled as signalled:
+        with contextlib.suppress(OSError):  # after SIGHUP there may be no terminal to write to
+            print(f"prefine: stopped by {signalled}{_how_to_go_on(name)}", file=sys.stderr)
+        return STOPPED if _how_to_go_on(name) else 128 + signal.Signals[str(signalled)].value
     except KeyboardInterrupt:
         print(f"prefine: interrupted{_how_to_go_on(name)}", file=sys.stderr)
         return 130
+
+
+class _Signalled(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, by its name, where no training waits for it."""
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: what is written is whole, temporary files go. A second one ends it at once."""
+    main = os.getpid()
+
+    def heard(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != main:  # a worker that inherited this
+            os.kill(os.getpid(), number)
+        raise _Signalled(signal.Signals(number).name)
+
+    mine = threading.current_thread() is threading.main_thread()
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)} if mine else {}
+    listened = [n for n, handler in before.items() if handler is signal.SIG_DFL]
+    for number in listened:
+        signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number in listened:
+            signal.signal(number, before[number])
 
 
 def _show_without_secrets(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

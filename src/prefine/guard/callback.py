@@ -28,6 +28,8 @@ SNAPSHOTS = 10
 """Parts a run is in, between which weights are kept to go back to."""
 MOST_ROLLBACKS = 3
 NLL_WEIGHT = 0.2
+STOPPED = "stopped"
+"""How what was done begins where the run was ended by it."""
 SKIPPED = 3
 """Skipped updates in a row that are looked at at once, rather than with the next log."""
 
@@ -191,12 +193,17 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
             done = f"added the chosen responses' NLL with weight {NLL_WEIGHT:g}"
         else:
             back = self.snapshots.back_to(self.trainer, self._well_until(finding), best=True)
-            control.should_training_stop = True
+            control.should_training_stop = control.should_save = True  # so that resuming finds the run ended
             self.stopped = f"stopped at step {step} with the weights of step {back}: {finding.text}"
-            done = f"stopped, with the weights of step {back}"
+            done = f"{STOPPED}, with the weights of step {back}"
         self.watch.changed()
         self.trainer.skipped_in_a_row = 0
         return done
+
+    def ended_at(self) -> tuple[int, str] | None:
+        """Where and why it ended a run that is resumed, if acting is still wanted."""
+        ends = [e for e in self.events if e.get("event") == "guard" and str(e.get("done") or "").startswith(STOPPED)]
+        return (int(ends[-1]["step"]), str(ends[-1]["text"])) if ends and self.mode == "act" else None
 
     def _redo(self, step: int) -> None:
         """A resumed run is as it was left: the schedule's rates are in its checkpoint, what was added to the loss is not."""
@@ -216,6 +223,8 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
             return 0
         if finding.rule in {rule.name for rule in PROBE_RULES}:
             return self._probed_well
+        if finding.rule == "not-finite":  # such updates are skipped: the weights are those before
+            return finding.step - SKIPPED
         return finding.step - 3 * max(1, int(self.trainer.state.logging_steps))
 
     def _factor(self) -> float:

@@ -165,6 +165,7 @@ class PackTrainer(Trainer):
         self.on_event: Any = lambda kind, **what: None
         self._saving = False
         self.nothing_left = False  # of the steps, when training begins
+        self.ended_at: int | None = None  # the step at which what watches the run ended it, before it was resumed
         self._resumed_step: int | None = None
         self.verified = ""  # a checkpoint whose files were verified already
         with refusals():
@@ -604,7 +605,8 @@ class PackTrainer(Trainer):
     def set_initial_training_values(self, *args: Any, **kwargs: Any) -> Any:
         """As transformers'; no epoch is left where the checkpoint that is resumed from has all steps, or its loop would take one more."""
         num_epochs, *more, max_steps = super().set_initial_training_values(*args, **kwargs)
-        self.nothing_left = self._resumed_step is not None and self._resumed_step >= max_steps
+        last = max_steps if self.ended_at is None else min(self.ended_at, max_steps)
+        self.nothing_left = self._resumed_step is not None and self._resumed_step >= last
         return (0 if self.nothing_left else num_epochs, *more, max_steps)
 
     def _get_output_dir(self, trial: Any) -> str:
