@@ -6,9 +6,9 @@ same command holds while it trains a model of a few kilobytes.
 
     python benchmarks/plan_memory.py [--only NAME ...] [--fresh] [--device cuda] [--json FILE]
 
-On a CPU the peak is resident memory (VmHWM). glibc keeps freed memory for later unless it is told otherwise, so processes run with
-MALLOC_MMAP_THRESHOLD_=65536 (a tensor's memory goes back when it is freed) unless --plain-malloc is given. With ``--device cuda`` the
-peak is torch.cuda.max_memory_allocated, and the framework is nothing.
+On a CPU the peak is resident memory (VmHWM). glibc keeps freed memory for later unless it is told otherwise, which training commands do
+where the machine has less than three times what is planned; so they are made to here, unless --plain-malloc is given. With
+``--device cuda`` the peak is torch.cuda.max_memory_allocated, and the framework is nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 LLAMA = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}  # SmolLM2-135M
 QWEN2 = {"hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14, "num_key_value_heads": 2}  # Qwen2-0.5B
 QWEN3 = {"hidden_size": 1024, "intermediate_size": 3072, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128}  # 0.6B
@@ -109,12 +108,15 @@ def options(case: Case, model: Path, data: Path) -> dict[str, Any]:
     return {"model": str(model), "data": str(data), **common, **held, **case.options}
 
 
-def worker(given: dict[str, Any], method: str, folder: str) -> None:
+def worker(given: dict[str, Any], method: str, folder: str, plain: bool) -> None:
     """Train in this process; say as JSON on the last line what was planned and what was held until the last update."""
     from transformers import Trainer
 
     import prefine as pf
+    from prefine.api import plan_lines
     from prefine.training.peak_memory import forget_peak_memory, peak_memory_bytes
+
+    plan_lines.KEPT = 0 if plain else 10**9
 
     train = Trainer.train
 
@@ -134,8 +136,8 @@ def worker(given: dict[str, Any], method: str, folder: str) -> None:
 def ask(given: dict[str, Any], case: Case, plain: bool) -> dict[str, Any]:
     """Have a fresh process do it."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | ({} if plain else MALLOC) | {"PREFINE_CACHE": folder, "TOKENIZERS_PARALLELISM": "false"}
-        command = [sys.executable, __file__, "--worker", json.dumps([given, case.method, folder])]
+        environment = os.environ | {"PREFINE_CACHE": folder, "TOKENIZERS_PARALLELISM": "false"}
+        command = [sys.executable, __file__, "--worker", json.dumps([given, case.method, folder, plain])]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"failed: {done.stderr[-3000:]}")

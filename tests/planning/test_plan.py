@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 import prefine as pf
 from conftest import lab_pairs
+from prefine.cli import main
 from prefine.packing.budget import TokenBudget
 from prefine.planning.devices import DEVICES, device_of, machine_memory
 from prefine.planning.lengths import Lengths
@@ -362,3 +363,45 @@ def test_a_reference_whose_log_probs_are_known_is_given_up(tmp_path: Path, lab_m
     assert held() is not None
     trainer.train()
     assert looks.alive is False
+
+
+def test_freed_memory_is_given_back() -> None:
+    script = """
+import torch
+from pathlib import Path
+from prefine.training.peak_memory import give_back_freed_memory
+
+def resident():
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) // 1024
+
+torch.ones(4 << 20).sum()  # freed, and with them malloc's threshold rises
+assert {ask}
+before = resident()
+blocks = [torch.ones(1 << 18) for _ in range(200)]
+del blocks[:-1]  # the last holds the heap's end
+print(resident() - before)
+"""
+    kept, given = (
+        int(subprocess.run([sys.executable, "-c", script.replace("{ask}", ask)], capture_output=True, text=True, check=True).stdout)
+        for ask in ("True", "give_back_freed_memory()")
+    )
+    assert kept > 150  # else it tells nothing
+    assert given < 20
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_it_is_given_back_where_memory_is_short(
+    times: int, lab_model: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from prefine.api import plan_lines
+    from prefine.planning import devices
+    from prefine.training import peak_memory
+
+    asked = []
+    held = plan_lines.framework_bytes(devices.processor())
+    monkeypatch.setattr(devices, "found", lambda: replace(devices.processor(), memory_bytes=times * held, available_bytes=None))
+    monkeypatch.setattr(peak_memory, "give_back_freed_memory", lambda: asked.append(1) or True)
+    line = ["dpo", "--model", lab_model, "--data", pairs_file, "--output-dir", tmp_path / "r", "--max-steps", 1, "--final-eval", "off"]
+    assert main([str(w) for w in line]) == 0
+    assert len(asked) == (times == 2)
+    assert ("freed memory is given back" in capsys.readouterr().out) == (times == 2)

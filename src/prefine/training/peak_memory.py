@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from pathlib import Path
 
 import torch
+
+MMAP_THRESHOLD = -3
+"""M_MMAP_THRESHOLD of glibc's malloc.h."""
+OWN_PAGES = 2**16
+"""Bytes from which a block lies on pages of its own, once :func:`give_back_freed_memory` was called."""
 
 
 def peak_memory_bytes() -> int:
@@ -27,3 +33,15 @@ def forget_peak_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM: proc(5)
+
+
+def give_back_freed_memory() -> bool:
+    """Have this process give memory back as soon as it is freed; whether its C library can (glibc).
+
+    By default glibc keeps what is freed, and aligned blocks leave holes that the next block of the same size does not fit: LoRA with
+    checkpointing held 2.4 times what was in use. New pages take time instead: a quarter more in such runs, whose tensors live shortly.
+    """
+    try:
+        return bool(ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, OWN_PAGES))
+    except (OSError, AttributeError, TypeError):
+        return False
