@@ -33,7 +33,7 @@ def kept(path: Path) -> Path | None:
         if found.stem == f"{path.stem}-{checksum(found)}":
             return found
         found.unlink()
-        _say(found)
+        damaged(found)
     return None
 
 
@@ -49,9 +49,10 @@ def is_whole(folder: Path) -> bool:
     except (OSError, ValueError, AttributeError):
         whole = False
     if not whole and folder.exists():
-        _say(folder)
+        damaged(folder)
     return whole
 
 
-def _say(path: Path) -> None:
+def damaged(path: Path) -> None:
+    """Say that what lies there is not taken."""
     warnings.warn(f"{path}: the cache is damaged, or of an older version: it is made anew", stacklevel=4)
