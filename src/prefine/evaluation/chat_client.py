@@ -6,15 +6,12 @@ from the environment and is written nowhere.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
 import socket
 import sqlite3
-import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -24,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from prefine.errors import ConfigError
+from prefine.evaluation.deadline import Deadline, TooLong
 from prefine.generation.engine import Answer, Failure, Request, Sampling
 from prefine.redaction import redact, remember
 
@@ -32,8 +30,6 @@ RENAMED = {"max_tokens": "max_completion_tokens"}
 BROKEN_RETRIES = 2
 MISSHAPEN = (RecursionError, ValueError, TypeError, KeyError, IndexError, AttributeError)
 """What reading a reply raises that is not of the form."""
-MOST_BYTES = 32 * 2**20
-"""Of a reply: some thousand times what a model writes."""
 OPTIONAL = ("response_format", "seed", "temperature", "top_p")
 """Parameters that a server may refuse; the answer is asked for without them then."""
 
@@ -90,34 +86,6 @@ class ReplyCache:
             self._database.commit()
 
 
-class TooLong(Exception):
-    """A reply that is longer than any may be."""
-
-
-def _limit(seconds: float, response: Any) -> None:
-    """Bound the time and the bytes that reading a reply's body may take in all; the library bounds each read alone."""
-    http = sys.modules[type(response).__module__.partition(".")[0]]  # httpx, or what the openai library has in its place
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise TooLong("the reply is compressed, which was not asked for")
-    inner, end = response.stream, time.monotonic() + seconds
-
-    class Limited(http.SyncByteStream):  # type: ignore[misc, name-defined]
-        def __iter__(self) -> Iterator[bytes]:
-            size = 0
-            for part in inner:
-                size += len(part)
-                if time.monotonic() > end:
-                    raise http.ReadTimeout("the reply did not end in time")
-                if size > MOST_BYTES:
-                    raise TooLong(f"the reply is longer than {MOST_BYTES // 2**20} MiB")
-                yield part
-
-        def close(self) -> None:
-            inner.close()
-
-    response.stream = Limited()
-
-
 def _is_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
@@ -172,7 +140,7 @@ class ChatClient:
             raise ConfigError(f"--server {self.server}: {_brief(error)}") from error
         http = self._client._client
         http.follow_redirects = False  # another server is not the one that was asked
-        http.event_hooks = {"request": [], "response": [functools.partial(_limit, timeout_seconds)]}
+        Deadline(http, timeout_seconds)
         self._refused: set[str] = set()
         self._has_answered = False
         self._missing_key = key_variable if server is None and not key else None
