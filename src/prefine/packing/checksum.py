@@ -19,6 +19,11 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:24]
 
 
+def text_checksum(text: str) -> str:
+    """A hash of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
 def keep(path: Path, write: Callable[[Path], None]) -> Path:
     """Write a file that appears whole, under a name with its checksum; returns where it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
