@@ -14,13 +14,14 @@ import itertools
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from prefine.errors import DataError
+from prefine.errors import DataError, some
 
 Row = dict[str, Any]
 csv.field_size_limit(2**31 - 1)
@@ -100,11 +101,15 @@ def parse_json(text: str, where: str) -> Any:
         raise DataError(f"{where}: {str(error).split(';')[0]}") from error
 
 
+def _twice(names: Iterable[str]) -> list[str]:
+    """Those named more than once, shortened."""
+    return [name[:80] for name, count in Counter(names).items() if count > 1]
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     if len(out) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the field {next(n for n in names if names.count(n) > 1)!r} is given twice")
+        raise ValueError(f"the field {_twice(name for name, _ in pairs)[0]!r} is given twice")
     return out
 
 
@@ -209,17 +214,20 @@ def _is_open(line: bytes) -> bool:
 
 def _lines(path: Path, name: str) -> Iterator[Block]:
     with _open(path) as stream:
-        rest, line = b"", 1
+        held: list[bytes] = []  # of a line that goes on
+        size, line = 0, 1
         while data := stream.read(BLOCK_BYTES):
             whole, newline, tail = data.rpartition(b"\n")
             if not newline:
-                rest += data
-                if len(rest) > MAX_LINE_BYTES:
+                held.append(data)
+                size += len(data)
+                if size > MAX_LINE_BYTES:
                     raise DataError(f"{name}, line {line}: longer than {MAX_LINE_BYTES // 2**20} MiB; is this JSON lines?")
                 continue
-            yield Block(name, line, rest + whole)
+            yield Block(name, line, b"".join([*held, whole]))
             line += whole.count(b"\n") + 1
-            rest = tail
+            held, size = [tail], len(tail)
+        rest = b"".join(held)
         if rest.strip():
             yield Block(name, line, rest)
 
@@ -325,8 +333,8 @@ def _csv(path: Path, name: str) -> Iterator[Block]:
             header = text.readline()
             reader = csv.DictReader(itertools.chain([header] if header else [], text), delimiter=_delimiter(header, path))
             names = reader.fieldnames or []
-            if len(set(names)) != len(names):
-                raise DataError(f"{name}: the header names a column twice ({', '.join(n for n in set(names) if names.count(n) > 1)})")
+            if twice := _twice(names):
+                raise DataError(f"{name}: the header names a column twice ({some(twice)})")
             for row in reader:
                 if None in row or None in row.values():
                     raise DataError(f"{name}, row {number + len(rows)}: its number of fields differs from the header's")
