@@ -110,6 +110,16 @@ def test_time_grows_with_size(kind: str, command: str, tmp_path: Path, capsys: p
     assert sum(map(len, capsys.readouterr())) < 20_000
 
 
+def test_a_streamed_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A JSON list that is too large to be parsed at once."""
+    monkeypatch.setattr(blocks, "WHOLE_JSON_BYTES", 1000)
+    words = ["data", "show", str(KINDS["a JSON list"](tmp_path, 2**20))]
+    least = min(seconds(words, 0) for _ in range(3))
+    KINDS["a JSON list"](tmp_path, 2**23)
+    assert seconds(words, 0) < 32 * max(least, 0.01)
+    assert f"... ({2**23} characters)" in capsys.readouterr().out
+
+
 def test_only_what_is_shown_is_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     cleaned: list[int] = []
     clean = reading.printable

@@ -31,6 +31,8 @@ MAX_LINE_BYTES = 2**28
 """A longer line is taken for a mistake (a gzip bomb, a file without line ends)."""
 WHOLE_JSON_BYTES = 2**25
 """A JSON list up to this size is parsed at once, with good messages; a larger one is streamed."""
+STREAMED_BYTES = 2**24
+"""Read at once of a larger one: a value that goes over many pieces is begun anew with each."""
 BOMB_BYTES, BOMB_RATIO = 2**30, 200
 """More decompressed bytes than this, at more than this ratio, are taken for a bomb; text reaches about 20."""
 
@@ -308,7 +310,7 @@ def _json_streamed(path: Path, name: str) -> Iterator[Block]:
     number = 1
     with _open(path) as stream:
         try:
-            for row in ijson.items(stream, "item", use_float=True, map_type=_UniqueFields):
+            for row in ijson.items(stream, "item", use_float=True, map_type=_UniqueFields, buf_size=STREAMED_BYTES):
                 rows.append(row)
                 if len(rows) == BLOCK_ROWS:
                     yield Block(name, number, rows)
