@@ -405,7 +405,7 @@ _KINDS = (
     ErrorKind(
         "PF-F07",
         "a damaged checkpoint",
-        "A checkpoint's files are not those that its manifest lists.",
+        "A checkpoint's files are not those that its manifest lists, or hold something else than a trainer wrote.",
         "runs/first/checkpoints/checkpoint-40: the checkpoint is damaged: optimizer.pt was altered; resume from another",
         "Resume from an older checkpoint; --resume finds the newest whole one by itself.",
     ),

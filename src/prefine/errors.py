@@ -15,7 +15,8 @@ Every message says what was wrong, where, what was expected, and what to do. Eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 
 from prefine.redaction import redact
 
@@ -90,5 +91,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the nearest known word, or an empty string."""
     import difflib
 
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    compared = [name for name in itertools.islice(known, 1000) if len(name) <= 100]  # names are strangers', and comparing takes its time
+    found = difflib.get_close_matches(word[:100], compared, n=1, cutoff=0.5)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def some(names: Sequence[str], most: int = 20) -> str:
+    """Names with commas between, the first of them where they are many; each shortened."""
+    told = ", ".join(name if len(name) <= 80 else f"{name[:80]}..." for name in names[:most])
+    return told + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -14,7 +14,7 @@ import pytest
 from judge_server import Handler, Misbehaving, serving
 from prefine.cli import main
 from prefine.errors import ConfigError, PrefineError
-from prefine.evaluation import chat_client
+from prefine.evaluation import deadline
 from prefine.evaluation.chat_client import Ask, ChatClient, Reply
 from prefine.generation.engine import Failure
 
@@ -57,6 +57,9 @@ BODIES: dict[str, tuple[int, bytes, dict[str, str]]] = {
     "wrongly compressed": (200, b"no gzip", {"Content-Encoding": "gzip"}),
 }
 
+DRIPS = ("headers", "status", "informing", "chunks", "sizes", "trailers")
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 
 class Saying(Handler):
     server: Misbehaving
@@ -76,9 +79,24 @@ class Saying(Handler):
             for _ in range(2**12):
                 if not self._write(b" " * 2**14):
                     break
+        elif what == "fine":
+            self._send(200, whole())
+        elif what in DRIPS:
+            self._drip(what)
         else:
             status, body, headers = BODIES[what]
             self._send(status, body, headers)
+
+    def _drip(self, what: str) -> None:
+        """Answers of which each byte comes in time, and which never end."""
+        begin = {"headers": b"HTTP/1.1 200 OK\r\nX-Slow: ", "status": b"HTTP/1.1 2", "informing": b"", "chunks": CHUNKED, "sizes": CHUNKED,
+                 "trailers": CHUNKED + b"0\r\n"}  # fmt: skip
+        more = {"informing": b"HTTP/1.1 103 Early Hints\r\n\r\n", "chunks": b"1\r\n \r\n", "trailers": b"x: y\r\n"}
+        part = begin[what]
+        while self._write(part):
+            part = more.get(what, b"0")
+            time.sleep(0.02)
+        self.close_connection = True
 
     def _start(self, length: int) -> None:
         self.send_response(200)
@@ -129,8 +147,25 @@ def test_a_reply_that_drips_is_timed_out_in_all(server: Misbehaving) -> None:
     assert ChatClient("m", server.url, max_retries=0, timeout_seconds=0.5).ask(ASK) == Failure("timed out")
 
 
+@pytest.mark.parametrize("what", DRIPS)
+def test_whatever_drips_is_timed_out_in_all(what: str, server: Misbehaving) -> None:
+    """It would go on for ever: that the test ends is the test."""
+    server.reply = lambda body: what
+    found = ChatClient("m", server.url, max_retries=0, timeout_seconds=0.5).ask(ASK)
+    assert found == Failure("timed out")
+
+
+def test_each_request_has_a_time_of_its_own(server: Misbehaving) -> None:
+    """On a connection that is kept, too, and after one that took all of its time."""
+    client = ChatClient("m", server.url, max_retries=0, timeout_seconds=1)
+    said = iter(["fine", "drips", "fine", "fine"])
+    server.reply = lambda body: next(said)
+    found = [client.ask(ASK) for _ in range(4)]
+    assert [isinstance(f, Reply) for f in found] == [True, False, True, True]
+
+
 def test_a_reply_has_a_length(server: Misbehaving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_client, "MOST_BYTES", 2**20)
+    monkeypatch.setattr(deadline, "MOST_BYTES", 2**20)
     server.reply = lambda body: "long"
     assert ChatClient("m", server.url, max_retries=0).ask(ASK) == Failure("the reply is longer than 1 MiB")
 

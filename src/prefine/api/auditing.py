@@ -13,7 +13,7 @@ from prefine.api.reading import SourceOptions, shown_text
 from prefine.api.tables import Table, lines_html
 from prefine.audit.audit import GRADES, Audit, Limits, audit
 from prefine.audit.check import CHECKS, POLICY_CHECKS, ROW_CHECKS, SET_CHECKS, TOKEN_CHECKS
-from prefine.errors import ConfigError, nearest, printable
+from prefine.errors import ConfigError, nearest, printable, some
 from prefine.packing.encoding import Encoder
 from prefine.preferences.convert import PairSource, answers_of
 from prefine.preferences.records import Dropped, plain_text
@@ -248,7 +248,7 @@ def prompts_of(source: str) -> list[str]:
         texts = row.get("turns") or [row.get(column)]
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ConfigError(
-                f"{source}, row {number}: no turns, instruction, prompt or question; columns found: {', '.join(row)}", code="PF-D01"
+                f"{source}, row {number}: no turns, instruction, prompt or question; columns found: {some(list(row))}", code="PF-D01"
             )
         out += texts
     return out

@@ -10,11 +10,13 @@ import json
 import operator
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prefine.api.options import Option, options_of
+from prefine.errors import PrefineError
 
 TABLE = Path(__file__).with_name("fields.json")
 CONFIGS = {"dpo": "DPOConfig", "sft": "SFTConfig", "reward": "RewardConfig", "ppo": "PPOConfig", "online-dpo": "OnlineDPOConfig"}
@@ -65,16 +67,27 @@ def _table() -> dict[str, list[dict[str, Any]]]:
     shipped = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {}
     if shipped.get("versions") == versions():
         return dict(shipped["commands"])
+    from prefine.packing.checksum import damaged, text_checksum
     from prefine.packing.encoded import cache_folder
-    from prefine.runs import read_json, write_json
+    from prefine.runs import write_text
 
     cached = cache_folder() / "fields.json"
-    found = read_json(cached) if cached.exists() else {}
-    if found.get("versions") != versions():
-        found = make_table()
+    try:
+        found = json.loads(cached.read_bytes())
+        if found["checksum"] != text_checksum(json.dumps([found["versions"], found["commands"]])):
+            raise ValueError("altered")
+        if found["versions"] == versions():
+            return dict(found["commands"])
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        damaged(cached)
+    made = json.loads(json.dumps(make_table(), default=str))
+    made["checksum"] = text_checksum(json.dumps([made["versions"], made["commands"]]))
+    with suppress(OSError, PrefineError):  # a cache that cannot be written costs the seconds again
         cached.parent.mkdir(parents=True, exist_ok=True)
-        write_json(cached, found)
-    return dict(found["commands"])
+        write_text(cached, json.dumps(made))
+    return dict(made["commands"])
 
 
 def make_table() -> dict[str, Any]:

@@ -120,19 +120,16 @@ def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: 
     """
     import os
 
-    from transformers import AutoConfig
-
     from prefine.packing.budget import TokenBudget
     from prefine.planning.memory import Demand, Rollout
+    from prefine.scoring.loading import check_base, load_settings
 
     own, args, command = setup.options, setup.args, setup.command
     folder, adapter, copied = own.model, own.peft_config(), False
-    if (Path(folder) / "adapter_config.json").exists():
-        from peft import PeftConfig
-
-        adapter = PeftConfig.from_pretrained(folder)
+    if check_base(folder):
+        adapter = load_settings(folder, adapter=True)
         adapter.inference_mode, folder, copied = False, str(adapter.base_model_name_or_path), True
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=args.trust_remote_code)
+    config = load_settings(folder, args.trust_remote_code)
     text = config.get_text_config()
     width = getattr(text, "num_hidden_layers", 0) * getattr(text, "hidden_size", 0)
     budget = TokenBudget.of(args.token_budget, device.kind, width)
@@ -168,7 +165,7 @@ def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: 
         several=several or (command != "ppo" and args.gradient_accumulation_steps > 1),
         reference=reference and not (known and adapter is None),
         base_again=command == "dpo" and (not reference or bool(known and adapter is None) or args.sync_ref_model),
-        rewards=tuple(AutoConfig.from_pretrained(name, trust_remote_code=args.trust_remote_code) for name in whole),
+        rewards=tuple(load_settings(name, args.trust_remote_code) for name in whole),
         value=values and args.value_role != "policy" and bool(whole),
         adapters=(len(models) - len(whole)) * (1 + values) + copied * reference,
         rollout=rollout,

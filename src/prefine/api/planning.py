@@ -21,7 +21,7 @@ from prefine.api.progress import Progress
 from prefine.api.rewards import RewardOptions
 from prefine.api.run_options import RunOptions
 from prefine.api.tables import Shows, Table
-from prefine.errors import ConfigError, nearest
+from prefine.errors import ConfigError, PrefineError, nearest
 
 if TYPE_CHECKING:
     from prefine.api.training_setup import TrainingSetup
@@ -206,11 +206,17 @@ def _plan(given: Mapping[str, Any], progress: Progress) -> Plan:
     setup, demand, lengths = _read(method, given, device, progress)
     progress.stage("planning")
     from prefine.planning.memory import estimate
+    from prefine.scoring.loading import cannot_load
 
-    memory = estimate(demand)
     framework = framework_bytes(device)
-    planned = Planned(memory, device, framework, steps_of(method, setup.args, lengths.total))
-    tried = tuple(choices(method, demand, lengths, device, framework))
+    try:
+        planned = Planned(estimate(demand), device, framework, steps_of(method, setup.args, lengths.total))
+        tried = tuple(choices(method, demand, lengths, device, framework))
+        operations = _operations(method, setup.args, demand, lengths, planned.steps)
+    except PrefineError:
+        raise
+    except Exception as error:  # a model's code, for whatever its config says
+        raise cannot_load(setup.options.model, None, "a model", error) from error
     best = next((c for c in tried if c.fits), tried[0])
     rate, note = _rate(device, demand, progress)
     mean = {kind: lengths.mean(kind) for kind in ("shared", "unshared", "scored")}
@@ -220,7 +226,7 @@ def _plan(given: Mapping[str, Any], progress: Progress) -> Plan:
         planned,
         tried,
         {**{k: v for k, v in given.items() if k != "ignore_plan"}, **best.settings},
-        _operations(method, setup.args, demand, lengths, planned.steps),
+        operations,
         rate,
         note,
         1 - mean["shared"] / mean["unshared"],

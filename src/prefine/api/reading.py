@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefine.errors import ConfigError, printable
+from prefine.errors import ConfigError, printable, some
 from prefine.preferences.convert import PairSource, Reading
 from prefine.preferences.records import PromptText
+
+CLEANED = 4096
+"""Characters beyond those that are shown which are cleaned too: a secret that begins among the last is whole there."""
 
 
 @dataclass
@@ -62,7 +65,7 @@ def reading_lines(read: dict[str, Any], encoding: dict[str, Any] | None = None) 
     notes = {note: what["count"] for note, what in read.get("notes", {}).items()} | (encoding or {}).get("notes", {})
     lines = [*read.get("said", ()), *(f"changed: {note}: {count} rows" for note, count in notes.items())]
     unread = read.get("unread_columns") or []
-    return [*lines, *([f"columns that are not read: {', '.join(unread)}"] if unread else [])]
+    return [*lines, *([f"columns that are not read: {some(unread)}"] if unread else [])]
 
 
 def prompt_lines(heard: list[dict[str, Any]], notes: dict[str, int]) -> list[str]:
@@ -85,5 +88,5 @@ def dropped_text(dropped: dict[str, dict[str, Any]]) -> str:
 def shown_text(value: PromptText, limit: int = 400) -> str:
     """Text for a terminal: one line for messages, control codes replaced, shortened to ``limit`` characters."""
     text = value if isinstance(value, str) else " | ".join(f"{m['role']}: {m.get('content') or m.get('tool_calls')}" for m in value)
-    text = printable(text)  # responses are untrusted: no terminal codes
-    return text if len(text) <= limit else text[:limit] + f"... ({len(text)} characters)"
+    shown = printable(text[: limit + CLEANED])  # responses are untrusted: no terminal codes
+    return shown if max(len(text), len(shown)) <= limit else shown[:limit] + f"... ({len(text)} characters)"

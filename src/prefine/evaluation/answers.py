@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from prefine.errors import ConfigError, DataError
+from prefine.errors import ConfigError, DataError, some
 from prefine.evaluation.questions import Question, user_turn
 from prefine.generation.engine import Answer, Engine, Failure, Request, Sampling
 from prefine.preferences.records import identity, plain_text
@@ -136,7 +136,7 @@ def read_answers(source: str, questions: Sequence[Question] | None = None) -> An
         format = next(((name, read) for columns, name, read in FORMATS.values() if columns <= row.keys()), None)
         if format is None:
             raise DataError(
-                f"{source}, row {number}: no response of {', '.join(FORMATS)}; columns found: {', '.join(map(str, row))}", code="PF-D01"
+                f"{source}, row {number}: no response of {', '.join(FORMATS)}; columns found: {some(list(map(str, row)))}", code="PF-D01"
             )
         try:
             answered = format[1](row)

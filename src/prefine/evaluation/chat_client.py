@@ -6,15 +6,10 @@ from the environment and is written nowhere.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
 import socket
-import sqlite3
-import sys
-import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -24,7 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from prefine.errors import ConfigError
+from prefine.evaluation.deadline import Deadline, TooLong
 from prefine.generation.engine import Answer, Failure, Request, Sampling
+from prefine.packing.kept_rows import KeptRows
 from prefine.redaction import redact, remember
 
 RENAMED = {"max_tokens": "max_completion_tokens"}
@@ -32,8 +29,6 @@ RENAMED = {"max_tokens": "max_completion_tokens"}
 BROKEN_RETRIES = 2
 MISSHAPEN = (RecursionError, ValueError, TypeError, KeyError, IndexError, AttributeError)
 """What reading a reply raises that is not of the form."""
-MOST_BYTES = 32 * 2**20
-"""Of a reply: some thousand times what a model writes."""
 OPTIONAL = ("response_format", "seed", "temperature", "top_p")
 """Parameters that a server may refuse; the answer is asked for without them then."""
 
@@ -68,54 +63,19 @@ class Reply:
 
 
 class ReplyCache:
-    """Replies on disk by content, in SQLite: whole after a kill at any moment, open to several threads."""
+    """Replies on disk by content, open to several threads."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, check_same_thread=False, timeout=30)
-        self._database.execute("create table if not exists replies (key text primary key, reply text not null)")
-        self._database.commit()
+        self._rows = KeptRows(path, "checked_replies", "judge's replies")
 
     def get(self, key: str) -> Reply | None:
         """The reply kept under a key."""
-        with self._lock:
-            row = self._database.execute("select reply from replies where key = ?", (key,)).fetchone()
-        return Reply(**json.loads(row[0])) if row else None
+        kept = self._rows.get(key)
+        return None if kept is None else Reply(**kept)
 
     def put(self, key: str, reply: Reply) -> None:
         """Keep a reply."""
-        with self._lock:
-            self._database.execute("insert or replace into replies values (?, ?)", (key, json.dumps(asdict(reply))))
-            self._database.commit()
-
-
-class TooLong(Exception):
-    """A reply that is longer than any may be."""
-
-
-def _limit(seconds: float, response: Any) -> None:
-    """Bound the time and the bytes that reading a reply's body may take in all; the library bounds each read alone."""
-    http = sys.modules[type(response).__module__.partition(".")[0]]  # httpx, or what the openai library has in its place
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise TooLong("the reply is compressed, which was not asked for")
-    inner, end = response.stream, time.monotonic() + seconds
-
-    class Limited(http.SyncByteStream):  # type: ignore[misc, name-defined]
-        def __iter__(self) -> Iterator[bytes]:
-            size = 0
-            for part in inner:
-                size += len(part)
-                if time.monotonic() > end:
-                    raise http.ReadTimeout("the reply did not end in time")
-                if size > MOST_BYTES:
-                    raise TooLong(f"the reply is longer than {MOST_BYTES // 2**20} MiB")
-                yield part
-
-        def close(self) -> None:
-            inner.close()
-
-    response.stream = Limited()
+        self._rows.put(key, asdict(reply))
 
 
 def _is_address(text: str) -> bool:
@@ -172,7 +132,7 @@ class ChatClient:
             raise ConfigError(f"--server {self.server}: {_brief(error)}") from error
         http = self._client._client
         http.follow_redirects = False  # another server is not the one that was asked
-        http.event_hooks = {"request": [], "response": [functools.partial(_limit, timeout_seconds)]}
+        Deadline(http, timeout_seconds)
         self._refused: set[str] = set()
         self._has_answered = False
         self._missing_key = key_variable if server is None and not key else None

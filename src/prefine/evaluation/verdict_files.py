@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from prefine.errors import DataError
+from prefine.errors import DataError, some
 from prefine.evaluation.style import NAMES, Style, style_of
 from prefine.preferences.source import read_rows
 
@@ -218,7 +218,7 @@ def verdicts_of(rows: Iterable[tuple[int, Row]], source: str) -> VerdictFile:
         format = next((name for name, (sniff, _, _) in FORMATS.items() if sniff(row)), None)
         if format is None:
             raise DataError(
-                f"{source}, row {number}: no verdicts of {', '.join(FORMATS)}; columns found: {', '.join(map(str, row))}", code="PF-D01"
+                f"{source}, row {number}: no verdicts of {', '.join(FORMATS)}; columns found: {some(list(map(str, row)))}", code="PF-D01"
             )
         _, read, models = FORMATS[format]
         if out is None:

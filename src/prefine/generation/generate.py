@@ -88,9 +88,16 @@ class SeededSampling(LogitsProcessor):
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """All tokens that end an answer: the tokenizer's, and those of the model's generation settings (end of turn)."""
+    """All tokens that end an answer: the tokenizer's, and those of the model's generation settings (end of turn).
+
+    Raises:
+        ModelError: the settings name something else than ids.
+    """
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     listed = configured if isinstance(configured, list) else [configured]
+    if not all(t is None or isinstance(t, int) for t in listed):
+        name = getattr(model, "name_or_path", "the model")
+        raise ModelError(f"{name}: eos_token_id of its generation_config.json is {configured!r}, no token's id; mend it")
     return list(dict.fromkeys(int(t) for t in [tokenizer.eos_token_id, *listed] if t is not None))
 
 

@@ -19,6 +19,11 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:24]
 
 
+def text_checksum(text: str) -> str:
+    """A hash of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
 def keep(path: Path, write: Callable[[Path], None]) -> Path:
     """Write a file that appears whole, under a name with its checksum; returns where it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +38,7 @@ def kept(path: Path) -> Path | None:
         if found.stem == f"{path.stem}-{checksum(found)}":
             return found
         found.unlink()
-        _say(found)
+        damaged(found)
     return None
 
 
@@ -49,9 +54,10 @@ def is_whole(folder: Path) -> bool:
     except (OSError, ValueError, AttributeError):
         whole = False
     if not whole and folder.exists():
-        _say(folder)
+        damaged(folder)
     return whole
 
 
-def _say(path: Path) -> None:
+def damaged(path: Path) -> None:
+    """Say that what lies there is not taken."""
     warnings.warn(f"{path}: the cache is damaged, or of an older version: it is made anew", stacklevel=4)

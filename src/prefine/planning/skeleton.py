@@ -40,13 +40,14 @@ def skeleton(
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    trusted = type(config).__module__.startswith("transformers_modules.")  # it was loaded so: the model's code may run
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if classifier:
             config.num_labels = 1
-            model = AutoModelForSequenceClassification.from_config(config, dtype=dtype)
+            model = AutoModelForSequenceClassification.from_config(config, dtype=dtype, trust_remote_code=trusted)
         else:
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trusted)
         if four_bit:
             quantised = {id(p) for p in _quantised(model)}
             for parameter in model.parameters():

@@ -14,13 +14,14 @@ import itertools
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from prefine.errors import DataError
+from prefine.errors import DataError, some
 
 Row = dict[str, Any]
 csv.field_size_limit(2**31 - 1)
@@ -30,6 +31,8 @@ MAX_LINE_BYTES = 2**28
 """A longer line is taken for a mistake (a gzip bomb, a file without line ends)."""
 WHOLE_JSON_BYTES = 2**25
 """A JSON list up to this size is parsed at once, with good messages; a larger one is streamed."""
+STREAMED_BYTES = 2**24
+"""Read at once of a larger one: a value that goes over many pieces is begun anew with each."""
 BOMB_BYTES, BOMB_RATIO = 2**30, 200
 """More decompressed bytes than this, at more than this ratio, are taken for a bomb; text reaches about 20."""
 
@@ -100,11 +103,15 @@ def parse_json(text: str, where: str) -> Any:
         raise DataError(f"{where}: {str(error).split(';')[0]}") from error
 
 
+def _twice(names: Iterable[str]) -> list[str]:
+    """Those named more than once, shortened."""
+    return [name[:80] for name, count in Counter(names).items() if count > 1]
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     if len(out) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the field {next(n for n in names if names.count(n) > 1)!r} is given twice")
+        raise ValueError(f"the field {_twice(name for name, _ in pairs)[0]!r} is given twice")
     return out
 
 
@@ -209,17 +216,20 @@ def _is_open(line: bytes) -> bool:
 
 def _lines(path: Path, name: str) -> Iterator[Block]:
     with _open(path) as stream:
-        rest, line = b"", 1
+        held: list[bytes] = []  # of a line that goes on
+        size, line = 0, 1
         while data := stream.read(BLOCK_BYTES):
             whole, newline, tail = data.rpartition(b"\n")
             if not newline:
-                rest += data
-                if len(rest) > MAX_LINE_BYTES:
+                held.append(data)
+                size += len(data)
+                if size > MAX_LINE_BYTES:
                     raise DataError(f"{name}, line {line}: longer than {MAX_LINE_BYTES // 2**20} MiB; is this JSON lines?")
                 continue
-            yield Block(name, line, rest + whole)
+            yield Block(name, line, b"".join([*held, whole]))
             line += whole.count(b"\n") + 1
-            rest = tail
+            held, size = [tail], len(tail)
+        rest = b"".join(held)
         if rest.strip():
             yield Block(name, line, rest)
 
@@ -300,7 +310,7 @@ def _json_streamed(path: Path, name: str) -> Iterator[Block]:
     number = 1
     with _open(path) as stream:
         try:
-            for row in ijson.items(stream, "item", use_float=True, map_type=_UniqueFields):
+            for row in ijson.items(stream, "item", use_float=True, map_type=_UniqueFields, buf_size=STREAMED_BYTES):
                 rows.append(row)
                 if len(rows) == BLOCK_ROWS:
                     yield Block(name, number, rows)
@@ -325,8 +335,8 @@ def _csv(path: Path, name: str) -> Iterator[Block]:
             header = text.readline()
             reader = csv.DictReader(itertools.chain([header] if header else [], text), delimiter=_delimiter(header, path))
             names = reader.fieldnames or []
-            if len(set(names)) != len(names):
-                raise DataError(f"{name}: the header names a column twice ({', '.join(n for n in set(names) if names.count(n) > 1)})")
+            if twice := _twice(names):
+                raise DataError(f"{name}: the header names a column twice ({some(twice)})")
             for row in reader:
                 if None in row or None in row.values():
                     raise DataError(f"{name}, row {number + len(rows)}: its number of fields differs from the header's")

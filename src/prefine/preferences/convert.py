@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from prefine.errors import ColumnError, ConfigError, DataError
+from prefine.errors import ColumnError, ConfigError, DataError, some
 from prefine.preferences.cells import read_cells
 from prefine.preferences.draws import share
 from prefine.preferences.formats import FORMATS, Format, Skip, detect, format_named
@@ -117,7 +117,7 @@ class Converter:
             if theirs not in raw:
                 raise ColumnError(
                     f"{self.source}, row {number}: --map {ours}={theirs}, but there is no column {theirs!r}; "
-                    f"columns found: {', '.join(map(str, raw))}"
+                    f"columns found: {some(list(map(str, raw)))}"
                 )
             row[ours] = raw[theirs]
         for theirs in set(self.columns.values()) - self.columns.keys():
@@ -197,7 +197,7 @@ class Converter:
             return Dropped(number, "nothing in it that is read", row)
         if missing and len(missing) < len(self.format.columns):
             raise ColumnError(
-                f"{self.source}, row {number}: the column {missing[0]!r} is missing here; columns found: {', '.join(map(str, row))}"
+                f"{self.source}, row {number}: the column {missing[0]!r} is missing here; columns found: {some(list(map(str, row)))}"
             )
         return Dropped(number, "response is not text" if not missing else f"is not of the {self.format.name} format", row)
 
@@ -512,7 +512,7 @@ def find_converter(head: Sequence[Row], source: str, reading: Reading) -> Conver
     format = format_named(reading.format) if reading.format else detect(renamed, source)
     if reading.format and not any(format.sniff(row) for row in renamed):
         raise ColumnError(
-            f"{source}: --format {format.name} expects {format.about}; columns found: {', '.join(map(str, renamed[0]))}", code="PF-D02"
+            f"{source}: --format {format.name} expects {format.about}; columns found: {some(list(map(str, renamed[0])))}", code="PF-D02"
         )
     return Converter(format, source, reading.columns)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from prefine.errors import ColumnError, DataError
+from prefine.errors import ColumnError, DataError, some
 from prefine.preferences.convert import Converter, PairSource, Reading, as_pairs
 from prefine.preferences.formats.format import Format, Row, Skip, is_messages, messages_of, one, refuse_images, side, user, with_input
 from prefine.preferences.formats.labelled import LABELLED, may_be_label
@@ -102,7 +102,7 @@ def example_converter(head: Sequence[Row], source: str, columns: Mapping[str, st
     converter = Converter(EXAMPLES, source, columns)
     if not any(_is_example(converter.prepared(number, row)) for number, row in enumerate(head, 1)):
         raise ColumnError(
-            f"{source}, row 1: found columns {', '.join(map(str, head[0]))}; expected 'messages', or one of {', '.join(PROMPT_COLUMNS)} "
+            f"{source}, row 1: found columns {some(list(map(str, head[0])))}; expected 'messages', or one of {', '.join(PROMPT_COLUMNS)} "
             f"with one of {', '.join(ANSWER_COLUMNS)}; or 'text' alone; or preference pairs ('chosen' and 'rejected')"
         )
     return Converter(EXAMPLES, source, columns)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from prefine.errors import ConfigError, DataError
+from prefine.errors import ConfigError, DataError, some
 from prefine.runs import to_json
 
 BATCH_ROWS = 1000
@@ -83,7 +83,7 @@ class _Parquet:
         if self.schema is None:
             self.schema = _schema(row)
         if set(row) != set(self.schema.names):
-            self._misfit(f"columns {', '.join(sorted(set(row) ^ set(self.schema.names)))} are not in every row")
+            self._misfit(f"columns {some(sorted(set(row) ^ set(self.schema.names)))} are not in every row")
         for name, value in row.items():
             if isinstance(value, list) and any(isinstance(m, dict) and not m.keys() <= {"role", "content"} for m in value):
                 self._misfit(f"messages in {name} have more than role and content")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from prefine.packing.out_of_memory import is_out_of_memory
 from prefine.packing.rendering import read_template_kwargs
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+OWN_CODE = "read that code, and give --trust-remote-code if it may run"
 
 
 def pick_dtype(setting: str = "auto") -> tuple[torch.dtype, str]:
@@ -51,6 +54,7 @@ def load_tokenizer(model: str, trust_remote_code: bool = False, template_kwargs:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code, revision=revision or "main")
     except Exception as error:  # tokenizers' own code raises what it likes, an ImportError too
         todo = "install what it names" if isinstance(error, ImportError) else "save one there with tokenizer.save_pretrained"
+        todo = OWN_CODE if brings_code(error) else todo
         raise ModelError(f"{model}: no tokenizer could be loaded ({first_line(error)}); {todo}", code="PF-M02") from error
     if getattr(tokenizer, "vocab_size", 0) in (0, None):
         raise ModelError(f"{model}: its tokenizer is empty; save the real one there with tokenizer.save_pretrained", code="PF-M02")
@@ -124,10 +128,15 @@ def check_same_tokenizer(tokenizer: Any, reference: str, trust_remote_code: bool
 def load_model(model: str, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False, **kwargs: Any) -> Any:
     """Load a causal language model (a folder with an adapter loads its base too).
 
+    Args:
+        trust_remote_code: False refuses a model that brings code of its own; nobody is asked on standard input.
+
     Raises:
         MissingFile, ModelError: nothing there, or not a causal language model.
     """
     from transformers import AutoModelForCausalLM
+
+    kwargs |= {"trust_remote_code": trust_remote_code}
 
     check_exists(model)
     base = check_base(model)
@@ -136,11 +145,26 @@ def load_model(model: str, dtype: torch.dtype = torch.float32, trust_remote_code
             from peft import AutoPeftModelForCausalLM
 
             return AutoPeftModelForCausalLM.from_pretrained(model, dtype=dtype, is_trainable=True, **kwargs)
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs)
+        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, **kwargs)
     except Exception as error:  # a model's code, its files and its packages: anything
         raise cannot_load(model, base, "a causal language model", error) from error
     _refuse_encoder(model, loaded.config)
     return loaded
+
+
+def load_settings(model: str, trust_remote_code: bool = False, adapter: bool = False) -> Any:
+    """A model's config without its weights, or that of the adapter in its folder.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    from peft import PeftConfig
+    from transformers import AutoConfig
+
+    try:
+        return PeftConfig.from_pretrained(model) if adapter else AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+    except Exception as error:  # a model's code, its files and its packages: anything
+        raise cannot_load(model, None, "an adapter" if adapter else "a model", error) from error
 
 
 def _refuse_encoder(name: str, config: Any) -> None:
@@ -210,7 +234,15 @@ def check_base(model: str) -> str | None:
     path = Path(model) / "adapter_config.json"
     if not path.exists():
         return None
-    base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    try:
+        base = json.loads(path.read_bytes())["base_model_name_or_path"]
+        damage = "" if base is None or isinstance(base, str) else f"base_model_name_or_path is {type(base).__name__}, not a name"
+    except KeyError:
+        base, damage = None, ""
+    except (ValueError, TypeError, RecursionError) as error:
+        base, damage = None, f"not a JSON object ({first_line(error)})"
+    if damage:
+        raise ModelError(f"{path}: {damage}; copy the adapter again", code="PF-M05")
     todo = f"put it back, or write its place into {path} (base_model_name_or_path)"
     if not base:
         raise ModelError(f"{model}: an adapter that names no base; {todo}", code="PF-M04")
@@ -227,7 +259,13 @@ def cannot_load(model: str, base: str | None, what: str, error: BaseException) -
     if is_out_of_memory(error):
         todo = "load it in bfloat16 (--dtype) or in 4-bit, or take a smaller one"
         return ModelError(f"{model}{of}: does not fit into memory ({first_line(error)}); {todo}", code="PF-M08")
-    return ModelError(f"{model}{of}: could not be loaded as {what}: {first_line(error)}", code="PF-M05")
+    todo = f"; {OWN_CODE}" if brings_code(error) else ""
+    return ModelError(f"{model}{of}: could not be loaded as {what}: {first_line(error)}{todo}", code="PF-M05")
+
+
+def brings_code(error: BaseException) -> bool:
+    """Whether transformers refused a model for the code that comes with it."""
+    return "contains custom code" in str(error)
 
 
 def check_exists(model: str, needed: tuple[str, ...] = ("config.json", "adapter_config.json")) -> None:
@@ -246,5 +284,7 @@ def check_exists(model: str, needed: tuple[str, ...] = ("config.json", "adapter_
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of another library's error."""
+    """The first line of another library's error; of torch's about a pickle, which advises to run what is in it, what it comes to."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "a pickle that is damaged, or would run code to be read, and was not read"
     return str(error).strip().split("\n")[0][:300]

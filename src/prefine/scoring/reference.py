@@ -19,7 +19,7 @@ from torch import nn
 
 from prefine.errors import ModelError
 from prefine.packing.budget import TokenBudget
-from prefine.packing.checksum import keep, kept
+from prefine.packing.checksum import damaged, keep, kept
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.scoring.scorer import Scorer
@@ -224,14 +224,21 @@ def precompute(
     The cache's key is the model's weights and the groups' token ids: a changed learning
     rate reuses it, a changed ``max_length`` does not.
     """
-    path = None
+    path, count = None, sum(g.num_completion_tokens for g in groups)
     if cache_dir is not None:
         key = hashlib.sha256((reference.fingerprint + groups_fingerprint(groups)).encode()).hexdigest()[:24]
         path = cache_dir / f"reference-{key}.npy"
         found = kept(path)
         if found is not None:
-            return WithReference(groups, np.load(found, mmap_mode="r", allow_pickle=False))
-    out = WithReference(groups, np.empty(sum(g.num_completion_tokens for g in groups), np.float32))
+            try:
+                logps = np.load(found, mmap_mode="r", allow_pickle=False)
+                if (logps.dtype, logps.shape) == (np.float32, (count,)):
+                    return WithReference(groups, logps)
+            except ValueError:  # no array, or one of Python objects
+                pass
+            damaged(found)
+            found.unlink()
+    out = WithReference(groups, np.empty(count, np.float32))
     for start in range(0, len(groups), PRECOMPUTE_WINDOW):
         part = range(start, min(start + PRECOMPUTE_WINDOW, len(groups)))
         _precompute_part(reference, out, sorted(part, key=lambda i: groups[i].num_tokens()), budget)

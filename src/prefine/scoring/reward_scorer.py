@@ -36,15 +36,14 @@ def load_reward_model(
 
     check_exists(model)
     base = check_base(model)
+    kwargs |= {"trust_remote_code": trust_remote_code}
     try:
         if base:
             return AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=dtype, **kwargs)
         where = {k: kwargs[k] for k in ("revision", "subfolder", "token") if k in kwargs}
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code, **where)
         told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-        loaded, info = AutoModelForSequenceClassification.from_pretrained(
-            model, num_labels=1, dtype=dtype, trust_remote_code=trust_remote_code, **kwargs | told
-        )
+        loaded, info = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=dtype, **kwargs | told)
     except Exception as error:  # a model's code, its files and its packages: anything
         raise cannot_load(model, base, "a reward model", error) from error
     for key, saved, ours in info["mismatched_keys"]:

@@ -7,14 +7,13 @@ file owns the split, the retry, retention, metrics and checkpoints.
 from __future__ import annotations
 
 import functools
-import json
 import math
 import shutil
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +21,20 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import Trainer, TrainerCallback, set_seed
+from transformers import Trainer, TrainerCallback, TrainerState, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from prefine.checkpoints import SAVING, begin, check, newest, publish, rotate, seal, storing
-from prefine.errors import ConfigError, DataError, ModelError
+from prefine.errors import CheckpointError, ConfigError, DataError, ModelError, PrefineError
 from prefine.packing.budget import TRAINING_ADVICE, TokenBudget
 from prefine.packing.encoding import KWARGS_NAME, Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.learned_tokens import memory_key
-from prefine.packing.out_of_memory import smaller_on_oom
+from prefine.packing.out_of_memory import is_out_of_memory, smaller_on_oom
 from prefine.packing.pack import Pack
 from prefine.packing.rendering import read_template_kwargs
 from prefine.scoring.limits import check_groups, fit_tokenizer
-from prefine.scoring.loading import add_adapter, check_same_tokenizer, load_model, load_tokenizer
+from prefine.scoring.loading import add_adapter, check_same_tokenizer, first_line, load_model, load_tokenizer
 from prefine.scoring.proof import Proof, prove_layout
 from prefine.scoring.reference import Reference
 from prefine.scoring.scorer import Scorer
@@ -464,7 +463,10 @@ class PackTrainer(Trainer):
             check(Path(found))
         found = found if found is None or found is True else str(found)
         state = Path(str(found)) / TRAINER_STATE_NAME
-        self._resumed_step = int(json.loads(state.read_text())["global_step"]) if state.exists() else None
+        self._resumed_step = None
+        if state.exists():
+            with loading(str(found), TRAINER_STATE_NAME):
+                self._resumed_step = int(TrainerState.load_from_json(str(state)).global_step)
         return super().train(found, *args, **kwargs)
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval") -> dict[str, float]:
@@ -665,10 +667,24 @@ class PackTrainer(Trainer):
         torch.save(self.reference.scorer.unwrapped.state_dict(), path)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        with loading(resume_from_checkpoint, "the weights"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         moved = Path(resume_from_checkpoint) / MOVED_REFERENCE
         if self.reference is not None and moved.exists():
-            self.reference.scorer.unwrapped.load_state_dict(torch.load(moved, map_location=self.args.device, weights_only=True))
+            with loading(resume_from_checkpoint, MOVED_REFERENCE):
+                self.reference.scorer.unwrapped.load_state_dict(torch.load(moved, map_location=self.args.device, weights_only=True))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with loading(checkpoint, "optimizer or schedule"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        with loading(checkpoint, "the loss scale"):
+            super()._load_scaler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with loading(checkpoint, "random states"):
+            super()._load_rng_state(checkpoint)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         model = self.accelerator.unwrap_model(self.model)
@@ -690,6 +706,24 @@ class _SayLosses(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Now all is known that will be."""
         self.stream.say_losses()
+
+
+@contextmanager
+def loading(checkpoint: str | None, what: str) -> Iterator[None]:
+    """A block that reads part of a checkpoint: what it is not able to read is an error of the checkpoint.
+
+    Raises:
+        CheckpointError: in place of what reading such content raises.
+    """
+    try:
+        yield
+    except PrefineError:
+        raise
+    except Exception as error:  # of torch, transformers, PEFT and safetensors, for whatever the files hold
+        if checkpoint is None or is_out_of_memory(error):
+            raise
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise CheckpointError(f"{checkpoint}: {what} could not be loaded from the checkpoint ({told}); resume from another") from error
 
 
 def _warn_of(checkpoint: str, wrong: list[str]) -> None:

@@ -36,7 +36,7 @@ from prefine.scoring.roles import HeadRole, MessageReward, Reward, TextRole, ada
 from prefine.scoring.scorer import Scorer
 from prefine.scoring.token_logps import HeadScaling
 from prefine.training.config import PackConfig, SamplingConfig
-from prefine.training.pack_trainer import PackTrainer
+from prefine.training.pack_trainer import PackTrainer, loading
 from prefine.training.prepared import are_groups, is_stream, refuse_images, say_losses
 
 STATE = "sampling.pt"
@@ -469,7 +469,8 @@ class SamplingTrainer(PackTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.load_extra_state(torch.load(Path(resume_from_checkpoint) / STATE, map_location=self.args.device, weights_only=True))
+        with loading(resume_from_checkpoint, STATE):
+            self.load_extra_state(torch.load(Path(resume_from_checkpoint) / STATE, map_location=self.args.device, weights_only=True))
 
 
 def _reads_otherwise(tokenizer: Any, other: Any) -> bool:

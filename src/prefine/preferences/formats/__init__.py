@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from prefine.errors import ColumnError, ConfigError, DataError, nearest
+from prefine.errors import ColumnError, ConfigError, DataError, nearest, some
 from prefine.preferences.formats.contests import ARENA, HELPSTEER, HELPSTEER_PREFERENCE, SHP, SUMMARIES
 from prefine.preferences.formats.explicit import ALPACA, ARGILLA, ORCA, PAIRS
 from prefine.preferences.formats.format import Format, Row, Skip
@@ -88,7 +89,7 @@ def _shown(row: Row) -> str:
 
 
 def _unknown(row: Row, source: str) -> DataError:
-    found = ", ".join(map(str, row)) or "(none)"
+    found = some(list(map(str, row))) or "(none)"
     # Some other format, all but one of its telling columns there: name that column.
     for known in FORMATS.values():
         missing = [c for c in known.columns if c not in row]
@@ -109,7 +110,7 @@ def _unknown(row: Row, source: str) -> DataError:
 
 
 def _guess(want: str, row: Row) -> str:
-    lowered = {str(c).lower(): str(c) for c in row}
+    lowered = {str(c).lower(): str(c) for c in itertools.islice(row, 1000) if len(str(c)) <= 100}  # comparing takes its time
     exact = next((lowered[s] for s in SYNONYMS.get(want, (want,)) if s in lowered), None)
     if exact is not None:
         return exact
