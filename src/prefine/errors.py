@@ -75,6 +75,10 @@ class Stopped(Exception):
     """Training that was stopped from outside once its step was done and its checkpoint saved: no error, and no result yet."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM outside of training's steps, where it ends a command as Ctrl-C does."""
+
+
 class MissingFile(PrefineError, FileNotFoundError):
     """A path that does not exist."""
 

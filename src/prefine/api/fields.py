@@ -10,11 +10,13 @@ import json
 import operator
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prefine.api.options import Option, options_of
+from prefine.errors import DataError, StorageError
 
 TABLE = Path(__file__).with_name("fields.json")
 CONFIGS = {"dpo": "DPOConfig", "sft": "SFTConfig", "reward": "RewardConfig", "ppo": "PPOConfig", "online-dpo": "OnlineDPOConfig"}
@@ -69,11 +71,14 @@ def _table() -> dict[str, list[dict[str, Any]]]:
     from prefine.runs import read_json, write_json
 
     cached = cache_folder() / "fields.json"
-    found = read_json(cached) if cached.exists() else {}
-    if found.get("versions") != versions():
+    found: Any = {}
+    with suppress(OSError, DataError):  # made anew below
+        found = read_json(cached)
+    if not isinstance(found, dict) or found.get("versions") != versions() or not isinstance(found.get("commands"), dict):
         found = make_table()
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        write_json(cached, found)
+        with suppress(OSError, StorageError):  # a cache that takes no more keeps nothing
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            write_json(cached, found)
     return dict(found["commands"])
 
 

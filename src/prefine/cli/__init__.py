@@ -6,12 +6,14 @@ import contextlib
 import gc
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from prefine.errors import ConfigError, PrefineError, Stopped, nearest, printable
+from prefine.errors import ConfigError, PrefineError, Stopped, Terminated, nearest, printable
 from prefine.redaction import remember_words
 
 if TYPE_CHECKING:
@@ -114,7 +116,8 @@ def main(argv: list[str] | None = None) -> int:
     name = args[0]
     try:
         name, words = _command_of(args)
-        code = _run(name, words)
+        with _terminable(name in TRAINING):
+            code = _run(name, words)
         sys.stdout.flush()
         return code
     except PrefineError as error:
@@ -133,9 +136,32 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"prefine: error: {printable(str(error.filename))}: {error.strerror} [PF-F05]", file=sys.stderr)
         return 2
+    except Terminated:
+        print(f"prefine: stopped by SIGTERM{_how_to_go_on(name)}", file=sys.stderr)
+        return STOPPED
     except KeyboardInterrupt:
         print(f"prefine: interrupted{_how_to_go_on(name)}", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def _terminable(trains: bool) -> Iterator[None]:
+    """Within the block SIGTERM raises :class:`Terminated`, in training commands; while steps are made, training listens itself."""
+    if not trains or threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    own = os.getpid()
+
+    def heard(number: int, frame: object) -> None:
+        if os.getpid() != own:  # a worker that was forked, which is to end without a word
+            os._exit(128 + number)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, heard)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _show_without_secrets(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

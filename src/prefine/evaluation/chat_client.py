@@ -11,9 +11,7 @@ import hashlib
 import json
 import os
 import socket
-import sqlite3
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +23,7 @@ from urllib.parse import urlsplit
 
 from prefine.errors import ConfigError
 from prefine.generation.engine import Answer, Failure, Request, Sampling
+from prefine.packing.kept_rows import KeptRows
 from prefine.redaction import redact, remember
 
 RENAMED = {"max_tokens": "max_completion_tokens"}
@@ -68,26 +67,19 @@ class Reply:
 
 
 class ReplyCache:
-    """Replies on disk by content, in SQLite: whole after a kill at any moment, open to several threads."""
+    """Replies on disk by content."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, check_same_thread=False, timeout=30)
-        self._database.execute("create table if not exists replies (key text primary key, reply text not null)")
-        self._database.commit()
+        self._rows = KeptRows(path, "replies", "reply")
 
     def get(self, key: str) -> Reply | None:
         """The reply kept under a key."""
-        with self._lock:
-            row = self._database.execute("select reply from replies where key = ?", (key,)).fetchone()
-        return Reply(**json.loads(row[0])) if row else None
+        row = self._rows.get(key)
+        return Reply(**row) if row else None
 
     def put(self, key: str, reply: Reply) -> None:
         """Keep a reply."""
-        with self._lock:
-            self._database.execute("insert or replace into replies values (?, ?)", (key, json.dumps(asdict(reply))))
-            self._database.commit()
+        self._rows.put(key, asdict(reply))
 
 
 class TooLong(Exception):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -19,6 +18,7 @@ import torch
 
 from prefine.generation.engine import Answer, Engine, Failure, Request, Sampling
 from prefine.packing.encoding import KWARGS_NAME
+from prefine.packing.kept_rows import KeptRows
 
 SCALING = ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
 NO_SETTINGS = {"_name_or_path", "use_cache", "transformers_version", "dtype", "torch_dtype", "architectures"}
@@ -26,22 +26,19 @@ NO_SETTINGS = {"_name_or_path", "use_cache", "transformers_version", "dtype", "t
 
 
 class ResponseCache:
-    """Responses on disk, in SQLite: whole after a kill at any moment."""
+    """Responses on disk."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(path, timeout=30, isolation_level=None)
-        self._database.execute("create table if not exists responses (key text primary key, response text not null)")
+        self._rows = KeptRows(path, "responses", "response")
 
     def get(self, key: str) -> Answer | None:
         """The response kept under a key."""
-        row = self._database.execute("select response from responses where key = ?", (key,)).fetchone()
-        return Answer(**json.loads(row[0])) if row else None
+        row = self._rows.get(key)
+        return Answer(**row) if row else None
 
     def put(self, key: str, answer: Answer) -> None:
         """Keep a response."""
-        kept = {k: v for k, v in asdict(answer).items() if k != "logps"}
-        self._database.execute("insert or replace into responses values (?, ?)", (key, json.dumps(kept)))
+        self._rows.put(key, {k: v for k, v in asdict(answer).items() if k != "logps"})
 
 
 class CachedEngine:
