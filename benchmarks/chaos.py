@@ -156,6 +156,7 @@ def judge_server() -> Iterator[str]:
     """A judging server in a process of its own; gives its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Judge)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # of clients that were killed
     child = os.fork()
     if not child:
         server.serve_forever()
@@ -341,9 +342,9 @@ class Trial:
         found = [p for p in (self.run / "checkpoints").glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
         return sorted(found, key=lambda p: -int(p.name.partition("-")[2]))
 
-    def stop_somewhere(self, moment: str = "any", number: int = signal.SIGKILL) -> None:
+    def stop_somewhere(self, moment: str = "any", number: int = signal.SIGKILL, words: list[str] | None = None) -> None:
         """Start the run and end it at a moment."""
-        child, log = self.start()
+        child, log = self.start(words)
         if self.at(child, moment):
             os.kill(child, number)
         self.close(child, log, (0, -signal.SIGKILL, 75, 130), f"stopped while {self.where}")
@@ -421,7 +422,11 @@ class Trial:
         if logged != sorted(set(logged)):
             self.faults.append(f"steps logged twice: {logged}")
         gap = max((abs(ours[s] - v) / max(1e-12, abs(v)) for s, v in whole.losses.items() if s in ours), default=1.0)
-        if ours.keys() != whole.losses.keys() or gap > 1e-6:
+        missing = whole.losses.keys() - ours.keys()
+        if self.kind == "torn-metrics" and len(missing) == 1 and any("cannot be read" in p.read_text() for p in self.folder.glob("*.log")):
+            self.said.append(f"metrics.jsonl: a line cannot be read, and is left out: step {missing}")
+            missing = set()
+        if missing or ours.keys() - whole.losses.keys() or gap > 1e-6:
             self.faults.append(f"losses differ by {gap:.1e}, steps {sorted(ours.keys() ^ whole.losses.keys())}")
         if weights(self.run) != whole.weights:
             self.faults.append("weights differ")
@@ -466,12 +471,11 @@ def spoil(path: Path, draw: random.Random, how: str = "") -> str:
 
 def kill(t: Trial) -> None:
     """kill -9, some of them twice."""
-    for _ in range(t.draw.choice((1, 1, 2))):
-        t.stop_somewhere()
-        if t.count == 1 and not t.run.exists():
-            break
-        t.words = t.words if "--resume" in t.words else t.words
-        break
+    t.stop_somewhere()
+    if t.draw.random() < 0.3:
+        first = t.where
+        t.stop_somewhere(words=[*t.words, "--resume"])
+        t.where = f"{first}, then {t.where}"
 
 
 def kill_saving(t: Trial) -> None:
@@ -815,7 +819,7 @@ def left_alone(method: str, folder: Path, made: Path) -> Whole:
 def table(done: list[Trial]) -> str:
     """Kinds with their trials and what became of them."""
     lines = [
-        "| what happened | trials | went on unasked | after a sentence | from the start | wrong |",
+        "| what happened | trials | went on | after a sentence | from the start | wrong |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     total: Counter[str] = Counter()

@@ -19,10 +19,13 @@ def rows(path: Path) -> KeptRows:
 
 
 def filled(path: Path) -> bytes:
-    kept = rows(path)
+    fill(rows(path))
+    return path.read_bytes()
+
+
+def fill(kept: KeptRows) -> None:
     for key, value in ROWS.items():
         kept.put(key, value)
-    return path.read_bytes()
 
 
 def test_rows_are_found_by_another_process_and_replaced(tmp_path: Path) -> None:
@@ -75,8 +78,7 @@ def test_what_cannot_be_kept_on_disk_is_kept_in_memory(why: str, tmp_path: Path)
     if why == "full":
         kept._open().execute("pragma max_page_count = 3")
     with pytest.warns(UserWarning, match=r"the cache takes no more \(.+\): nothing is kept for later runs"):
-        for key, value in ROWS.items():
-            kept.put(key, value)
+        fill(kept)
     assert kept.get("key 39") == ROWS["key 39"]
 
 

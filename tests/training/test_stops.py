@@ -405,3 +405,24 @@ def test_a_run_needs_no_git(lab_model: Path, data: Path, tmp_path: Path) -> None
     _, err = bare.communicate(timeout=200)
     assert bare.returncode == 0, err
     assert json.loads((tmp_path / "r" / "environment.json").read_text())["git_commit"] is None
+
+
+@pytest.mark.parametrize("place", ["loading", "verdict"])
+def test_sigterm_outside_of_steps_says_how_to_go_on(
+    place: str, lab_model: Path, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    where = "prefine.api.training_setup.TrainingSetup.load_model" if place == "loading" else "prefine.api.dpo.finish"
+
+    def stopped(*args: Any, **kwargs: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        raise AssertionError("not reached")
+
+    line = words("dpo", lab_model, data, tmp_path / "r", 3)
+    monkeypatch.setattr(where, stopped)
+    assert main(line) == 75
+    assert capsys.readouterr().err.endswith("prefine: stopped by SIGTERM; the same command with --resume goes on\n")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    monkeypatch.undo()
+    assert main([*line, "--resume", "auto"]) == 0
+    assert list(logged(tmp_path / "r")) == [1, 2, 3]
