@@ -159,3 +159,29 @@ def test_what_describes_the_machine_never_fails(monkeypatch: pytest.MonkeyPatch)
     for owner, name in ((metadata, "version"), (subprocess, "run"), (runs.platform, "platform")):
         monkeypatch.setattr(owner, name, broken)
     assert runs.environment()["python"] == sys.version.split()[0]
+
+
+def test_what_a_killed_writer_left_goes_when_the_run_goes_on(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / "eval" / "final").mkdir(parents=True)
+    left = [tmp_path / f".data.json.{ended.pid}.tmp", tmp_path / "eval" / "final" / f".answers.jsonl.{ended.pid}.tmp"]
+    others = [tmp_path / f".report.html.{os.getpid()}.tmp", tmp_path / ".own.tmp", tmp_path / "notes.4711.tmp"]
+    for path in left + others:
+        path.write_text("half")
+    RunDirectory(tmp_path).lock()
+    runs.unlock()
+    assert [p.exists() for p in left] == [False, False]
+    assert all(p.exists() for p in others)  # of a process that runs, or of somebody else
+
+
+def test_an_interrupted_writer_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    write_json(tmp_path / "a.json", {"a": 1})
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_json(tmp_path / "a.json", {"a": 2})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    assert read_json(tmp_path / "a.json") == {"a": 1}

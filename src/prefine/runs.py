@@ -222,6 +222,25 @@ class RunDirectory:
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
         _locks[path] = handle
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what :func:`write_text` had not written to its end when its process was killed."""
+        for left in (*self.path.glob(".*.tmp"), *self.path.glob("eval/*/.*.tmp")):
+            number = left.name.removesuffix(".tmp").rpartition(".")[2]
+            if number.isdigit() and not _runs(int(number)):
+                with suppress(OSError):
+                    left.unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 _locks: dict[Path, int] = {}
@@ -285,8 +304,9 @@ def write_text(path: Path, text: str) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        except BaseException:  # Ctrl-C, too
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise
 
 

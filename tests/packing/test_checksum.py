@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -11,6 +13,9 @@ from typing import Any
 import pytest
 
 import prefine as pf
+from prefine.api import fields
+from prefine.packing.checksum import keep
+from prefine.packing.learned_tokens import learned_tokens, remember_tokens
 from prefine.runs import RunDirectory
 
 Found = tuple[Path, tuple[bytes, list[float]]]
@@ -89,3 +94,27 @@ def test_damage_is_found(
             assert train(lab_model, pairs_file, tmp_path / str(place), tmp_path / "cache") == expected, name
     # It was mended: nothing is said the next time.
     assert train(lab_model, pairs_file, tmp_path / "again", tmp_path / "cache") == expected
+
+
+def test_a_cache_that_takes_no_more_is_said_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.warns(UserWarning, match="the cache takes no more .no space left on the disk.: nothing is kept for later runs"):
+        keep(tmp_path / "cache" / "a.npy", full)
+    assert list((tmp_path / "cache").iterdir()) == []
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("PREFINE_CACHE", str(tmp_path / "file"))
+    remember_tokens("a", 7)
+    assert learned_tokens("a") is None
+
+
+def test_a_table_of_options_that_is_damaged_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFINE_CACHE", str(tmp_path))
+    monkeypatch.setattr(fields, "versions", lambda: {"prefine": "another"})
+    monkeypatch.setattr(fields, "make_table", lambda: {"versions": {"prefine": "another"}, "commands": {"dpo": []}})
+    for content in (b"{", b"[]", b'{"versions": {"prefine": "another"}}', None):
+        if content is not None:
+            (tmp_path / "fields.json").write_bytes(content)
+        assert fields._table.__wrapped__() == {"dpo": []}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
@@ -20,7 +21,7 @@ from prefine.api.quiet import quiet_transformers
 from prefine.api.reading import column_map, counted, reading_lines
 from prefine.api.resuming import check_resumes, check_same, seconds_of
 from prefine.api.run_options import PRESETS, RunOptions
-from prefine.checkpoints import SAVING, is_verifiable, newest, publish, step_of, storing, sync
+from prefine.checkpoints import FULL, SAVING, is_verifiable, newest, publish, step_of, storing, sync
 from prefine.errors import CheckpointError, ConfigError, ModelError, Stopped, StorageError, nearest, printable
 from prefine.preferences.source import check_there
 from prefine.redaction import redacted
@@ -214,7 +215,7 @@ class TrainingRun:
             progress.say(f"stopped at step {trainer.state.global_step}; {self._kept(trainer)}go on with: {setup.go_on}")
             raise
         except StorageError as error:
-            raise StorageError(f"{error}; {self._kept(trainer)}free some space, then go on with: {setup.go_on}") from error
+            raise StorageError(f"{error}; {self._kept(trainer)}{_remedy(error)}, then go on with: {setup.go_on}") from error
         self.seconds = time.perf_counter() - start
         if trainer.nothing_left:  # training took its time before
             self.seconds = max((m["train_runtime"] for m in self.run.metrics() if "train_runtime" in m), default=self.seconds)
@@ -267,11 +268,16 @@ class TrainingRun:
                     folder.parent.mkdir(exist_ok=True)
                     publish(staged, folder)
         except StorageError as error:
-            raise StorageError(f"{error}; {self._kept(trainer)}free some space, then go on with: {self.setup.go_on}") from error
+            raise StorageError(f"{error}; {self._kept(trainer)}{_remedy(error)}, then go on with: {self.setup.go_on}") from error
         finally:
             if trainer.args.should_save:
                 shutil.rmtree(staged.parent, ignore_errors=True)
         trainer.accelerator.wait_for_everyone()
+
+
+def _remedy(error: StorageError) -> str:
+    refused = any(FULL[code] in str(error) for code in (errno.EROFS, errno.EACCES))
+    return "make it writable" if refused else "free some space"
 
 
 def storable(value: Any) -> Any:

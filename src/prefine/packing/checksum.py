@@ -7,7 +7,10 @@ import json
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from prefine.checkpoints import why_not_written
 
 CHECKSUMS = "checksums.json"
 """In a folder: its files' checksums."""
@@ -24,12 +27,21 @@ def text_checksum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def keep(path: Path, write: Callable[[Path], None]) -> Path:
-    """Write a file that appears whole, under a name with its checksum; returns where it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def keep(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file that appears whole, under a name with its checksum. Where the disk takes no more, that is said, and nothing is kept."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    write(temporary)
-    return temporary.replace(path.with_name(f"{path.stem}-{checksum(temporary)}{path.suffix}"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path.with_name(f"{path.stem}-{checksum(temporary)}{path.suffix}"))
+    except Exception as error:
+        reason = why_not_written(error.__cause__ or error)
+        if reason is None:
+            raise
+        warnings.warn(f"{path.parent}: the cache takes no more ({reason}): nothing is kept for later runs", stacklevel=3)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def kept(path: Path) -> Path | None:

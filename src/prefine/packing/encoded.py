@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefine.checkpoints import storing
 from prefine.packing.checksum import is_whole, keep, kept
 from prefine.packing.encoding import Encoder
 from prefine.packing.store import GroupStore
@@ -59,7 +60,8 @@ def encode_source(pairs: PairSource, encoder: Encoder, folder: Path | None = Non
     if not reused:
         shutil.rmtree(place, ignore_errors=True)
         groups = encoder.encode_pairs(pairs)
-        GroupStore.write(place, groups, lambda: {"data": pairs.summary(), "encoding": encoder.report.summary()})
+        with storing(f"the encoded data in {place.parent}"):
+            GroupStore.write(place, groups, lambda: {"data": pairs.summary(), "encoding": encoder.report.summary()})
     store = GroupStore(place)
     about = store.about
     return Encoded(store, about["data"] | {"source": pairs.name}, about["encoding"], reused)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from prefine.errors import StorageError
 from prefine.packing.encoded import cache_folder
 from prefine.runs import write_json
 
@@ -49,7 +50,7 @@ def learned_tokens(key: str) -> int | None:
 
 def remember_tokens(key: str, tokens: int) -> None:
     """Keep a number for the next run; a cache folder that cannot be written to keeps nothing."""
-    with suppress(OSError):
+    with suppress(OSError, StorageError):
         _path().parent.mkdir(parents=True, exist_ok=True)
         write_json(_path(), _read() | {key: tokens})
 
