@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 import prefine as pf
-from prefine.api import fields
 from prefine.packing.checksum import keep
 from prefine.packing.learned_tokens import learned_tokens, remember_tokens
 from prefine.runs import RunDirectory
@@ -108,13 +107,3 @@ def test_a_cache_that_takes_no_more_is_said_and_stops_nothing(tmp_path: Path, mo
     monkeypatch.setenv("PREFINE_CACHE", str(tmp_path / "file"))
     remember_tokens("a", 7)
     assert learned_tokens("a") is None
-
-
-def test_a_table_of_options_that_is_damaged_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFINE_CACHE", str(tmp_path))
-    monkeypatch.setattr(fields, "versions", lambda: {"prefine": "another"})
-    monkeypatch.setattr(fields, "make_table", lambda: {"versions": {"prefine": "another"}, "commands": {"dpo": []}})
-    for content in (b"{", b"[]", b'{"versions": {"prefine": "another"}}', None):
-        if content is not None:
-            (tmp_path / "fields.json").write_bytes(content)
-        assert fields._table.__wrapped__() == {"dpo": []}
