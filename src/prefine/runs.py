@@ -367,7 +367,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return unstrict(json.loads(path.read_bytes()))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({getattr(error, 'msg', error)}); it was altered since Prefine wrote it") from error
 
 
