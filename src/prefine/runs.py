@@ -189,8 +189,10 @@ class RunDirectory:
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop logged steps past a checkpoint that is resumed from; they will be logged again."""
-        kept = [m for m in self.metrics() if m.get("step", 0) <= step]
-        write_jsonl(self.path / "metrics.jsonl", kept)
+        path = self.path / "metrics.jsonl"
+        with as_written(path):
+            kept = [m for m in self.metrics() if m.get("step", 0) <= step]
+        write_jsonl(path, kept)
 
     def last_checkpoint(self, told: Callable[[str, list[str]], None] = lambda name, faults: None) -> Path | None:
         """The newest whole checkpoint, and None where there is none at all; :func:`prefine.checkpoints.newest` says the rest."""
@@ -387,7 +389,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return unstrict(json.loads(path.read_bytes()))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({getattr(error, 'msg', error)}); it was altered since Prefine wrote it") from error
 
 

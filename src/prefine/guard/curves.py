@@ -14,7 +14,7 @@ from typing import Any
 
 from prefine.errors import ConfigError, DataError, MissingFile
 from prefine.guard.history import LN2, Facts
-from prefine.runs import RunDirectory, read_jsonl
+from prefine.runs import RunDirectory, as_written, read_jsonl
 from prefine.training.recipes import usual_learning_rates
 
 Row = dict[str, Any]
@@ -59,6 +59,12 @@ def read_curves(path: str | Path, method: str | None = None) -> Curves:
     place = Path(path)
     if not place.exists():
         raise MissingFile(f"{path}: no such file or folder; give a run directory, a trainer_state.json, a log or a tracker's export")
+    with as_written(place):
+        return _curves(place, method)
+
+
+def _curves(place: Path, method: str | None) -> Curves:
+    path = str(place)
     if place.is_dir():
         source, rows, facts = _of_folder(place)
     elif place.name.startswith("events.out.tfevents"):

@@ -404,8 +404,8 @@ def _parquet(path: Path, name: str) -> Iterator[Block]:
         for batch in parquet.ParquetFile(opened).iter_batches(batch_size=BLOCK_ROWS):
             yield Block(name, number, batch)
             number += batch.num_rows
-    except (pyarrow.lib.ArrowException, OSError) as error:
-        raise DataError(f"{name}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
+    except (pyarrow.lib.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        raise DataError(f"{name}: not a readable Parquet file ({' '.join(str(error).split())[:200] or type(error).__name__})") from error
 
 
 READERS: dict[str, Callable[[Path, str], Iterator[Block]]] = {

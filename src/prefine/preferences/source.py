@@ -182,8 +182,11 @@ def _standard_input() -> Path:
 
 def _batches(dataset: Any, name: str) -> Iterator[Block]:
     for start in range(0, len(dataset), BLOCK_ROWS):
-        part = dataset.select(range(start, min(start + BLOCK_ROWS, len(dataset))))
-        yield Block(name, start + 1, [dict(row) for row in part])
+        try:
+            rows = [dict(row) for row in dataset.select(range(start, min(start + BLOCK_ROWS, len(dataset))))]
+        except Exception as error:  # of Arrow and datasets, for whatever its files hold
+            raise DataError(f"{name}, after row {start}: the data set is damaged ({_told(error)}); copy it again") from error
+        yield Block(name, start + 1, rows)
 
 
 def _load_saved(path: Path) -> Any:
@@ -191,8 +194,10 @@ def _load_saved(path: Path) -> Any:
 
     try:
         loaded = datasets.load_from_disk(str(path))
-    except (FileNotFoundError, ValueError) as error:
-        raise DataError(f"{path}: a folder, but not one written by datasets.save_to_disk ({error})") from error
+        for part in loaded.values() if isinstance(loaded, datasets.DatasetDict) else [loaded]:
+            part.data.validate(full=True)  # offsets that lead out of the file would end the process
+    except Exception as error:  # of Arrow and datasets, for whatever its files hold
+        raise DataError(f"{path}: a folder, but not one written by datasets.save_to_disk, or damaged ({_told(error)})") from error
     if isinstance(loaded, datasets.DatasetDict):
         if "train" not in loaded:
             raise DataError(
@@ -200,6 +205,11 @@ def _load_saved(path: Path) -> Any:
             )
         return loaded["train"]
     return loaded
+
+
+def _told(error: BaseException) -> str:
+    """Another library's error in a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _load_hub(source: str) -> Any:

@@ -19,7 +19,7 @@ from prefine.report.numbers import number_tables, verdict_tables
 from prefine.report.page import Figure, figures, page, render
 from prefine.report.responses import responses_section
 from prefine.report.tables import Table, rate
-from prefine.runs import RunDirectory, read_json, write_json, write_text
+from prefine.runs import RunDirectory, as_written, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from prefine.report.theme import Chart
@@ -67,14 +67,19 @@ def run_page(run: RunDirectory) -> str:
 
 
 def write_report(run: RunDirectory) -> Path:
-    """Write ``report.html``, ``summary.json`` and the model card; returns the page's path."""
+    """Write ``report.html``, ``summary.json`` and the model card; returns the page's path.
+
+    Raises:
+        DataError: what lies there is damaged.
+    """
     path = run.path / "report.html"
-    write_text(path, run_page(run))
-    found = evaluations(run.path / "eval")
-    first = found[0].summary if found else {}
-    kept = {k: first.get(k) for k in ("outcome", "sentence", "win_rate", "learning", "judge", "skills", "harms")}
-    write_json(run.path / "summary.json", kept | {"evaluations": {e.name: e.summary["sentence"] for e in found}})
-    write_model_card(run)
+    with as_written(run.path):
+        write_text(path, run_page(run))
+        found = evaluations(run.path / "eval")
+        first = found[0].summary if found else {}
+        kept = {k: first.get(k) for k in ("outcome", "sentence", "win_rate", "learning", "judge", "skills", "harms")}
+        write_json(run.path / "summary.json", kept | {"evaluations": {e.name: e.summary["sentence"] for e in found}})
+        write_model_card(run)
     return path
 
 
