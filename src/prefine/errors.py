@@ -91,7 +91,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the nearest known word, or an empty string."""
     import difflib
 
-    compared = [name for name in itertools.islice(known, 1000) if len(name) <= 100]  # names are strangers', and comparing takes its time
+    compared = [name for name in itertools.islice(known, 20_000) if len(name) <= 100]  # names are strangers', and comparing takes its time
     found = difflib.get_close_matches(word[:100], compared, n=1, cutoff=0.5)
     return f"; did you mean {found[0]!r}?" if found else ""
 
