@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+PIECE_BYTES = 64 * 2**20
+"""Parameters that move together where a step keeps copies, to take it back where memory runs out: all of torch's own but fused ones."""
 BLOCK, LEAST_QUANTISED = 256, 4096
 """bitsandbytes: weights that share a scale of four bytes, and the size below which a tensor's state stays in float32."""
 
@@ -41,7 +43,8 @@ class Optimizer:
 
     Attributes:
         states: bytes that it keeps for a tensor of a shape.
-        step_tensors: copies of the largest tensor that a step makes; foreach: on CUDA it makes that many of all tensors at once.
+        step_tensors: copies of the largest tensor that a step makes; foreach: on CUDA it makes that many of all that move together.
+        taken_back: whether the step keeps copies of what moves together, and of its states.
         counts: whether it keeps a number for each tensor, four bytes: of steps, or of Adafactor the root mean square.
         quantised: whether its states are of eight bits or fewer: those of embeddings then stay in float32.
     """
@@ -49,19 +52,20 @@ class Optimizer:
     states: Callable[[Shape], float]
     step_tensors: float = 0
     foreach: float = 0
+    taken_back: bool = False
     counts: bool = False
     quantised: bool = False
 
 
-ADAMW = Optimizer(_floats(2), 2, 1, counts=True)
+ADAMW = Optimizer(_floats(2), 2, 1, True, counts=True)
 OPTIMIZERS: dict[str, Optimizer] = {
     "adamw_torch": ADAMW,
     "adamw_torch_fused": Optimizer(_floats(2), counts=True),
     "adamw_torch_8bit": Optimizer(_eight_bit(2), 2, quantised=True),
     "adafactor": Optimizer(_factored, 2, counts=True),
-    "sgd": Optimizer(_floats(0)),
-    "adagrad": Optimizer(_floats(1), 2, 1, counts=True),
-    "rmsprop": Optimizer(_floats(1), 2, 1, counts=True),
+    "sgd": Optimizer(_floats(0), taken_back=True),
+    "adagrad": Optimizer(_floats(1), 2, 1, True, counts=True),
+    "rmsprop": Optimizer(_floats(1), 2, 1, True, counts=True),
     "lion_32bit": Optimizer(_floats(1)),
     "ademamix": Optimizer(_floats(3)),
     **dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"), Optimizer(_eight_bit(2), quantised=True)),
@@ -89,6 +93,7 @@ def state_bytes(optim: str, shapes: Sequence[tuple[Shape, bool]]) -> int:
 def step_bytes(optim: str, shapes: Sequence[tuple[Shape, bool]], device: str) -> int:
     """Bytes that a step takes and gives back."""
     one, sizes = OPTIMIZERS.get(optim, ADAMW), [_size(shape) for shape, _ in shapes]
-    if device == "cuda" and one.foreach:
-        return int(4 * one.foreach * sum(sizes))
-    return int(4 * one.step_tensors * max(sizes, default=0))
+    largest = max(sizes, default=0)
+    together = max(largest, min(sum(sizes), PIECE_BYTES // 4))
+    taken = 4 * (one.foreach * together if device == "cuda" and one.foreach else one.step_tensors * largest)
+    return int(taken + one.taken_back * (4 * together + one.states((together,))))

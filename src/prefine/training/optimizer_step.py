@@ -16,10 +16,8 @@ import torch
 
 from prefine.errors import ModelError
 from prefine.packing.out_of_memory import smaller_on_oom
+from prefine.planning.optimizers import PIECE_BYTES
 
-PIECE_BYTES = 64 * 2**20
-"""Parameters that move together where they are copied first. A fused step allocates nothing but moments, before anything moves, and is
-taken whole, without copies."""
 HELP = "give --optim adamw_8bit or adafactor, or train with LoRA; the last complete checkpoint stays, and --resume goes on from it"
 
 
@@ -49,7 +47,10 @@ def _refuse(optimizer: Any, one: str = "") -> None:
 
 
 class _Pieces:
-    """A step as a sequence of steps over parts of a group's parameters, each of which can be taken back."""
+    """A step as a sequence of steps over parts of a group's parameters, each of which can be taken back.
+
+    A fused step allocates nothing but moments, before anything moves, and is taken whole, without copies.
+    """
 
     def __init__(self, optimizer: Any, inner: Any) -> None:
         self.optimizer = optimizer
