@@ -19,7 +19,7 @@ TOTAL = sum(s.prompt + sum(s.completions) for s in SPANS)
 
 def loop_kernel(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_ends: torch.Tensor, k_ends: torch.Tensor, max_q: int, max_k: int,
-    *, window_size: tuple[int, int], enable_gqa: bool = False,
+    *, window_size: tuple[int, int] = (-1, 0), enable_gqa: bool = False, scale: float | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """What the kernel's documentation says, as a loop: causal, aligned at the end."""
     out = []
@@ -33,7 +33,7 @@ def loop_kernel(
         if window_size[0] >= 0:
             seen &= k_pos >= q_pos - window_size[0]
         heads = [x.transpose(0, 1)[None] for x in (queries, keys, values)]
-        out.append(F.scaled_dot_product_attention(*heads, attn_mask=seen, enable_gqa=enable_gqa)[0].transpose(0, 1))
+        out.append(F.scaled_dot_product_attention(*heads, attn_mask=seen, enable_gqa=enable_gqa, scale=scale)[0].transpose(0, 1))
     return torch.cat(out)
 
 
@@ -44,9 +44,9 @@ def tensors(dtype: torch.dtype, device: str = "cpu", size: int = 16) -> list[tor
 
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("scaling", [None, 0.5])
-@pytest.mark.parametrize("gqa", [True, False])
-def test_layout_and_options(monkeypatch: pytest.MonkeyPatch, window: int | None, scaling: float | None, gqa: bool) -> None:
-    accepted = {"window_size"} | ({"enable_gqa"} if gqa else set())
+@pytest.mark.parametrize("more", [set(), {"enable_gqa"}, {"enable_gqa", "scale"}])
+def test_layout_and_options(monkeypatch: pytest.MonkeyPatch, window: int | None, scaling: float | None, more: set[str]) -> None:
+    accepted = {"window_size"} | more
     monkeypatch.setattr(varlen, "_kernel", lambda: (loop_kernel, frozenset(accepted)))
     inputs = tensors(torch.float64)
     weight = torch.randn(1, TOTAL, 4, 16, dtype=torch.float64)
@@ -59,8 +59,46 @@ def test_layout_and_options(monkeypatch: pytest.MonkeyPatch, window: int | None,
 
 
 def test_not_used_on_a_cpu() -> None:
-    query, _, value = tensors(torch.bfloat16)
-    assert not varlen.usable(query, value, 0.0, None)
+    assert not varlen.usable(*tensors(torch.bfloat16), 0.0, None, None)
+
+
+def without(name: str, value: Any) -> Any:
+    """A kernel that takes an argument and does not heed it."""
+
+    def kernel(*args: Any, **options: Any) -> torch.Tensor:
+        return loop_kernel(*args, **{**options, name: value})
+
+    return kernel
+
+
+def only_multiples_of_eight(q: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+    if q.shape[-1] % 8:
+        raise RuntimeError("head sizes must be multiples of 8")
+    return loop_kernel(q, *args, **options)
+
+
+def without_gradients(*args: Any, **options: Any) -> torch.Tensor:
+    out = loop_kernel(*args, **options)
+    return out.detach() + 0 * out
+
+
+BROKEN: dict[str, tuple[Any, tuple[int, int, float | None, bool]]] = {
+    "the window": (without("window_size", (-1, 0)), (64, 2, None, True)),
+    "the scale": (without("scale", None), (64, 2, 0.3, False)),
+    "odd head sizes": (only_multiples_of_eight, (20, 2, None, False)),
+    "gradients": (without_gradients, (64, 1, None, False)),
+    "heads that share keys": (lambda q, k, v, *a, **o: loop_kernel(q, k.flip(1), v.flip(1), *a, **o), (64, 4, None, False)),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_kernel_is_held_against_the_shape_that_it_is_wanted_for(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, shape = BROKEN[what]
+    for tried, expected in ((loop_kernel, True), (kernel, False)):
+        monkeypatch.setattr(varlen, "_kernel", lambda tried=tried: (tried, frozenset({"window_size", "enable_gqa", "scale"})))
+        varlen.agrees.cache_clear()
+        assert varlen.agrees("cpu", torch.bfloat16, *shape) is expected
+    varlen.agrees.cache_clear()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -68,7 +106,7 @@ def test_not_used_on_a_cpu() -> None:
 @pytest.mark.parametrize("window", [None, 4])
 def test_kernel_against_float64(size: int, window: int | None) -> None:
     inputs = tensors(torch.bfloat16, "cuda", size)
-    assert varlen.agrees("cuda:0", torch.bfloat16)
+    assert varlen.agrees("cuda:0", torch.bfloat16, size, 2, None, window is not None)
     exact_inputs = [x.detach().double().requires_grad_() for x in inputs]
     ours = varlen.varlen_attention(*inputs, VarlenLayout.of(SPANS, "cuda"), None, window)
     exact = plain_attention(*exact_inputs, SPANS, sliding_window=window)

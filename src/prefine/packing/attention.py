@@ -91,11 +91,26 @@ def shared_prefix_attention(
     _Active.windows.add(sliding_window)
     if not module.training:
         dropout = 0.0
-    if softcap is None and s_aux is None and varlen.usable(query, value, dropout, sliding_window):
+    query, key, value = _in_compute_dtype(query, key, value)
+    if softcap is None and s_aux is None and varlen.usable(query, key, value, dropout, scaling, sliding_window):
         if _Active.varlen is None:
             _Active.varlen = varlen.VarlenLayout.of(spans, query.device)
         return varlen.varlen_attention(query, key, value, _Active.varlen, scaling, sliding_window), None
     return plain_attention(query, key, value, spans, dropout, scaling, sliding_window, softcap, s_aux), None
+
+
+def _in_compute_dtype(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Query, key and value as mixed precision's attention takes them.
+
+    Rotary embeddings and norms leave queries and keys in float32, 4-bit layers and adapters values too, which half precision's kernels
+    refuse. On the meta device, where there is no autocast, the narrowest of them tells.
+    """
+    device = tensors[0].device.type
+    if device != "meta" and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    else:
+        dtype = min((x.dtype for x in tensors), key=lambda d: d.itemsize)
+    return tuple(x.to(dtype) if x.dtype != torch.float64 else x for x in tensors)
 
 
 def _no_mask(*args: Any, **kwargs: Any) -> None:

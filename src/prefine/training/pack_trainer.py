@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import shutil
 import time
 import warnings
@@ -121,7 +122,10 @@ class PackTrainer(Trainer):
             policy = add_adapter(policy, peft_config, args.gradient_checkpointing)
         if args.disable_dropout:
             disable_dropout(policy)
-        self.proof: Proof = prove_layout(policy, args.max_length, self.scorer_kind)
+        half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        if _is_placed_whole(policy, args):
+            policy.to(args.device)  # what is proven is what trains there
+        self.proof: Proof = prove_layout(policy, args.max_length, self.scorer_kind, half)
         self.scorer = self.scorer_kind(policy, self.proof.layout)
         self.encoder = args.encoder(processing_class)
         self._encoders: dict[str, Encoder] = {"train_dataset": self.encoder}
@@ -758,6 +762,14 @@ def disable_dropout(model: nn.Module) -> None:
         for name in ("attention_dropout", "attn_dropout", "dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
+
+
+def _is_placed_whole(model: Any, args: PackConfig) -> bool:
+    """Whether transformers will move the model to this process's device as it is: not sharded, spread, or quantised where it lies."""
+    if getattr(model, "hf_device_map", None) or getattr(model, "hf_quantizer", None) or args.place_model_on_device is False:
+        return False
+    launched = any(os.environ.get(name, "").lower() in ("1", "true") for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
+    return not (args.fsdp or args.deepspeed or launched)
 
 
 def _loaded(model: str | nn.Module, args: PackConfig, quantization_config: Any = None) -> nn.Module:
