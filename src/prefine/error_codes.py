@@ -171,7 +171,7 @@ _KINDS = (
         "PF-C10",
         "a package or hardware is missing",
         "An option needs a package that is not installed, or a GPU that is not there.",
-        "load_in_4bit needs an NVIDIA GPU: bitsandbytes' NF4 runs on CUDA; leave it out to train on this machine",
+        "load_in_4bit needs bitsandbytes: pip install 'prefine[qlora]'",
         "Install what the message names, or leave the option out.",
     ),
     ErrorKind(
@@ -322,6 +322,13 @@ _KINDS = (
         "No weight requires a gradient.",
         "no weight requires a gradient, so nothing would be trained; unfreeze the model, or give an adapter",
         "Unfreeze the model, or give --lora-r 16.",
+    ),
+    ErrorKind(
+        "PF-M20",
+        "a width that 4-bit does not take",
+        "On a CPU, bitsandbytes multiplies by rows of whole blocks of 64 weights.",
+        "models/tiny: model.layers.0.self_attn.q_proj is 96 wide, and 4-bit on a CPU takes multiples of 64; leave load_in_4bit out",
+        "Leave load_in_4bit out.",
     ),
     ErrorKind(
         "PF-M14",

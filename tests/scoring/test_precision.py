@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from torch import nn
 from prefine.packing import attention
 from prefine.packing.pack import Span
 from prefine.packing.plain_attention import plain_attention
+from prefine.scoring import token_logps
 from prefine.scoring.proof import prove_layout
 from prefine.scoring.scorer import Scorer
 from scoring.test_exactness import NOT_SHARING, SHARING, build, groups
@@ -97,3 +100,26 @@ def test_attention_computes_in_half_precision(name: str, mode: str, monkeypatch:
         scorer.token_logps(pack).sum().backward()
     wanted = autocast or next(model.parameters()).dtype
     assert seen == {wanted}
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2"])
+def test_the_head_computes_in_half_precision_where_that_is_quicker(name: str, half: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU; its log-probs and gradients are those of float64 but for the dtype's noise."""
+    model = build(name, SHARING[name])
+    exact = copy.deepcopy(model).double()
+    found = []
+    for one, mode in ((model, lambda: torch.autocast("cpu", half)), (exact, nullcontext)):
+        scorer = Scorer(one)
+        scorer.autocast = mode
+        pack = scorer.pack(groups())
+        monkeypatch.setattr(token_logps, "AS_IT_IS", ("meta",))
+        with scorer.attending(pack):
+            hidden = scorer.hidden(pack)
+            assert hidden.dtype == (half if one is model else torch.float64)
+            logps = scorer.head_logps(hidden, pack)
+            (logps * torch.linspace(-1, 1, len(logps), dtype=logps.dtype)).sum().backward()
+        assert logps.dtype == torch.float32
+        found.append([logps.detach().double(), one.get_output_embeddings().weight.grad.double()])  # type: ignore[operator]
+    for ours, theirs in zip(*found, strict=True):
+        assert float((ours - theirs).norm() / theirs.norm()) < (0.02 if half is torch.bfloat16 else 0.004)

@@ -87,7 +87,9 @@ class RunOptions:
         default=False, metadata=_in("memory", "Train even where the plan says that it cannot fit this machine's memory.")
     )
     dtype: str = field(default="auto", metadata=_in("memory", "auto, float32, bfloat16 or float16."))
-    load_in_4bit: bool = field(default=False, metadata=_in("memory", "Load the base in 4-bit NF4 (needs CUDA and LoRA)."))
+    load_in_4bit: bool = field(
+        default=False, metadata=_in("memory", "Load the base in 4-bit NF4 (with LoRA and bitsandbytes; slow on a CPU).")
+    )
     lora_r: int | None = field(default=None, metadata=_in("memory", "Train a LoRA adapter of this rank. Unset: all weights."))
     lora_alpha: float | None = field(default=None, metadata=_in("memory", "LoRA's alpha. Unset: twice the rank."))
     lora_dropout: float = field(default=0.0, metadata=_in("memory", "LoRA's dropout."))

@@ -13,6 +13,8 @@ from typing import TypeVar
 from prefine.errors import PrefineError
 
 T = TypeVar("T")
+PIECE_BYTES = 64 * 2**20
+"""Parameters that move together where an optimizer's step keeps copies, to be taken back: with all of torch's own but fused ones."""
 CAUGHT = (RuntimeError, MemoryError)
 """What the kinds of running out of memory are raised as."""
 WORDS = (

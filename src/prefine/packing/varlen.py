@@ -160,8 +160,10 @@ def agrees(device: str, dtype: torch.dtype, size: int, groups: int, scaling: flo
     results = []
     try:
         with torch.enable_grad(), torch.autocast(torch.device(device).type, enabled=False):
-            ours = varlen_attention(*inputs, VarlenLayout.of(spans, device), scaling, window)
-            for out, given in ((ours, inputs), (plain_attention(*exact, spans, scaling=scaling, sliding_window=window), exact)):
+            (query, key, value), (exact_query, exact_key, exact_value) = inputs, exact
+            ours = varlen_attention(query, key, value, VarlenLayout.of(spans, device), scaling, window)
+            plain = plain_attention(exact_query, exact_key, exact_value, spans, scaling=scaling, sliding_window=window)
+            for out, given in ((ours, inputs), (plain, exact)):
                 gradients = torch.autograd.grad((out * weight.to(out.device, out.dtype)).sum(), given)
                 results.append([x.detach().double().cpu() for x in (out, *gradients)])
     except (RuntimeError, ValueError, TypeError, NotImplementedError):

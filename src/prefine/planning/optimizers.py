@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-PIECE_BYTES = 64 * 2**20
-"""Parameters that move together where a step keeps copies, to take it back where memory runs out: all of torch's own but fused ones."""
+from prefine.packing.out_of_memory import PIECE_BYTES
+
 BLOCK, LEAST_QUANTISED = 256, 4096
 """bitsandbytes: weights that share a scale of four bytes, and the size below which a tensor's state stays in float32."""
 

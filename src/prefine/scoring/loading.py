@@ -20,6 +20,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 OWN_CODE = "read that code, and give --trust-remote-code if it may run"
 
+NF4_BLOCK = 64
+"""Weights that share a scale (QLoRA, arXiv 2305.14314, section 3)."""
+
 
 def pick_dtype(setting: str = "auto") -> tuple[torch.dtype, str]:
     """The precision to compute in and the reason, in words.
@@ -149,6 +152,7 @@ def load_model(model: str, dtype: torch.dtype = torch.float32, trust_remote_code
     except Exception as error:  # a model's code, its files and its packages: anything
         raise cannot_load(model, base, "a causal language model", error) from error
     _refuse_encoder(model, loaded.config)
+    _refuse_narrow_quantised(model, loaded)
     return loaded
 
 
@@ -179,12 +183,22 @@ def _refuse_encoder(name: str, config: Any) -> None:
         )
 
 
+def _refuse_narrow_quantised(name: str, model: Any) -> None:
+    """bitsandbytes 0.50 on a CPU reshapes by whole blocks of a row, and has no sentence for those that are not."""
+    for place, module in model.named_modules():
+        if type(module).__name__ == "Linear4bit" and module.weight.device.type == "cpu" and module.in_features % NF4_BLOCK:
+            raise ModelError(
+                f"{name}: {place} is {module.in_features} wide, and 4-bit on a CPU takes multiples of {NF4_BLOCK}; leave load_in_4bit out",
+                code="PF-M20",
+            )
+
+
 def four_bit_config(dtype: torch.dtype) -> Any:
-    """NF4 with double quantisation (QLoRA, arXiv 2305.14314)."""
-    if not torch.cuda.is_available():
-        raise ConfigError(
-            "load_in_4bit needs an NVIDIA GPU: bitsandbytes' NF4 runs on CUDA; leave it out to train on this machine", code="PF-C10"
-        )
+    """NF4 with double quantisation (QLoRA, arXiv 2305.14314).
+
+    Raises:
+        ConfigError: bitsandbytes is not installed.
+    """
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:

@@ -17,7 +17,7 @@ from prefine.errors import ModelError
 from prefine.packing.attention import attend
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
-from prefine.scoring.token_logps import HeadScaling, capture_head_input, head_token_logps
+from prefine.scoring.token_logps import HeadScaling, capture_head_input, head_token_logps, in_mixed_precision
 
 Layout: TypeAlias = Literal["shared", "unshared", "padded"]
 
@@ -74,8 +74,8 @@ class Scorer:
             inputs["output_router_logits"] = True
         with self.autocast(), capture_head_input(self.head) as captured:
             out = self.model(**inputs, use_cache=False)
-        assert captured.hidden is not None
-        hidden = captured.hidden
+            assert captured.hidden is not None
+            hidden = in_mixed_precision(captured.hidden)
         if self.layout == "padded":
             hidden = hidden[:, -inputs["input_ids"].shape[1] :]  # a learnt prompt (prompt tuning) stands before the tokens
         return hidden.flatten(0, 1).index_select(0, place_N), out.aux_loss if self.wants_aux_loss else None

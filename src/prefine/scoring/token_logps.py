@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 CHUNK_BYTES = 64 * 2**20
 """The most float32 logits that exist at a time."""
+AS_IT_IS = ("cpu", "meta")
+"""Devices on which mixed precision leaves the head in the dtype of its input: float32 is more exact there, and not ten times slower."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,27 @@ def _scaled_logits(
     hidden_CD: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scaling: HeadScaling
 ) -> tuple[torch.Tensor, torch.Tensor | float]:
     """float32 logits (C, V) and their slope by the unscaled ones."""
-    raw = nn.functional.linear(hidden_CD, weight, None if bias is None else bias.to(hidden_CD.dtype)).float()
+    if _adds_up_in_float32(str(hidden_CD.device), hidden_CD.dtype):
+        raw = torch.mm(hidden_CD, weight.T, out_dtype=torch.float32)  # half precision's logits would be rounded by up to .1
+        raw = raw if bias is None else raw + bias.float()
+    else:
+        raw = nn.functional.linear(hidden_CD, weight, None if bias is None else bias.to(hidden_CD.dtype)).float()
     logits = scaling(raw)
     if scaling.cap is None:
         return logits, scaling.factor
     return logits, (1 - (logits / scaling.cap).square()) * scaling.factor
+
+
+@lru_cache(maxsize=16)
+def _adds_up_in_float32(device: str, dtype: torch.dtype) -> bool:
+    """Whether a product of half precision can be had in float32 there, as CUDA's kernels add it up."""
+    if dtype not in (torch.float16, torch.bfloat16) or torch.device(device).type in AS_IT_IS:
+        return False
+    try:
+        few = torch.ones(16, 16, device=device, dtype=dtype)
+        return bool((torch.mm(few, few, out_dtype=torch.float32) == 16).all())
+    except (RuntimeError, TypeError, NotImplementedError):
+        return False
 
 
 def _onehot_minus_p(logits: torch.Tensor, log_z: torch.Tensor, target_C: torch.Tensor, slope: torch.Tensor | float) -> torch.Tensor:
@@ -127,6 +146,14 @@ def _onehot_minus_p(logits: torch.Tensor, log_z: torch.Tensor, target_C: torch.T
 def chunk_tokens(vocabulary: int) -> int:
     """Tokens whose float32 logits fill :data:`CHUNK_BYTES`."""
     return max(16, CHUNK_BYTES // (4 * vocabulary))
+
+
+def in_mixed_precision(hidden: torch.Tensor) -> torch.Tensor:
+    """What the head is given under mixed precision, whose norms end in float32. Call it where autocast is on, or is not."""
+    device = hidden.device.type
+    if device in AS_IT_IS or not torch.is_autocast_enabled(device):
+        return hidden
+    return hidden.to(torch.get_autocast_dtype(device))
 
 
 def as_head_input(hidden: torch.Tensor, head: nn.Module) -> torch.Tensor:

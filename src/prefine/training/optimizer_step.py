@@ -15,8 +15,7 @@ from typing import Any
 import torch
 
 from prefine.errors import ModelError
-from prefine.packing.out_of_memory import smaller_on_oom
-from prefine.planning.optimizers import PIECE_BYTES
+from prefine.packing.out_of_memory import PIECE_BYTES, smaller_on_oom
 
 HELP = "give --optim adamw_8bit or adafactor, or train with LoRA; the last complete checkpoint stays, and --resume goes on from it"
 
