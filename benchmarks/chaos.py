@@ -802,8 +802,8 @@ SUITS = {
     "cache-replies": ("dpo-judged",),
     "cache-responses": JUDGED,
     "cache-reference": ("dpo-judged",),
-    "full-cache": ("dpo", "sft", "reward", "dpo-judged", "ppo-judged"),
-    "cache-encoded": ("dpo", "sft", "reward", "dpo-judged"),
+    "full-cache": ("dpo", "reward", "dpo-judged", "ppo-judged"),
+    "cache-encoded": ("dpo", "reward", "dpo-judged"),
 }
 """Methods that a kind is for, where it is not for all."""
 
