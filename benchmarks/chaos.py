@@ -63,6 +63,7 @@ def begin(words: list[str], log: Path, cache: Path, fresh: bool = False, jumps: 
         os.dup2(output, 2)
         os.environ["PREFINE_CACHE"] = str(cache)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background takes away
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup takes away
         if fresh:
             os.execv(sys.executable, [sys.executable, "-m", "prefine.cli", *words])
         import numpy
@@ -557,7 +558,7 @@ def full_cache(t: Trial) -> None:
     t.mends.append(lambda: resize(t.cache, 2**28))
     child, log = t.start()
     code = t.close(child, log, (0, 2), "full cache")
-    t.where = NOTHING if code == 0 else t.place()
+    t.where = "warned" if "the cache takes no more" in log.read_text() else NOTHING if code == 0 else t.place()
 
 
 def readonly_run(t: Trial) -> None:
@@ -833,7 +834,9 @@ def table(done: list[Trial]) -> str:
             total += each
             shown = " | ".join(str(each[name] or "") for name in ("ok", "said", "lost", "idle", "wrong"))
             lines.append(f"| {kind} | {len(found)} | {shown} |")
-    return "\n".join([*lines, f"| all | {len(done)} | {' | '.join(str(total[n] or '') for n in ('ok', 'said', 'lost', 'wrong'))} |"])
+    return "\n".join(
+        [*lines, f"| all | {len(done)} | {' | '.join(str(total[n] or '') for n in ('ok', 'said', 'lost', 'idle', 'wrong'))} |"]
+    )
 
 
 def outcome(t: Trial) -> str:
