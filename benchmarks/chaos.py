@@ -6,7 +6,8 @@
 A trial is a tiny run of a real command, in a process forked from one that has only imported the libraries (every tenth is a fresh one).
 It ends well where every process ended in time, with no traceback and no error but one sentence; where going on gave the losses, the
 weights and the verdict of the run that was left alone, with each step logged once; where the pages can be made; and where nothing is left
-lying about. ``said``: the command refused with a sentence, and what that sentence asks for led there.
+lying about. After a sentence: the command refused with one, and what it asks for led there. From the start: all checkpoints were taken
+away. Nothing happened: the run had ended before, or had nothing of the kind.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ MOST_SECONDS = 180.0
 """That a process may take, which takes a few seconds where it is left alone."""
 METHODS = ("dpo", "dpo-lora", "dpo-judged", "sft", "sft-lora", "reward", "reward-lora", "ppo", "ppo-lora", "ppo-judged", "online-dpo")
 JUDGED = ("dpo-judged", "ppo-judged")
+NOTHING = "nothing happened"
 SHORT = re.compile(r"prefine: error: .*\[PF-[A-Z]\d\d\]")
 
 
@@ -61,6 +63,7 @@ def begin(words: list[str], log: Path, cache: Path, fresh: bool = False, jumps: 
         os.dup2(output, 2)
         os.environ["PREFINE_CACHE"] = str(cache)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background takes away
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup takes away
         if fresh:
             os.execv(sys.executable, [sys.executable, "-m", "prefine.cli", *words])
         import numpy
@@ -111,7 +114,7 @@ def ended(child: int, most: float = MOST_SECONDS) -> int | None:
 # ---- what is trained
 
 
-def command(method: str, made: Path, run: Path) -> list[str]:
+def command(method: str, made: Path, run: Path, cache: Path) -> list[str]:
     """The words of a run that logs each step."""
     name, _, kind = method.partition("-") if not method.startswith("online") else (method, "", "")
     sampled = name in ("ppo", "online-dpo")
@@ -124,7 +127,8 @@ def command(method: str, made: Path, run: Path) -> list[str]:
         words += ["--num-mini-batches", 2] if name == "ppo" else []
         words += [] if kind == "judged" else ["--eval-fraction", 0]
     elif name == "dpo":
-        words += ["--precompute-ref-log-probs", "--final-judge", made / "judge.yaml"] if kind == "judged" else ["--final-eval", "off"]
+        judged = ["--precompute-ref-log-probs", "--reference-cache-dir", cache / "reference", "--final-judge", made / "judge.yaml"]
+        words += judged if kind == "judged" else ["--final-eval", "off"]
     return [str(w) for w in words]
 
 
@@ -249,14 +253,12 @@ class Trial:
     lost: bool = False
     count: int = 0
     mends: list[Callable[[], None]] = field(default_factory=list)
-    spoilt: list[Path] = field(default_factory=list)
-    changes: bool = False
 
     def __post_init__(self) -> None:
         self.run, self.cache = self.folder / "disk" / "run", self.folder / "cache"
         (self.folder / "disk").mkdir(parents=True)
         self.cache.mkdir()
-        self.words = command(self.method, self.made, self.run)
+        self.words = command(self.method, self.made, self.run, self.cache)
 
     # -- processes
 
@@ -302,7 +304,7 @@ class Trial:
         since, wait = time.monotonic(), draw.uniform(0, self.whole.seconds)
         while True:
             if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                self.where = "done"
+                self.where = NOTHING
                 return False
             if time.monotonic() - since > MOST_SECONDS:
                 self.where = "waited too long"
@@ -317,6 +319,9 @@ class Trial:
                 break
             if moment == "verdict" and (self.run / "model").exists():
                 time.sleep(draw.uniform(0, 1.0) if self.method in JUDGED else delay)
+                break
+            if moment.endswith(".sqlite") and (self.cache / moment).exists() and (self.cache / moment).stat().st_size:
+                time.sleep(draw.uniform(0, 0.6))
                 break
             if moment == "saving":
                 now = saving.exists()
@@ -544,16 +549,16 @@ def full_run(t: Trial) -> None:
     t.mends.append(lambda: resize(disk, 2**28))
     child, log = t.start()
     code = t.close(child, log, (0, 2), "full disk")
-    t.where = "done" if code == 0 else t.place()
+    t.where = NOTHING if code == 0 else t.place()
 
 
 def full_cache(t: Trial) -> None:
     """The cache folder's disk fills."""
-    mount(t.cache, 4096 * int(t.draw.choice((1, 2, 3, 5, 8, 12, 20, 40))))
+    mount(t.cache, 4096 * int(t.draw.choice((1, 2, 4, 6, 8, 9, 10, 11, 12, 13, 14, 16, 20))))
     t.mends.append(lambda: resize(t.cache, 2**28))
     child, log = t.start()
     code = t.close(child, log, (0, 2), "full cache")
-    t.where = "done" if code == 0 else t.place()
+    t.where = "warned" if "the cache takes no more" in log.read_text() else NOTHING if code == 0 else t.place()
 
 
 def readonly_run(t: Trial) -> None:
@@ -640,8 +645,7 @@ def checkpoint_gone_running(t: Trial) -> None:
 
 def _spoil_cache(t: Trial, pattern: str) -> None:
     found = sorted(p for p in t.cache.glob(pattern) if p.is_file())
-    if found:
-        t.where = spoil(t.draw.choice(found), t.draw)
+    t.where = spoil(t.draw.choice(found), t.draw) if found else NOTHING
 
 
 def cache_altered(t: Trial) -> None:
@@ -655,20 +659,19 @@ def cache_altered_running(t: Trial) -> None:
     child, log = t.start()
     if t.at(child, "any"):
         found = sorted(p for p in t.cache.rglob("*") if p.is_file() and p.suffix != ".bin" and p.suffix != ".npy")
-        if found:
-            t.where = spoil(t.draw.choice(found), t.draw)
+        t.where = spoil(t.draw.choice(found), t.draw) if found else NOTHING
     t.close(child, log, (0, 2), f"cache altered, {t.where}")
 
 
 def cache_replies(t: Trial) -> None:
     """The cached replies of the judge are altered between two processes."""
-    t.stop_somewhere("verdict")
+    t.stop_somewhere("judge.sqlite")
     _spoil_cache(t, "judge.sqlite*")
 
 
 def cache_responses(t: Trial) -> None:
     """The cached responses are altered between two processes."""
-    t.stop_somewhere("verdict")
+    t.stop_somewhere("responses.sqlite")
     _spoil_cache(t, "responses.sqlite*")
 
 
@@ -743,9 +746,9 @@ def two(t: Trial) -> None:
         t.at(child, "training")
         holds = t.place() != "loading"
         second, other = t.start([*t.words, *t.draw.choice(([], ["--resume"]))])
-        code = t.close(second, other, (2,) if t.where != "done" else (0, 2), "the second")
+        code = t.close(second, other, (2,) if t.where != NOTHING else (0, 2), "the second")
         text = other.read_text()
-        if code == 2 and holds and t.where != "done" and not (f"process {child} on" in text or "already holds a run" in text):
+        if code == 2 and holds and t.where != NOTHING and not (f"process {child} on" in text or "already holds a run" in text):
             t.faults.append(f"the second does not name the first ({other.name})")
         if t.draw.random() < 0.5:
             with contextlib.suppress(ProcessLookupError):
@@ -800,7 +803,8 @@ SUITS = {
     "cache-replies": ("dpo-judged",),
     "cache-responses": JUDGED,
     "cache-reference": ("dpo-judged",),
-    "cache-encoded": ("dpo", "sft", "reward", "dpo-judged"),
+    "full-cache": ("dpo", "reward", "dpo-judged", "ppo-judged"),
+    "cache-encoded": ("dpo", "reward", "dpo-judged"),
 }
 """Methods that a kind is for, where it is not for all."""
 
@@ -810,7 +814,7 @@ def left_alone(method: str, folder: Path, made: Path) -> Whole:
     place, cache = folder / f"whole-{method}" / "disk" / "run", folder / f"whole-{method}" / "cache"
     place.parent.mkdir(parents=True)
     log, since = folder / f"whole-{method}.log", time.monotonic()
-    code = ended(begin(command(method, made, place), log, cache))
+    code = ended(begin(command(method, made, place, cache), log, cache))
     assert code == 0, log.read_text()[-3000:]
     size = sum(p.stat().st_size for p in place.rglob("*") if p.is_file())
     return Whole(losses(place), weights(place), verdict(place), time.monotonic() - since, size)
@@ -819,8 +823,8 @@ def left_alone(method: str, folder: Path, made: Path) -> Whole:
 def table(done: list[Trial]) -> str:
     """Kinds with their trials and what became of them."""
     lines = [
-        "| what happened | trials | went on | after a sentence | from the start | wrong |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| what happened | trials | went on | after a sentence | from the start | nothing happened | wrong |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     total: Counter[str] = Counter()
     for kind in KINDS:
@@ -828,14 +832,16 @@ def table(done: list[Trial]) -> str:
         if found:
             each = Counter(outcome(t) for t in found)
             total += each
-            shown = " | ".join(str(each[name] or "") for name in ("ok", "said", "lost", "wrong"))
+            shown = " | ".join(str(each[name] or "") for name in ("ok", "said", "lost", "idle", "wrong"))
             lines.append(f"| {kind} | {len(found)} | {shown} |")
-    return "\n".join([*lines, f"| all | {len(done)} | {' | '.join(str(total[n] or '') for n in ('ok', 'said', 'lost', 'wrong'))} |"])
+    return "\n".join(
+        [*lines, f"| all | {len(done)} | {' | '.join(str(total[n] or '') for n in ('ok', 'said', 'lost', 'idle', 'wrong'))} |"]
+    )
 
 
 def outcome(t: Trial) -> str:
     """One word."""
-    return "wrong" if t.faults else "lost" if t.lost else "said" if t.said else "ok"
+    return "wrong" if t.faults else "idle" if t.where == NOTHING else "lost" if t.lost else "said" if t.said else "ok"
 
 
 def trials(own: argparse.Namespace, folder: Path, made: Path) -> list[Trial]:

@@ -201,6 +201,7 @@ def test_the_oldest_go_by_their_step(
         (OSError(30, "Read-only file system"), "read-only"),
         (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"), "took no more"),
         (RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"), "took no more"),
+        (RuntimeError("basic_ios::clear: iostream error"), "took no more"),
         (Exception("Error while serializing: I/O error: No space left on device (os error 28)"), "no space left"),
     ],
 )

@@ -230,6 +230,6 @@ def why_not_written(error: BaseException) -> str | None:
     for code, reason in FULL.items():
         if os.strerror(code) in text or f"os error {code})" in text:
             return reason
-    if "PytorchStreamWriter failed" in text or ("inline_container" in text and "unexpected pos" in text):
+    if "PytorchStreamWriter failed" in text or "iostream error" in text or ("inline_container" in text and "unexpected pos" in text):
         return "the disk took no more, as a full one does"
     return None

@@ -67,6 +67,7 @@ def test_a_finished_run_is_not_trained_further(method: str, lab_model: Path, dat
     assert list(curve) == [1, 2, 3, 4, 5]
     shutil.rmtree(tmp_path / "r" / "eval", ignore_errors=True)
     shutil.rmtree(tmp_path / "r" / "model")  # killed before it was saved
+    (tmp_path / "r" / "checkpoints" / ".saving" / "old-0").mkdir(parents=True)  # and while it removed an older checkpoint
     capsys.readouterr()
     assert main([*line, "--resume"]) == 0
     assert "step 6" not in capsys.readouterr().out

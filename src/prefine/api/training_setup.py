@@ -236,6 +236,8 @@ class TrainingRun:
             self.run.append_event("checkpoint_passed_over", checkpoint=name, wrong=wrong)
 
         found = newest(Path(trainer.args.output_dir), told)
+        if trainer.args.should_save:  # what a killed process was writing or removing; a finished run would save nothing more
+            shutil.rmtree(Path(trainer.args.output_dir) / SAVING, ignore_errors=True)
         if found is None:
             say("no complete checkpoint to resume from: starting at the beginning")
             return None
