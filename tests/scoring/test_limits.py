@@ -92,7 +92,7 @@ FRESH = 5
 """So many of the refused are tried in processes of their own; it takes seconds each."""
 REFUSED: list[tuple[str, tuple[str, ...], dict[str, str], str]] = [
     ("dpo", ("--report-to", "wandb"), {}, "--report-to wandb"),
-    ("sft", ("--optim", "adamw_bnb_8bit"), {}, "--optim adamw_bnb_8bit"),
+    ("sft", ("--optim", "grokadamw"), {}, "--optim grokadamw"),
     ("dpo", ("--model-init-kwargs", '{"attn_implementation": "flash_attention_2"}'), {}, "FlashAttention2"),
     ("dpo", (*LORA, "--lora-target", "embed_tokens", "q_proj"), {}, "one tensor in this model"),
     ("dpo", (), {"model": "small"}, "give the tokenizer that belongs to the model"),

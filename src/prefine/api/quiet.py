@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from logging import ERROR, NOTSET
+from logging import getLogger as logger
 
 _before: list[tuple[int, bool]] = []
 
@@ -15,6 +17,7 @@ def quiet_transformers() -> None:
         _before.append((logging.get_verbosity(), logging.is_progress_bar_enabled()))
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    logger("bitsandbytes").setLevel(ERROR)  # it advises a package that would load code from the Hub
 
 
 def restore() -> None:
@@ -24,5 +27,6 @@ def restore() -> None:
 
         verbosity, bars = _before.pop()
         logging.set_verbosity(verbosity)
+        logger("bitsandbytes").setLevel(NOTSET)
         if bars:
             logging.enable_progress_bar()

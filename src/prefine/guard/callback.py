@@ -219,12 +219,12 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
 
         From the second step back on it is the first: what was kept since may have been harmed.
         """
+        if finding.rule == "not-finite":  # such updates are skipped: the weights are those before
+            return finding.step - SKIPPED
         if self._rollbacks and finding.action == "roll back":
             return 0
         if finding.rule in {rule.name for rule in PROBE_RULES}:
             return self._probed_well
-        if finding.rule == "not-finite":  # such updates are skipped: the weights are those before
-            return finding.step - SKIPPED
         return finding.step - 3 * max(1, int(self.trainer.state.logging_steps))
 
     def _factor(self) -> float:
