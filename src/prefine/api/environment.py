@@ -23,17 +23,21 @@ class Environment(Shows):
     """What computes here.
 
     Attributes:
-        facts: versions, machine, git state, as a run's ``environment.json`` holds them; accelerators: each by its name and memory.
+        facts: versions, machine, git state, as a run's ``environment.json`` holds them; accelerators: each by its name, memory and what
+            Prefine takes of it; unused: why a GPU that is there is not among them; precision: what ``--dtype auto`` is.
     """
 
     facts: Mapping[str, Any]
     accelerators: tuple[str, ...]
+    unused: str = ""
+    precision: str = ""
 
     def lines(self) -> list[str]:
         """To paste into a bug report."""
         facts = self.facts
         rows = [("python", facts["python"]), ("platform", facts["platform"]), ("CPUs", facts["cpu_count"])]
-        rows += [("accelerator", name) for name in self.accelerators or ("none",)]
+        rows += [("accelerator", name) for name in self.accelerators or (f"none{f': {self.unused}' if self.unused else ''}",)]
+        rows += [("precision", self.precision)] if self.precision else []
         return [printable(f"{name}: {value}") for name, value in (*facts["versions"].items(), *rows)]
 
     def parts(self) -> list[Any]:
@@ -45,9 +49,7 @@ class Environment(Shows):
 def environment(given: EnvironmentOptions, progress: Progress) -> Environment:
     """Versions of what computes, the machine and its accelerators."""
     progress.stage("asking torch for accelerators")
-    import torch
+    from prefine.scoring.accelerator import accelerators, unused_gpu
+    from prefine.scoring.loading import automatic_dtype
 
-    found = [f"{p.name}, {p.total_memory / 2**30:.0f} GiB" for p in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        found.append("Apple MPS")
-    return Environment(measured(), tuple(found))
+    return Environment(measured(), tuple(accelerators()), unused_gpu(), automatic_dtype()[1])

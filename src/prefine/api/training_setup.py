@@ -291,6 +291,19 @@ def storable(value: Any) -> Any:
     return type(value).__name__
 
 
+def _refuse_unused_gpu(training: Mapping[str, Any]) -> None:
+    """Training on the processor beside a GPU takes a hundred times as long, and is seldom meant.
+
+    Raises:
+        ConfigError: why the GPU cannot be used; not where ``use_cpu`` is given.
+    """
+    from prefine.scoring.accelerator import unused_gpu
+
+    why = "" if training.get("use_cpu") else unused_gpu()
+    if why:
+        raise ConfigError(f"{why}; --use-cpu trains on the processor all the same", code="PF-C10")
+
+
 def set_up(
     command: str,
     given: Mapping[str, Any],
@@ -330,6 +343,7 @@ def set_up(
         check_there(name)
     progress.stage("loading libraries")
     quiet_transformers()
+    _refuse_unused_gpu(training)
     training, precision, load_dtype = _resolve(command, own, training)
     args = _make_args(config_of(command), training, output_dir, given)
     for key, instead in (("dtype", "--dtype"), ("quantization_config", "--load-in-4bit"), ("trust_remote_code", "--trust-remote-code")):

@@ -15,6 +15,7 @@ from prefine.errors import ConfigError, MissingFile, ModelError, PrefineError, n
 from prefine.packing.encoding import KWARGS_NAME
 from prefine.packing.out_of_memory import is_out_of_memory
 from prefine.packing.rendering import read_template_kwargs
+from prefine.scoring.accelerator import unused_gpu
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -33,6 +34,13 @@ def pick_dtype(setting: str = "auto") -> tuple[torch.dtype, str]:
         if setting not in DTYPES:
             raise ConfigError(f"dtype is {setting!r}; expected auto, {', '.join(DTYPES)}{nearest(setting, DTYPES)}", code="PF-C03")
         return DTYPES[setting], f"{setting}, as asked"
+    if why := unused_gpu():
+        warnings.warn(why, stacklevel=2)
+    return automatic_dtype()
+
+
+def automatic_dtype() -> tuple[torch.dtype, str]:
+    """What ``auto`` is on this machine, and the reason."""
     if torch.cuda.is_available():
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "bfloat16, which this GPU has"
