@@ -107,6 +107,35 @@ def broken_loss(first: int, last: float) -> Callable[[], Callable[[], None]]:
     return plant
 
 
+def other_models(change: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[], Callable[[], None]]:
+    """Give DPO's trainer other models than the command's, as code around it would; returns what undoes it."""
+
+    def plant() -> Callable[[], None]:
+        from prefine.training.dpo import DPOTrainer
+
+        whole = DPOTrainer.__init__
+
+        def init(self: Any, model: Any, reference: Any, *args: Any, **kwargs: Any) -> None:
+            whole(self, *change(model, reference), *args, **kwargs)
+
+        DPOTrainer.__init__ = init  # type: ignore[method-assign]
+        return lambda: setattr(DPOTrainer, "__init__", whole)
+
+    return plant
+
+
+def frozen(model: Any, reference: Any) -> tuple[Any, Any]:
+    return model.requires_grad_(False), reference
+
+
+def with_wrong_reference(model: Any, reference: Any) -> tuple[Any, Any]:
+    """As one that was trained already, on the same pairs."""
+    from transformers import AutoModelForCausalLM
+
+    base = Path(model.config._name_or_path)
+    return model, AutoModelForCausalLM.from_pretrained(base.parent / "model", dtype=model.dtype)
+
+
 def nothing() -> Callable[[], None]:
     return lambda: None
 
@@ -121,6 +150,8 @@ CASES: dict[str, tuple[str, dict[str, Any], Any, Any]] = {
     "rate x100": ("dpo", {"learning_rate": 0.15}, plain, nothing),
     "beta .001": ("dpo", {"beta": 0.001}, plain, nothing),
     "swapped labels": ("dpo", {}, swapped, nothing),
+    "wrong reference": ("dpo", {}, plain, other_models(with_wrong_reference)),
+    "frozen model": ("dpo", {}, plain, other_models(frozen)),
     "duplicated data": ("dpo", {"loss_type": ["sigmoid"], "loss_weights": None, "num_train_epochs": 5.0}, duplicated, nothing),
     "corrupted chunk": ("dpo", {"ignore_audit": True}, corrupted, nothing),
     "NaN in a batch": ("dpo", {}, plain, broken_loss(30, 31)),

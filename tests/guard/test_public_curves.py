@@ -37,12 +37,12 @@ FOUND: dict[str, set[str]] = {
     "swift_5890_grad_and_kl_zero": {"no-gradient"},
     "openr1_704_kl_nan": {"not-finite"},
     "r1_4_accuracy_reward_stuck_half": {"flat-reward"},
+    "llava_918_single_spikes": {"loss-spike"},
 }
-UNSEEN = {
-    "trl_733_sft_better_loss_worse_text": "the curves are those of a healthy run; only responses show it",
-    "llava_918_single_spikes": "six logs",
-    "deepspeed_322_reward_overfits": "held-out accuracy falls by a point and a half, within its noise",
-}
+NOTED = {"deepspeed_322_reward_overfits": {"held-out-stops"}}
+"""Held-out accuracy falls by a point and a half there, within its noise: that it stopped rising is all that can be said."""
+NOT_IN_CURVES = {"trl_733_sft_better_loss_worse_text"}
+"""The curves are those of a healthy run, and only responses show what is wrong."""
 
 
 def diagnosis(curve: dict[str, Any], folder: Path) -> Any:
@@ -55,13 +55,25 @@ def diagnosis(curve: dict[str, Any], folder: Path) -> Any:
 
 def test_every_curve_is_expected_to_show_something_or_nothing() -> None:
     broken = {c["name"] for c in CURVES if c["says"] == "broken"}
-    assert broken == FOUND.keys() | UNSEEN.keys()
+    assert broken == FOUND.keys() | NOTED.keys() | NOT_IN_CURVES
 
 
 @pytest.mark.parametrize("curve", [c for c in CURVES if c["name"] in FOUND], ids=lambda c: c["name"])
 def test_what_was_wrong_is_found(curve: dict[str, Any], tmp_path: Path) -> None:
     found = {f.rule for f in diagnosis(curve, tmp_path).findings if f.severity != "note"}
     assert FOUND[curve["name"]] <= found
+
+
+@pytest.mark.parametrize("curve", [c for c in CURVES if c["name"] in NOTED], ids=lambda c: c["name"])
+def test_what_may_be_noise_is_noted(curve: dict[str, Any], tmp_path: Path) -> None:
+    found = diagnosis(curve, tmp_path)
+    assert NOTED[curve["name"]] <= {f.rule for f in found.findings}
+    assert found.healthy
+
+
+@pytest.mark.parametrize("curve", [c for c in CURVES if c["name"] in NOT_IN_CURVES], ids=lambda c: c["name"])
+def test_what_no_curve_tells_is_left_to_a_judge(curve: dict[str, Any], tmp_path: Path) -> None:
+    assert "They do not tell whether the responses got better: have them judged" in " ".join(diagnosis(curve, tmp_path).lines)
 
 
 @pytest.mark.parametrize("curve", [c for c in CURVES if c["says"] == "healthy"], ids=lambda c: c["name"])

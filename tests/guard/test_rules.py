@@ -139,6 +139,13 @@ PLANTED: dict[str, tuple[Facts, Rows]] = {
     "held-out-rises": (DPO, changed(eval_loss=lambda t: 0.5 + abs(t - 0.3))),
     "gap": (DPO, changed(rewards__accuracies=lambda t: 0.97, eval_loss=lambda t: 0.6, **{"eval_rewards/accuracies": lambda t: 0.55})),
     "accuracy-falls": (DPO, changed(eval_loss=lambda t: 0.6, **{"eval_rewards/accuracies": lambda t: 0.8 - 0.3 * t})),
+    "held-out-stops": (
+        DPO,
+        [
+            {**row, "loss": 0.69 - 0.001 * row["step"], "eval_rewards/accuracies": min(0.6 + 0.0003 * row["step"], 0.66)}
+            for row in healthy()
+        ],
+    ),
     "at-chance": (DPO, changed(rewards__accuracies=lambda t: 0.5, eval_loss=lambda t: 0.69)),
     "empty-responses": (DPO, changed(logps__chosen=lambda t: 0.0, logps__rejected=lambda t: 0.0)),
     "zero-loss": (Facts("sft", False, steps=500), changed(loss=lambda t: 0.0)),

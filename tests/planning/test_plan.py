@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import subprocess
 import sys
@@ -405,3 +406,20 @@ def test_it_is_given_back_where_memory_is_short(
     assert main([str(w) for w in line]) == 0
     assert len(asked) == (times == 2)
     assert ("freed memory is given back" in capsys.readouterr().out) == (times == 2)
+
+
+def test_a_long_training_says_how_long(
+    lab_model: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from prefine.api import plan_lines
+    from prefine.planning import operations
+
+    monkeypatch.setattr(operations, "matrix_rate", lambda device, dtype, seconds: 1e6)
+    words = ["--model", lab_model, "--data", pairs_file, "--max-steps", 2, "--final-eval", "off"]
+    for place, short in enumerate((True, False)):
+        monkeypatch.setattr(plan_lines, "LONG", math.inf if short else 0.0)
+        assert main([str(w) for w in ["dpo", *words, "--output-dir", tmp_path / str(place)]]) == 0
+        assert ("of updates at this machine's rate" in capsys.readouterr().out) != short
+    wanted = pf.plan("dpo", str(lab_model), str(pairs_file), max_steps=2)
+    assert pf.Run(tmp_path / "1").plan["seconds"] == wanted.seconds
+    assert pf.Run(tmp_path / "0").plan["seconds"] is None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefine.api.plan_time import duration, operations_of, rate_of, uses_reference
 from prefine.errors import ConfigError
 from prefine.runs import models_of
 
@@ -20,6 +21,10 @@ CERTAIN = 1.15
 """A training that needs more than the device's memory times this, with packs of a single prompt, does not start."""
 KEPT = 3
 """What malloc keeps of freed memory may make a process on a CPU this many times as large as what it uses (2.4 was measured)."""
+LONG = 1e12
+"""Floating-point operations from which a training is worth telling how long it takes: minutes, of a processor's core."""
+MEASURED = 0.3
+"""Seconds for which the machine's rate is measured then."""
 FRAMEWORK = 60 * 2**20
 """What a process takes on its way beside tensors once libraries are loaded: measured on a CPU, a trainer's own modules and oneDNN's."""
 SHORT = {
@@ -34,12 +39,14 @@ class Planned:
 
     Attributes:
         framework: bytes that Python, torch and the device's own libraries hold; steps: optimizer updates.
+        seconds: of all updates, sampling and evaluation aside; None where no one knows, or where they are few.
     """
 
     memory: Memory
     device: Device
     framework: int
     steps: int
+    seconds: float | None = None
 
     @property
     def total(self) -> int:
@@ -60,6 +67,7 @@ class Planned:
             "parameters": self.memory.parameters,
             "trained_parameters": self.memory.trained,
             "steps": self.steps,
+            "seconds": self.seconds,
         }
 
     def line(self) -> str:
@@ -67,6 +75,7 @@ class Planned:
         parts = sorted(((v, SHORT[k]) for k, v in self.memory.parts.items() if k in SHORT), reverse=True)
         told = ", ".join(f"{name} {gib(size)}" for size, name in parts if size >= 0.01 * self.total) or "hardly anything"
         steps = f"; {self.steps:,} steps" if self.steps else ""
+        steps += f", about {duration(self.seconds)} of updates at this machine's rate" if self.seconds else ""
         return f"memory: about {gib(self.total)} of {gib(self.device.memory_bytes)} GiB on {self.device.name} ({told}){steps}"
 
 
@@ -101,15 +110,6 @@ def steps_of(command: str, args: Any, prompts: int) -> int:
         rollouts = max(1, round(episodes / (each * args.num_samples)))
         return int(rollouts * args.num_ppo_epochs * args.num_mini_batches)
     return max(1, int(args.num_train_epochs * -(-prompts // each)))
-
-
-def uses_reference(command: str, args: Any) -> bool:
-    """Whether a reference scores what is trained on."""
-    from prefine.losses import LOSSES
-
-    if command in ("dpo", "online-dpo"):
-        return any(LOSSES[name].reference for name in args.loss_type)
-    return command == "ppo"
 
 
 def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: bool, dtype: Any, autocast: Any) -> tuple[Demand, Any]:
@@ -196,11 +196,15 @@ def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Plann
         least = planned
         if planned.total > CERTAIN * device.memory_bytes:
             least = Planned(smallest(demand, known.longest), device, planned.framework, planned.steps)
+        operations = operations_of(setup.command, setup.args, demand, known, planned.steps)
     except Exception as error:  # whatever an unusual model's config lacks: a plan must not stop what could run
         setup.progress.say(f"memory: not planned ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
         return None
     if not setup.options.ignore_plan:
         refuse_what_cannot_fit(setup.command, least, demand, known)
+    if operations > LONG:
+        rate, _ = rate_of(device, demand, MEASURED)
+        planned = replace(planned, seconds=operations / rate if rate else None)
     setup.progress.say(planned.line())
     if device.kind == "cpu" and KEPT * planned.total > device.room and give_back_freed_memory():
         setup.progress.say("memory: freed memory is given back at once, which takes some time, as this machine has little more")
@@ -252,8 +256,6 @@ def flags_of(settings: Mapping[str, Any]) -> str:
 
 def choices(command: str, demand: Demand, lengths: Lengths, device: Device, framework: int) -> Sequence[Choice]:
     """Settings in order of preference: as given, then what changes no result, then what does; each row keeps those above that apply."""
-    from dataclasses import replace
-
     from peft import LoraConfig
 
     from prefine.planning.memory import estimate, with_pack

@@ -16,7 +16,8 @@ from prefine.api.calls import Call
 from prefine.api.fields import CONFIGS, training_options
 from prefine.api.final_evaluation import FinalOptions
 from prefine.api.options import Option, as_flags, checked, options_of
-from prefine.api.plan_lines import SPARE, Choice, Planned, choices, demand_of, framework_bytes, gib, steps_of, uses_reference
+from prefine.api.plan_lines import SPARE, Choice, Planned, choices, demand_of, framework_bytes, gib, steps_of
+from prefine.api.plan_time import duration, operations_of, rate_of
 from prefine.api.progress import Progress
 from prefine.api.rewards import RewardOptions
 from prefine.api.run_options import RunOptions
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 EXTRA: dict[str, Any] = {"dpo": FinalOptions, "sft": None, "reward": None, "ppo": RewardOptions, "online-dpo": RewardOptions}
 """Training commands and their options beside :class:`RunOptions` and their config's."""
-CPU_EFFICIENCY = 0.6
-"""Of the measured rate of matrix products, what training on a CPU reaches: 61 to 75 % of a step is products (benchmarks/RESULTS.md)."""
+MEASURED = 2.0
+"""Seconds for which this machine's rate is measured."""
 
 
 @dataclass
@@ -173,13 +174,6 @@ def flags_text(choice: Choice) -> str:
     return flags_of(choice.settings) if choice.settings else ""
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _plan(given: Mapping[str, Any], progress: Progress) -> Plan:
     """Say what a training will need before its weights are loaded: memory by part, operations, time, and settings that fit.
 
@@ -212,13 +206,14 @@ def _plan(given: Mapping[str, Any], progress: Progress) -> Plan:
     try:
         planned = Planned(estimate(demand), device, framework, steps_of(method, setup.args, lengths.total))
         tried = tuple(choices(method, demand, lengths, device, framework))
-        operations = _operations(method, setup.args, demand, lengths, planned.steps)
+        operations = operations_of(method, setup.args, demand, lengths, planned.steps)
     except PrefineError:
         raise
     except Exception as error:  # a model's code, for whatever its config says
         raise cannot_load(setup.options.model, None, "a model", error) from error
     best = next((c for c in tried if c.fits), tried[0])
-    rate, note = _rate(device, demand, progress)
+    progress.stage("measuring the rate of matrix products")
+    rate, note = rate_of(device, demand, MEASURED)
     mean = {kind: lengths.mean(kind) for kind in ("shared", "unshared", "scored")}
     p, c = lengths.longest
     return Plan(
@@ -274,42 +269,6 @@ def _read(method: str, given: Mapping[str, Any], device: Any, progress: Progress
     dtype = setup.dtype if here else half if adapter and half is torch.bfloat16 else torch.float32
     demand, _ = demand_of(setup, lengths, device, four_bit, dtype, autocast)
     return setup, demand, lengths
-
-
-def _operations(method: str, args: Any, demand: Demand, lengths: Lengths, steps: int) -> float:
-    """Floating-point operations of all updates, and of what scores and samples beside them."""
-    from prefine.planning.operations import operations
-    from prefine.planning.skeleton import skeleton
-
-    model = skeleton(demand.config, demand.dtype, demand.adapter, demand.classifier)
-    each = operations(model, lengths.shapes)
-    reference = uses_reference(method, args)
-    prompts: float = steps * int(args.per_device_train_batch_size) * int(args.gradient_accumulation_steps)
-    if method == "ppo":
-        prompts /= args.num_mini_batches
-        rollouts = prompts / args.num_ppo_epochs
-        # Sampled and scored: the policy's forward as it samples, its reference's, each reward's and the values'.
-        scoring = (2 + reference + len(demand.rewards) + demand.adapters) * (each.trunk + each.head)
-        update = each.step(demand.adapter is None, demand.checkpointing) * (1 + demand.value)
-        return float(prompts * update + rollouts * scoring)
-    more = float(args.num_samples) / 2 * (each.trunk + each.head) if method == "online-dpo" else 0.0  # a group is a pair: two samples
-    return prompts * (each.step(demand.adapter is None, demand.checkpointing, int(reference)) + more)
-
-
-def _rate(device: Any, demand: Demand, progress: Progress) -> tuple[float | None, str]:
-    """Operations a second, and where that comes from: measured here, or published."""
-    from prefine.planning.devices import EFFICIENCY
-
-    if device.available_bytes is None:
-        if device.flops is None:
-            return None, ""
-        return EFFICIENCY * device.flops, f"{EFFICIENCY:.0%} of {device.flops / 1e12:g} TFLOP/s; {device.source}"
-    from prefine.planning.operations import matrix_rate
-
-    progress.stage("measuring the rate of matrix products")
-    rate = matrix_rate(device.kind, demand.autocast or demand.dtype)
-    share = CPU_EFFICIENCY if device.kind == "cpu" else EFFICIENCY
-    return share * rate, f"{share:.0%} of {rate / 1e9:,.0f} GFLOP/s that matrix products reach on this machine"
 
 
 _plan.__name__ = _plan.__qualname__ = "plan"

@@ -8,13 +8,13 @@ import io
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefine.errors import ConfigError, PrefineError, Stopped, nearest, printable
 from prefine.redaction import remember_words
+from prefine.signals import hearing
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -160,16 +160,8 @@ def _signals() -> Iterator[None]:
             os.kill(os.getpid(), number)
         raise _Signalled(signal.Signals(number).name)
 
-    mine = threading.current_thread() is threading.main_thread()
-    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)} if mine else {}
-    listened = [n for n, handler in before.items() if handler is signal.SIG_DFL]
-    for number in listened:
-        signal.signal(number, heard)
-    try:
+    with hearing((signal.SIGTERM, signal.SIGHUP), heard, lambda handler: handler is signal.SIG_DFL):
         yield
-    finally:
-        for number in listened:
-            signal.signal(number, before[number])
 
 
 def _show_without_secrets(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

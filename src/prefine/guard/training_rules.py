@@ -158,6 +158,19 @@ def _accuracy_falls(h: History) -> Seen | None:
     return Seen(f"held-out accuracy has fallen from {100 * max(held):.0f} % to {100 * held[-1]:.0f} %")
 
 
+def _held_out_stops(h: History) -> Seen | None:
+    held, losses = h.points("eval_rewards/accuracies"), h.points("loss")
+    if len(held) < 9 or h.now("eval_rewards/accuracies") is None:
+        return None
+    step, best = max(held, key=lambda point: (point[1], -point[0]))
+    before, after = [v for s, v in losses if s <= step][-3:], [v for s, v in losses if s > step]
+    since = sum(s > step for s, _ in held)
+    if 3 * since < len(held) or len(before) < 3 or len(after) < 3 or median(after[-3:]) > 0.85 * median(before):
+        return None
+    fallen = f"the training loss fell from {median(before):.3g} to {median(after[-3:]):.3g}"
+    return Seen(f"held-out accuracy was never again above the {100 * best:.0f} % of step {step}, while {fallen}", "note")
+
+
 def _at_chance(h: History) -> Seen | None:
     if (h.progress or 0) < 0.5 or h.facts.method not in ("dpo", "reward", "online-dpo"):
         return None
@@ -187,13 +200,15 @@ def _zero_loss(h: History) -> Seen | None:
 
 
 def _loss_spike(h: History) -> Seen | None:
-    losses = h.of("loss")
-    if len(losses) < 5 or h.now("loss") is None or h.facts.method in ("ppo", "online-dpo"):
+    points = h.points("loss")
+    if len(points) < 5 or h.now("loss") is None or h.facts.method in ("ppo", "online-dpo"):
         return None
-    usual = median(losses[-20:-1])
-    if losses[-1] <= 3 * abs(usual) + 0.5:
+    # Until five are there nobody knows what is usual: then each of them is held against the others, but for the first, which may be high.
+    step, loss = max(points[1:], key=lambda point: point[1]) if len(points) == 5 else points[-1]
+    usual = median(v for s, v in points[-20:] if s != step)
+    if loss <= 3 * abs(usual) + 0.5:
         return None
-    return Seen(f"a loss of {losses[-1]:.3g}, usually {usual:.3g}")
+    return Seen(f"a loss of {loss:.3g} at step {step}, usually {usual:.3g}")
 
 
 def _odd_rows(h: History) -> Seen | None:
@@ -345,6 +360,14 @@ RULES = (
         "train for fewer steps, or lower the learning rate",
     ),
     Rule(
+        "held-out-stops",
+        _held_out_stops,
+        "Held-out accuracy whose best lies more than a third of the run back, while the training loss fell by 15 % and more since.",
+        "What is learned since is of the training pairs alone.",
+        "61 % from step 190 to 300, with a training loss that goes from 0.63 to 0.5.",
+        "train for fewer passes over the data, or keep the checkpoint of that step",
+    ),
+    Rule(
         "at-chance",
         _at_chance,
         "Accuracy that stays at one half in the second half of the run.",
@@ -373,7 +396,7 @@ RULES = (
     Rule(
         "loss-spike",
         _loss_spike,
-        "A single loss above three times the usual one.",
+        "A single loss above three times the usual one; of the first five logs, any but the first.",
         "Broken rows, or the start of a divergence.",
         "0.66, 0.72, 4.27, 0.77.",
         "look at the rows of that step; clip gradients (--max-grad-norm 1)",

@@ -67,13 +67,13 @@ def operations(model: Any, shapes: Sequence[Shape], shared: bool = True) -> Oper
     return Operations(trunk / len(shapes), of_head / len(shapes))
 
 
-def matrix_rate(device: str, dtype: torch.dtype, seconds: float = 2.0) -> float:
+def matrix_rate(device: str, dtype: torch.dtype, seconds: float) -> float:
     """Operations a second that products of square matrices reach here, measured for so long."""
     a, b = (torch.randn(SIZE, SIZE, device=device, dtype=dtype) for _ in range(2))
 
     def wait() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
+        if device != "cpu":
+            torch.accelerator.synchronize()
 
     a @ b
     wait()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from prefine.signals import hearing
 from prefine.training.pack_trainer import PackTrainer
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
@@ -66,9 +66,6 @@ class StopBetweenSteps(TrainerCallback):
 @contextmanager
 def listening(stop: StopBetweenSteps) -> Iterator[None]:
     """Within the block signals ask to stop; a second Ctrl-C interrupts at once. Outside the main thread signals are left alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     terminals = [stream.fileno() for stream in (sys.__stdout__, sys.__stderr__) if stream is not None and stream.isatty()]
 
     def heard(number: int, frame: Any) -> None:
@@ -79,12 +76,6 @@ def listening(stop: StopBetweenSteps) -> Iterator[None]:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
         stop.ask(SIGNALS[signal.Signals(number)])
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    listened = [number for number, handler in before.items() if handler is not signal.SIG_IGN]  # nohup is heeded
-    for number in listened:
-        signal.signal(number, heard)
-    try:
+    # A signal that is ignored stays so: nohup is heeded.
+    with hearing(SIGNALS, heard, lambda handler: handler is not signal.SIG_IGN):
         yield
-    finally:
-        for number in listened:
-            signal.signal(number, before[number])
