@@ -5,7 +5,8 @@ it before every step until this process says go, so that the two take turns (A B
 pairs a second, the ratio of medians, peak resident memory, and the floor: the floating-point
 operations the step needs over the measured matrix rate.
 
-    python benchmarks/dpo_vs_trl.py [--steps 12] [--precision float32|bf16] [--precompute] [--quick]
+    python benchmarks/dpo_vs_trl.py [--steps 12] [--precision float32|bf16] [--precompute] [--quick] [--threads 2]
+    python benchmarks/dpo_vs_trl.py --model FOLDER --lora-r 16      # a real model, its adapter trained
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "hh_rlhf_harmless.jsonl.gz"
-BATCH, WARM_UP, THREADS = 8, 2, 2
+BATCH, WARM_UP = 8, 2
 
 
 def rows(count: int) -> list[dict[str, str]]:
@@ -76,13 +77,14 @@ def make_model(folder: Path, quick: bool) -> None:
     Qwen2ForCausalLM(config).save_pretrained(folder)
 
 
-def worker(side: str, folder: str, steps: int, precision: str, precompute: bool) -> None:
+def worker(side: str, folder: str, args: argparse.Namespace) -> None:
     """Train one side, a step for each line on standard input; write seconds a step to standard output."""
     import torch
     from datasets import Dataset
+    from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(args.threads)
     out = sys.stdout
     sys.stdout = sys.stderr
     if side == "trl":
@@ -100,15 +102,15 @@ def worker(side: str, folder: str, steps: int, precision: str, precompute: bool)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             print(json.dumps({"seconds": seconds, "peak_bytes": peak}), file=out, flush=True)
 
-    args = DPOConfig(
+    config = DPOConfig(
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=BATCH,
-        max_steps=steps,
+        max_steps=args.steps,
         learning_rate=1e-5,
         gradient_checkpointing=False,
-        bf16=precision == "bf16",
+        bf16=args.precision == "bf16",
         use_cpu=True,
-        precompute_ref_log_probs=precompute,
+        precompute_ref_log_probs=args.precompute,
         max_length=1024,
         save_strategy="no",
         report_to="none",
@@ -116,16 +118,18 @@ def worker(side: str, folder: str, steps: int, precision: str, precompute: bool)
         logging_steps=1,
         seed=0,
     )
-    data = Dataset.from_list(rows(BATCH * steps))
+    adapter = LoraConfig(r=args.lora_r, lora_alpha=2 * args.lora_r, target_modules="all-linear") if args.lora_r else None
+    data = Dataset.from_list(rows(BATCH * args.steps))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    trainer = DPOTrainer(model, args=args, train_dataset=data, processing_class=tokenizer, callbacks=[Turns()])
+    given = {"train_dataset": data, "processing_class": tokenizer, "callbacks": [Turns()], "peft_config": adapter}
+    trainer = DPOTrainer(model, args=config, **given)
     print(json.dumps({"ready": True}), file=out, flush=True)
     trainer.train()
     print(json.dumps({"losses": [e["loss"] for e in trainer.state.log_history if "loss" in e]}), file=out, flush=True)
 
 
-def floor_seconds(folder: Path, steps: int, live_reference: bool) -> float:
+def floor_seconds(folder: Path, steps: int, live_reference: bool, threads: int) -> float:
     """Seconds a step at the measured float32 matrix rate if only matrix products took time."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -133,7 +137,7 @@ def floor_seconds(folder: Path, steps: int, live_reference: bool) -> float:
     from prefine.packing import Encoder
     from prefine.preferences import Pair
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(threads)
     model = AutoModelForCausalLM.from_pretrained(folder)
     encoder = Encoder(AutoTokenizer.from_pretrained(folder), 1024)
     pairs = [Pair(r["prompt"], r["chosen"], r["rejected"], i) for i, r in enumerate(rows(BATCH * steps))]
@@ -159,16 +163,19 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--precompute", action="store_true", help="reference log-probs precomputed on both sides")
     parser.add_argument("--quick", action="store_true", help="a tiny model: does it run")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--model", type=Path, help="a chat model's folder, in place of the random one")
+    parser.add_argument("--lora-r", type=int, default=0, help="train an adapter of this rank")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        worker(args.worker, args.folder, args.steps, args.precision, args.precompute)
+        worker(args.worker, args.folder, args)
         return
-    folder = Path(tempfile.mkdtemp())
-    make_model(folder, args.quick)
-    base = [sys.executable, __file__, "--folder", str(folder), "--steps", str(args.steps), "--precision", args.precision]
-    base += ["--precompute"] if args.precompute else []
+    folder = args.model or Path(tempfile.mkdtemp())
+    if args.model is None:
+        make_model(folder, args.quick)
+    base = [sys.executable, __file__, *sys.argv[1:], "--folder", str(folder)]
     sides = {}
     for name in ("trl", "prefine"):
         command = [*base, "--worker", name]
@@ -191,7 +198,8 @@ def main() -> None:
         process.wait()
     median = {name: statistics.median(s) for name, s in seconds.items()}
     print(
-        f"{args.precision}, reference {'precomputed' if args.precompute else 'live'}, batch {BATCH}, {THREADS} threads, {args.steps} steps"
+        f"{args.precision}, reference {'precomputed' if args.precompute else 'live'}, batch {BATCH}, {args.threads} threads, "
+        f"{args.steps} steps{f', LoRA r {args.lora_r}' if args.lora_r else ''}"
     )
     for name in sides:
         print(f"  {name:<8} {BATCH / median[name]:7.2f} pairs a second   peak memory {peaks[name] / 2**20:7.0f} MiB")
@@ -200,8 +208,8 @@ def main() -> None:
     print(f"  ratio step by step: median {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}")
     gap = max(abs(a - b) for a, b in zip(losses["trl"], losses["prefine"], strict=True))
     print(f"  largest difference of a step's loss: {gap:.1e}")
-    if args.precision == "float32":
-        floor = floor_seconds(folder, args.steps, not args.precompute)
+    if args.precision == "float32" and not args.lora_r:
+        floor = floor_seconds(folder, args.steps, not args.precompute, args.threads)
         print(f"  floor {floor:.2f} s a step; Prefine {median['prefine'] / floor:.2f} x, TRL {median['trl'] / floor:.2f} x the floor")
 
 

@@ -142,7 +142,8 @@ def test_a_reward_model_has_a_head_of_one_label() -> None:
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "gemma3_text", "mistral", "phi3", "gpt_neox"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("adapter", [False, True])
-def test_activations_are_those_of_the_model_that_computes(kind: str, checkpointing: bool, adapter: bool) -> None:
+@pytest.mark.parametrize("logged", [False, True])
+def test_activations_are_those_of_the_model_that_computes(kind: str, checkpointing: bool, adapter: bool, logged: bool) -> None:
     """The same count on real tensors, with torch's own attention kernels and real weights."""
     more = {"pad_token_id": 0} if kind == "phi3" else {}
     real = AutoModelForCausalLM.from_config(config_of(kind, **more)).train()
@@ -155,14 +156,15 @@ def test_activations_are_those_of_the_model_that_computes(kind: str, checkpointi
         real.activation_checkpointing_enable()
         if adapter:
             real.enable_input_require_grads()
-    found = run_step(planned, PACK, "cpu", checkpointing=checkpointing)
+    found = run_step(planned, PACK, "cpu", checkpointing=checkpointing, token_metrics=logged)
     scorer = Scorer(real)
     pack = scorer.pack(groups_of(PACK))
     with scorer.attending(pack), LiveBytes([*real.parameters(), *real.buffers()]) as counted:
         hidden = scorer.hidden(pack)
         kept = counted.live
-        loss = scorer.head_logps(hidden, pack).sum()
-        hidden = hidden.detach()
+        logps, stats = scorer.head_logps_and_stats(hidden, pack, logged)
+        loss = logps.sum()
+        del hidden, logps, stats
         torch.autograd.backward(loss)
     assert found.kept == pytest.approx(kept, rel=0.02)  # position ids and the like are made elsewhere
     assert found.peak == pytest.approx(counted.peak, rel=0.02)

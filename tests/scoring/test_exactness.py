@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import prefine.generation.generate as sampling_module
 from prefine.generation.engine import Answer, Sampling
 from prefine.packing.group import PromptGroup, as_ids
+from prefine.scoring import token_logps
 from prefine.scoring.proof import _unseen_window, prove_layout
 from prefine.scoring.scorer import Scorer, plain_token_logps
 from prefine.scoring.token_logps import HeadScaling, head_token_logps
@@ -194,10 +195,45 @@ def test_the_heads_gradient_is_the_same_when_backward_runs_twice() -> None:
     """What the head keeps for backward goes with the first one; a second computes it again."""
     torch.manual_seed(0)
     head, hidden, target = torch.nn.Linear(8, 50), torch.randn(6, 8, requires_grad=True), torch.arange(6)
-    logps = head_token_logps(hidden, head, target, HeadScaling())
+    logps, _ = head_token_logps(hidden, head, target, HeadScaling())
     plain = head(hidden).log_softmax(-1).gather(1, target[:, None]).squeeze(1)
     wanted = torch.autograd.grad((plain * torch.arange(6)).sum(), [hidden, head.weight, head.bias])
     for _ in range(2):
         found = torch.autograd.grad((logps * torch.arange(6)).sum(), [hidden, head.weight, head.bias], retain_graph=True)
         for a, b in zip(found, wanted, strict=True):
             assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["linear", "other"])
+@pytest.mark.parametrize("cap", [None, 5.0])
+@pytest.mark.parametrize("chunk", [3, 16])
+@pytest.mark.parametrize("grad", [True, False])
+def test_what_is_logged_of_tokens_is_what_the_logits_say(
+    plain: bool, cap: float | None, chunk: int, grad: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entropy, mean logit and top place come with the log-probs, and change neither them nor the gradients."""
+
+    class Other(torch.nn.Linear):
+        pass
+
+    torch.manual_seed(0)
+    monkeypatch.setattr(token_logps, "chunk_tokens", lambda vocabulary, device: chunk)
+    head = (torch.nn.Linear if plain else Other)(8, 50)
+    hidden, target = torch.randn(7, 8, requires_grad=True), torch.arange(7)
+    scaling = HeadScaling(3.0, cap)
+    with torch.set_grad_enabled(grad):
+        logps, stats = head_token_logps(hidden, head, target, scaling, with_stats=True)
+        alone, none = head_token_logps(hidden, head, target, scaling)
+    logits = head(hidden).double() * 3
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    p = logits.softmax(-1)
+    assert none is None
+    assert torch.allclose(logps.double(), p.log().gather(1, target[:, None]).squeeze(1), atol=1e-5)
+    assert torch.equal(logps, alone)
+    assert torch.allclose(stats.entropy.double(), -(p * p.log()).sum(-1), atol=1e-5)
+    assert torch.allclose(stats.mean_logit.double(), logits.mean(-1), atol=1e-5)
+    assert torch.equal(stats.is_top1, logits.argmax(-1) == target)
+    assert not stats.entropy.requires_grad
+    if grad:
+        found = [torch.autograd.grad(x.sum(), [hidden, head.weight, head.bias]) for x in (logps, alone)]
+        assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

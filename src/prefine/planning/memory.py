@@ -140,7 +140,6 @@ def _estimate(demand: Demand) -> Memory:
     held = base + adapter + parts["reference"] + parts["reward and value models"] + parts["optimizer states"]
     phases = {
         "forward and backward": held + there + step.peak,
-        "metrics of tokens": held + parts["gradients"] + max(0, step.logging - in_peak),
         "optimizer step": held + parts["gradients"] + max(step_bytes(demand.optim, s, demand.device) for s in trained),
     }
     if demand.processes > 1:
@@ -164,7 +163,8 @@ def _rule_of_thumb(demand: Demand, gradients: int) -> Step:
     layer = tokens * int(getattr(text, "hidden_size", 0)) * ACTIVATIONS_PER_VALUE * size // 4
     layers = int(getattr(text, "num_hidden_layers", 1))
     kept = tokens * int(getattr(text, "hidden_size", 0)) * size * layers if demand.checkpointing else layers * layer
-    return Step(kept, kept + layer + 2 * CHUNK_BYTES + gradients, gradients, 4 * CHUNK_BYTES)
+    chunk = CHUNK_BYTES.get(demand.device, CHUNK_BYTES["cpu"])
+    return Step(kept, kept + layer + 3 * chunk + gradients, gradients)
 
 
 def _sampling(model: Any, demand: Demand) -> tuple[int, int]:

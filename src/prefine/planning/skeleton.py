@@ -20,7 +20,6 @@ from prefine.planning.live_bytes import AsDevice, LiveBytes, varlen_kernel
 from prefine.scoring.loading import add_adapter
 from prefine.scoring.reward_scorer import RewardScorer
 from prefine.scoring.scorer import Scorer
-from prefine.scoring.token_logps import head_token_stats
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Of a weight in NF4 with double quantisation: four bits, and a scale of a byte for 64, of four for 256 of those (arXiv 2305.14314)."""
@@ -97,13 +96,12 @@ class Step:
 
     Attributes:
         kept: bytes that autograd keeps for backward when the forward ends; peak: the most at a time, with the gradients that are
-            there by then; gradients: all of them; logging: the most while the metrics of tokens are measured, afterwards.
+            there by then; gradients: all of them.
     """
 
     kept: int
     peak: int
     gradients: int
-    logging: int
 
 
 def run_step(
@@ -130,7 +128,7 @@ def run_step(
     gradients = sum(p.nbytes for p in trained)
     for parameter in trained:
         parameter.grad = torch.empty_like(parameter) if gradients_stay else None
-    scorer, reads = _scorer(model)
+    scorer, reads = _scorer(model, device, token_metrics)
     stand_in = AsDevice(autocast)
     if checkpointing:
         kwargs = {"use_reentrant": False, "context_fn": stand_in.again}
@@ -154,26 +152,23 @@ def run_step(
             raise ModelError(f"{type(scorer.unwrapped).__name__}: its attention does not go through transformers.AttentionInterface")
         kept = bytes_.live
         loss = reads(hidden, pack).sum()
-        hidden = hidden.detach()
+        del hidden
         torch.autograd.backward(loss)
-        peak, bytes_.peak = bytes_.peak, 0
-        del loss
-        if token_metrics:
-            head_token_stats(hidden, scorer.head, pack.target_N, scorer.scaling)
-        logging = bytes_.peak
+        peak = bytes_.peak
     for parameter in trained:
         parameter.grad = None
-    return Step(kept, peak, gradients, logging)
+    return Step(kept, peak, gradients)
 
 
-def _scorer(model: Any) -> tuple[Any, Any]:
+def _scorer(model: Any, device: str, token_metrics: bool) -> tuple[Any, Any]:
     """What runs the model on packs, and what the loss is made of."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     if hasattr(base, "score"):
         scorer: Any = RewardScorer(model)
         return scorer, lambda hidden, pack: scorer.head(hidden[pack.lengths_M.cumsum(0) - 1])
     scorer = Scorer(model)
-    return scorer, scorer.head_logps
+    scorer.chunks_of = device
+    return scorer, lambda hidden, pack: scorer.head_logps_and_stats(hidden, pack, token_metrics)[0]
 
 
 def _offloaded(known: Sequence[torch.Tensor]) -> Any:
@@ -192,7 +187,7 @@ def _offloaded(known: Sequence[torch.Tensor]) -> Any:
 @torch.no_grad()
 def forward_bytes(model: Any, rows: int, tokens: int) -> int:
     """The most that a forward without gradient holds on so many rows of so many tokens, its cache and logits aside."""
-    scorer, _ = _scorer(model)
+    scorer, _ = _scorer(model, "cpu", False)
     pack = scorer.pack(groups_of([(max(1, tokens - 1), (2,))] * rows))
     bytes_ = LiveBytes([*model.parameters(), *model.buffers()])
     with scorer.attending(pack), AsDevice(), bytes_:

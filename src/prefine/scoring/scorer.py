@@ -17,7 +17,7 @@ from prefine.errors import ModelError
 from prefine.packing.attention import attend
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
-from prefine.scoring.token_logps import HeadScaling, capture_head_input, head_token_logps, in_mixed_precision
+from prefine.scoring.token_logps import HeadScaling, TokenStats, capture_head_input, head_token_logps, in_mixed_precision
 
 Layout: TypeAlias = Literal["shared", "unshared", "padded"]
 
@@ -44,6 +44,8 @@ class Scorer:
         self.head: nn.Module = head
         self.scaling = HeadScaling.of(self.unwrapped.config)
         self.wants_aux_loss = False
+        self.chunks_of: str | None = None
+        """The kind of device that the head's chunks are made for, where it is not the model's: a plan's."""
         self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
         """Mixed precision of the trunk: accelerate patches it into the model that is trained alone."""
 
@@ -96,7 +98,11 @@ class Scorer:
 
     def head_logps(self, hidden_ND: torch.Tensor, pack: Pack) -> torch.Tensor:
         """Log-probs from :meth:`hidden`'s result, shape (N,), float32."""
-        return head_token_logps(hidden_ND, self.head, pack.target_N, self.scaling)
+        return self.head_logps_and_stats(hidden_ND, pack, False)[0]
+
+    def head_logps_and_stats(self, hidden_ND: torch.Tensor, pack: Pack, with_stats: bool = True) -> tuple[torch.Tensor, TokenStats | None]:
+        """:meth:`head_logps`, and what is logged of each token."""
+        return head_token_logps(hidden_ND, self.head, pack.target_N, self.scaling, with_stats, self.chunks_of)
 
     def token_logps(self, pack: Pack) -> torch.Tensor:
         """Log-prob of every completion token, shape (N,), float32. Call inside :meth:`attending`."""

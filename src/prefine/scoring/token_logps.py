@@ -15,8 +15,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-CHUNK_BYTES = 64 * 2**20
-"""The most float32 logits that exist at a time."""
+CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
+"""The most float32 logits that exist at a time. A GPU wants a thousand tokens of a large vocabulary to be busy."""
+TILE = 256
+"""Tokens by which a GPU's chunks are rounded down: its products are made of such tiles."""
 AS_IT_IS = ("cpu", "meta")
 """Devices on which mixed precision leaves the head in the dtype of its input: float32 is more exact there, and not ten times slower."""
 
@@ -63,17 +65,23 @@ class _LinearHead(torch.autograd.Function):
         bias_V: torch.Tensor | None,
         target_N: torch.Tensor,
         scaling: HeadScaling,
-    ) -> torch.Tensor:
+        with_stats: bool,
+        device: str,
+    ) -> tuple[torch.Tensor, ...]:
         needs_hidden, needs_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         weight = weight_VD.to(hidden_ND.dtype)
-        chunk = chunk_tokens(weight_VD.shape[0])
-        logps, jacobians, probabilities = [], [], None
+        chunk = chunk_tokens(weight_VD.shape[0], device)
+        logps, jacobians, probabilities, stats = [], [], None, []
         for hidden_CD, target_C in zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True):
             logits, slope = _scaled_logits(hidden_CD, weight, bias_V, scaling)
-            log_z = logits.logsumexp(-1)
-            logps.append(logits.gather(1, target_C[:, None]).squeeze(1) - log_z)
+            if with_stats:
+                mean_C, top1_C = logits.mean(-1), logits.argmax(-1) == target_C
+            logp_C, p, entropy_C = _softmax_in_place(logits, target_C, with_stats)
+            logps.append(logp_C)
+            if with_stats:
+                stats.append((entropy_C, mean_C, top1_C))
             if needs_hidden or needs_weight:
-                d_logits = _onehot_minus_p(logits, log_z, target_C, slope).to(hidden_ND.dtype)
+                d_logits = _onehot_minus(p, target_C, slope).to(hidden_ND.dtype)
                 if needs_hidden:
                     jacobians.append(d_logits @ weight)
                 if needs_weight and len(hidden_ND) <= chunk:
@@ -81,10 +89,12 @@ class _LinearHead(torch.autograd.Function):
         ctx.scaling, ctx.chunk, ctx.probabilities = scaling, chunk, probabilities
         jacobian = torch.cat(jacobians) if jacobians else None
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, target_N, jacobian)
-        return torch.cat(logps)
+        told = [torch.cat(parts) for parts in zip(*stats, strict=True)]
+        ctx.mark_non_differentiable(*told)
+        return torch.cat(logps), *told
 
     @staticmethod
-    def backward(ctx: Any, grad_N: torch.Tensor) -> Any:
+    def backward(ctx: Any, grad_N: torch.Tensor, *of_stats: torch.Tensor) -> Any:
         hidden_ND, weight_VD, bias_V, target_N, jacobian = ctx.saved_tensors
         grad_hidden = jacobian * grad_N[:, None].to(jacobian.dtype) if ctx.needs_input_grad[0] else None
         grad_weight = grad_bias = None
@@ -97,14 +107,14 @@ class _LinearHead(torch.autograd.Function):
                 d_logits = kept
                 if d_logits is None:
                     logits, slope = _scaled_logits(hidden_CD, weight, bias_V, ctx.scaling)
-                    d_logits = _onehot_minus_p(logits, logits.logsumexp(-1), target_C, slope).to(hidden_CD.dtype)
+                    d_logits = _onehot_minus(_softmax_in_place(logits, target_C)[1], target_C, slope).to(hidden_CD.dtype)
                 scale_C = grad_C[:, None].to(hidden_CD.dtype)
                 step = (d_logits.T @ (hidden_CD * scale_C)).to(weight_VD.dtype)
                 grad_weight = step if grad_weight is None else grad_weight.add_(step)
                 if bias_V is not None and ctx.needs_input_grad[2]:
                     step_V = (d_logits * scale_C).sum(0).to(bias_V.dtype)
                     grad_bias = step_V if grad_bias is None else grad_bias + step_V
-        return grad_hidden, grad_weight, grad_bias, None, None
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None
 
 
 def _scaled_logits(
@@ -134,18 +144,37 @@ def _adds_up_in_float32(device: str, dtype: torch.dtype) -> bool:
         return False
 
 
-def _onehot_minus_p(logits: torch.Tensor, log_z: torch.Tensor, target_C: torch.Tensor, slope: torch.Tensor | float) -> torch.Tensor:
-    """d logp / d unscaled logits, computed in place of the logits."""
-    out = logits.sub_(log_z[:, None]).exp_().neg_()
+def _softmax_in_place(
+    logits: torch.Tensor, target_C: torch.Tensor, with_entropy: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Log-probs of the targets (C,), probabilities (C, V), entropies (C,), of float32 logits (C, V) that are given up for it.
+
+    One exponential an entry, and no further block of that size but for the entropies.
+    """
+    logits.sub_(logits.amax(-1, keepdim=True))
+    logit_C = logits.gather(1, target_C[:, None]).squeeze(1)
+    p = logits.exp() if with_entropy else logits.exp_()
+    sum_C = p.sum(-1)
+    p.div_(sum_C[:, None])
+    log_sum_C = sum_C.log()
+    entropy_C = log_sum_C - torch.bmm(p[:, None], logits[:, :, None]).flatten() if with_entropy else None
+    return logit_C - log_sum_C, p, entropy_C
+
+
+def _onehot_minus(p: torch.Tensor, target_C: torch.Tensor, slope: torch.Tensor | float) -> torch.Tensor:
+    """d logp / d unscaled logits (C, V), computed in place of the probabilities."""
+    out = p.neg_()
     out[torch.arange(len(target_C), device=out.device), target_C] += 1.0
     if isinstance(slope, torch.Tensor):
         return out.mul_(slope)
     return out if slope == 1.0 else out.mul_(slope)
 
 
-def chunk_tokens(vocabulary: int) -> int:
-    """Tokens whose float32 logits fill :data:`CHUNK_BYTES`."""
-    return max(16, CHUNK_BYTES // (4 * vocabulary))
+def chunk_tokens(vocabulary: int, device: str = "cpu") -> int:
+    """Tokens whose float32 logits fill :data:`CHUNK_BYTES` of such a device."""
+    if device == "cuda":
+        return max(TILE, CHUNK_BYTES["cuda"] // (4 * vocabulary) // TILE * TILE)
+    return max(16, CHUNK_BYTES["cpu"] // (4 * vocabulary))
 
 
 def in_mixed_precision(hidden: torch.Tensor) -> torch.Tensor:
@@ -160,25 +189,6 @@ def as_head_input(hidden: torch.Tensor, head: nn.Module) -> torch.Tensor:
     """Hidden states in the dtype of the head's weights, which mixed precision may have left: a layer norm's output is float32."""
     weight = getattr(head, "weight", None)
     return hidden.to(weight.dtype) if isinstance(weight, torch.Tensor) and weight.is_floating_point() else hidden
-
-
-def head_token_logps(hidden_ND: torch.Tensor, head: nn.Module, target_N: torch.Tensor, scaling: HeadScaling) -> torch.Tensor:
-    """Log-prob of each target, shape (N,), float32, differentiable.
-
-    A plain ``nn.Linear`` head takes the fused path; any other (an adapter on the head,
-    a quantised one) is called chunk by chunk under activation checkpointing.
-    """
-    if type(head) is nn.Linear:
-        return _LinearHead.apply(hidden_ND, head.weight, head.bias, target_N, scaling)
-
-    def one(hidden_CD: torch.Tensor, target_C: torch.Tensor) -> torch.Tensor:
-        logits = scaling(head(as_head_input(hidden_CD, head)).float())
-        return logits.gather(1, target_C[:, None]).squeeze(1) - logits.logsumexp(-1)
-
-    chunk = chunk_tokens(getattr(head, "out_features", 2**17))
-    pieces = zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True)
-    grad = torch.is_grad_enabled()
-    return torch.cat([checkpoint(one, h, t, use_reentrant=False) if grad else one(h, t) for h, t in pieces])
 
 
 @dataclass(frozen=True)
@@ -196,6 +206,46 @@ class TokenStats:
     is_top1: torch.Tensor
 
 
+def head_token_logps(
+    hidden_ND: torch.Tensor,
+    head: nn.Module,
+    target_N: torch.Tensor,
+    scaling: HeadScaling,
+    with_stats: bool = False,
+    device: str | None = None,
+) -> tuple[torch.Tensor, TokenStats | None]:
+    """Log-prob of each target, shape (N,), float32, differentiable; and what else the head says there, where it is wanted.
+
+    A plain ``nn.Linear`` head takes the fused path; any other (an adapter on the head,
+    a quantised one) is called chunk by chunk under activation checkpointing.
+
+    Args:
+        device: of which kind chunks are made for; unset, the hidden states'.
+    """
+    device = device or hidden_ND.device.type
+    if type(head) is nn.Linear:
+        logps, *stats = _LinearHead.apply(hidden_ND, head.weight, head.bias, target_N, scaling, with_stats, device)
+        return logps, TokenStats(*stats) if with_stats else None
+
+    def one(hidden_CD: torch.Tensor, target_C: torch.Tensor) -> torch.Tensor:
+        logits = scaling(head(as_head_input(hidden_CD, head)).float())
+        return logits.gather(1, target_C[:, None]).squeeze(1) - logits.logsumexp(-1)
+
+    chunk = chunk_tokens(getattr(head, "out_features", 2**17), device)
+    pieces = list(zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True))
+    grad = torch.is_grad_enabled()
+    logps = torch.cat([checkpoint(one, h, t, use_reentrant=False) if grad else one(h, t) for h, t in pieces])
+    if not with_stats:
+        return logps, None
+    found = []
+    with torch.no_grad():  # once more, as nothing of it is kept
+        for hidden_CD, target_C in pieces:
+            logits = scaling(head(as_head_input(hidden_CD, head)).float())
+            mean_C, top1_C = logits.mean(-1), logits.argmax(-1) == target_C
+            found.append((_softmax_in_place(logits, target_C, True)[2], mean_C, top1_C))
+    return logps, TokenStats(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
 def head_logps(hidden_CD: torch.Tensor, head: nn.Module, scaling: HeadScaling) -> torch.Tensor:
     """Log-probs of the whole vocabulary, shape (C, V), float32: for few tokens at a time."""
     return scaling(head(as_head_input(hidden_CD, head)).float()).log_softmax(-1)
@@ -210,20 +260,6 @@ def head_entropy(hidden_ND: torch.Tensor, head: nn.Module, scaling: HeadScaling)
 
     chunk = chunk_tokens(getattr(head, "out_features", 2**17))
     return torch.cat([checkpoint(one, h, use_reentrant=False) for h in hidden_ND.split(chunk)])
-
-
-@torch.no_grad()
-def head_token_stats(hidden_ND: torch.Tensor, head: nn.Module, target_N: torch.Tensor, scaling: HeadScaling) -> TokenStats:
-    """Statistics for logging; costs one more run of the head, in chunks."""
-    chunk = chunk_tokens(getattr(head, "out_features", 2**17))
-    entropies, means, tops = [], [], []
-    for hidden_CD, target_C in zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True):
-        logits = scaling(head(as_head_input(hidden_CD, head)).float())
-        logp = logits.log_softmax(-1)
-        entropies.append(-(logp.exp() * logp).sum(-1))
-        means.append(logits.mean(-1))
-        tops.append(logits.argmax(-1) == target_C)
-    return TokenStats(torch.cat(entropies), torch.cat(means), torch.cat(tops))
 
 
 @torch.no_grad()

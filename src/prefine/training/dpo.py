@@ -21,9 +21,10 @@ from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.scoring.reference import precompute
-from prefine.scoring.token_logps import head_log_sum_sq, head_token_stats
+from prefine.scoring.token_logps import TokenStats, head_log_sum_sq
 from prefine.training.arguments import config_of, refuse_hooks
 from prefine.training.config import DPOConfig
+from prefine.training.notes import MOST_LATER
 from prefine.training.pack_trainer import Evaluated, PackTrainer, route
 from prefine.training.pair_groups import pair_groups
 from prefine.training.prepared import StreamedGroups
@@ -76,6 +77,7 @@ class DPOTrainer(PackTrainer):
         refuse_hooks(self, data_collator)
         args = config_of(args, DPOConfig)
         self._nats_of_row: dict[int, float] = {}
+        self._nats_later: list[tuple[list[int], torch.Tensor]] = []
         entries = [LOSSES[name] for name in args.loss_type]
         self.coupled = any(e.coupled for e in entries)
         self.wants_reference = any(e.reference for e in entries)
@@ -186,10 +188,10 @@ class DPOTrainer(PackTrainer):
         excess_N = place_N >= shared_M[pack.completion_N]
         return pack.sum_by_completion(torch.where(excess_N, self.args.ld_alpha * logps_N, logps_N))
 
-    def _score(self, pack: Pack, ref_N: torch.Tensor | None) -> Scored:
+    def _score(self, pack: Pack, ref_N: torch.Tensor | None, with_stats: bool) -> Scored:
         """Score a pack; call inside ``attending``."""
         hidden_ND, aux_loss = self.scorer.forward(pack)
-        logps_N = self.scorer.head_logps(hidden_ND, pack)
+        logps_N, stats = self.scorer.head_logps_and_stats(hidden_ND, pack, with_stats)
         weights = None
         if self.args.use_weighting:
             aligned_N = logps_N.detach() - head_log_sum_sq(hidden_ND.detach(), self.scorer.head, self.scorer.scaling)
@@ -198,7 +200,7 @@ class DPOTrainer(PackTrainer):
         reference = torch.zeros_like(policy) if ref_N is None else self._weigh(pack, ref_N).view(-1, 2)
         tokens = pack.counted_M.view(-1, 2)
         logps = PairLogps(policy[:, 0], policy[:, 1], reference[:, 0], reference[:, 1], tokens[:, 0], tokens[:, 1])
-        return Scored(logps, weights, hidden_ND.detach(), aux_loss)
+        return Scored(logps, weights, stats, aux_loss)
 
     def _loss(self, logps: PairLogps, weights: torch.Tensor | None) -> torch.Tensor:
         assert self.args.loss_weights is not None
@@ -218,7 +220,7 @@ class DPOTrainer(PackTrainer):
             ref_N = references[i] if coefficients is not None else self._reference_tokens(pack)
             with self.scorer.attending(pack):
                 with self.compute_loss_context_manager():
-                    scored = self._score(pack, ref_N)
+                    scored = self._score(pack, ref_N, self.will_log)
                     logps = scored.logps
                     if coefficients is None:
                         loss = self._loss(logps, scored.weights).sum() / len(groups)
@@ -242,7 +244,7 @@ class DPOTrainer(PackTrainer):
         for pack in packs:
             references.append(self._reference_tokens(pack))
             with torch.no_grad(), self.scorer.attending(pack), self.compute_loss_context_manager():
-                parts.append(self._score(pack, references[-1]))
+                parts.append(self._score(pack, references[-1], False))
         joined = _join([p.logps for p in parts])
         leaf = PairLogps(joined.chosen.requires_grad_(), joined.rejected.requires_grad_(), *_rest(joined))
         loss = self._loss(leaf, _join_weights(parts)).mean()
@@ -258,7 +260,7 @@ class DPOTrainer(PackTrainer):
         for pack in self.packs(groups):
             ref_N = self._reference_tokens(pack)
             with self.scorer.attending(pack):
-                parts.append(self._score(pack, ref_N))
+                parts.append(self._score(pack, ref_N, True))
             self._note_pairs("eval", pack, parts[-1])
         logps = _join([p.logps for p in parts])
         loss = self._loss(logps, _join_weights(parts)).mean()
@@ -281,7 +283,6 @@ class DPOTrainer(PackTrainer):
     def _note_pairs(self, mode: str, pack: Pack, scored: Scored) -> None:
         logps = scored.logps
         chosen, rejected = implicit_rewards(logps, self.beta)
-        pairs = float(len(chosen))
         values = {
             "rewards/chosen": chosen,
             "rewards/rejected": rejected,
@@ -290,38 +291,38 @@ class DPOTrainer(PackTrainer):
             "logps/chosen": logps.chosen.detach(),
             "logps/rejected": logps.rejected.detach(),
         }
-        means = torch.stack([v.float().mean() for v in values.values()]).tolist()
-        for name, mean in zip(values, means, strict=True):
-            self.note(mode, name, mean, pairs)
+        totals = torch.stack([v.float().sum() for v in values.values()])
+        self.notes.add_later(mode, tuple(values), totals, torch.full_like(totals, len(chosen)))
         if mode == "train":
             self._note_odd(pack, logps)
-        if mode == "eval" or self.will_log:
-            self._note_tokens(mode, pack, scored.hidden_ND)
+        if scored.stats is not None:
+            self._note_tokens(mode, pack, scored.stats)
         if mode == "train" and not self._checked_start:
             self._checked_start = True
             self._check_start(logps)
 
-    def _note_tokens(self, mode: str, pack: Pack, hidden_ND: torch.Tensor) -> None:
+    def _note_tokens(self, mode: str, pack: Pack, stats: TokenStats) -> None:
         """TRL's ``entropy``, ``logits/*`` and ``mean_token_accuracy`` (of chosen tokens), means over tokens."""
-        stats = head_token_stats(hidden_ND, self.scorer.head, pack.target_N, self.scorer.scaling)
         chosen_N = pack.completion_N % 2 == 0
         counts_N = torch.ones_like(chosen_N) if pack.weight_N is None else pack.weight_N.bool()
-        for name, values_N, which_N in (
-            ("entropy", stats.entropy, counts_N),
-            ("logits/chosen", stats.mean_logit, counts_N & chosen_N),
-            ("logits/rejected", stats.mean_logit, counts_N & ~chosen_N),
-            ("mean_token_accuracy", stats.is_top1.float(), counts_N & chosen_N),
-        ):
-            self.note(mode, name, values_N[which_N].mean().item(), int(which_N.sum()))
+        noted = {
+            "entropy": (stats.entropy, counts_N),
+            "logits/chosen": (stats.mean_logit, counts_N & chosen_N),
+            "logits/rejected": (stats.mean_logit, counts_N & ~chosen_N),
+            "mean_token_accuracy": (stats.is_top1, counts_N & chosen_N),
+        }
+        self.note_tokens(mode, noted)
 
     def _note_odd(self, pack: Pack, logps: PairLogps) -> None:
         """Count chosen responses that are far less likely to the reference than the others: noise among the data."""
         if not self.wants_reference or len(self._nats_of_row) >= MOST_KNOWN:
             return
-        each = (-logps.ref_chosen / logps.chosen_tokens.clamp(min=1)).tolist()
-        self._nats_of_row.update(zip((g.index for g in pack.groups), each, strict=True))
-        if not self.will_log:
+        self._nats_later.append(([g.index for g in pack.groups], -logps.ref_chosen / logps.chosen_tokens.clamp(min=1)))
+        if not self.will_log and len(self._nats_later) < MOST_LATER:  # a GPU is not waited for after every pack
             return
+        rows = [row for each, _ in self._nats_later for row in each]
+        self._nats_of_row.update(zip(rows, torch.cat([nats for _, nats in self._nats_later]).tolist(), strict=True))
+        self._nats_later.clear()
         nats = np.fromiter(self._nats_of_row.values(), float)
         middle = np.median(nats)
         least = max(ODD_NATS, float(middle + 10 * np.median(np.abs(nats - middle))))
@@ -364,11 +365,11 @@ class DPOTrainer(PackTrainer):
 
 @dataclass(frozen=True)
 class Scored:
-    """A scored pack: its pairs' log-probs, WPO's weights (P,), the head's inputs (N, D), the routers' auxiliary loss."""
+    """A scored pack: its pairs' log-probs, WPO's weights (P,), what is logged of its tokens, the routers' auxiliary loss."""
 
     logps: PairLogps
     weights: torch.Tensor | None
-    hidden_ND: torch.Tensor
+    stats: TokenStats | None
     aux_loss: torch.Tensor | None
 
 

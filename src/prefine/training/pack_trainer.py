@@ -12,8 +12,7 @@ import os
 import shutil
 import time
 import warnings
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +41,7 @@ from prefine.scoring.scorer import Scorer
 from prefine.training.arguments import fit_settings, refuse_hooks
 from prefine.training.card import write_card
 from prefine.training.config import PackConfig
+from prefine.training.notes import Notes, Sums
 from prefine.training.offload import OffloadActivations
 from prefine.training.optimizer_step import survive_out_of_memory
 from prefine.training.peak_memory import peak_memory_bytes
@@ -53,7 +53,6 @@ MOST_SKIPPED = 10
 """Updates without a finite gradient, one after the other, that end a run."""
 MOVED_REFERENCE = "reference.pt"
 """In a checkpoint: the reference's weights, where they moved."""
-Sums = dict[str, list[float]]
 """A metric's sum and count by its name."""
 
 
@@ -157,8 +156,8 @@ class PackTrainer(Trainer):
             )
         args.accelerator_config.dispatch_batches = False  # a batch is groups, which another process cannot be sent
         self._since_update: list[list[PromptGroup]] = []
-        self._sums: dict[str, dict[str, list[float]]] = {"train": defaultdict(lambda: [0.0, 0.0]), "eval": defaultdict(lambda: [0.0, 0.0])}
-        self._sums_before: Sums = {}
+        self.notes = Notes()
+        self._notes_before: Sums = {}
         self._pending_tokens = 0
         self._clock = time.perf_counter()
         self._checked_start = False
@@ -312,7 +311,7 @@ class PackTrainer(Trainer):
         if self.scorer.model is not model:
             self.scorer.model = model
         if not self._since_update:
-            self._sums_before = self._noted("train")
+            self._notes_before = self.notes.so_far("train")
         self._since_update.append(inputs["groups"])
         quiet = model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
         self._pending_tokens += sum(len(g.prompt_ids) * len(g.completion_ids) + g.num_completion_tokens for g in inputs["groups"])
@@ -404,7 +403,7 @@ class PackTrainer(Trainer):
             nonlocal first
             first = 0
             self.drop_gradients(model)
-            self._take_back("train", self._sums_before)
+            self.notes.take_back("train", self._notes_before)
 
         loss = smaller_on_oom(work, self._shrink, undo)
         self.budget.keep()
@@ -415,16 +414,6 @@ class PackTrainer(Trainer):
         before = self.budget.tokens
         self.budget.shrink(Scorer.attended, self.scorer.shares)
         self.on_event("out_of_memory", step=self.state.global_step, token_budget_before=before, token_budget=self.budget.tokens)
-
-    def _noted(self, mode: str) -> Sums:
-        """What is noted so far, to be given to :meth:`_take_back`."""
-        return {name: list(sums) for name, sums in self._sums[mode].items()}
-
-    def _take_back(self, mode: str, before: Sums) -> None:
-        """Forget what was noted since."""
-        self._sums[mode].clear()
-        for name, sums in before.items():
-            self._sums[mode][name] = list(sums)
 
     def retain_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
         """Gradients of the retention loss, mean over its tokens."""
@@ -497,7 +486,7 @@ class PackTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> Any:
         """transformers', with our metrics under the dataset's own name."""
-        self._sums["eval"].clear()
+        self.notes.clear("eval")
         out = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         for name, (mean, _) in self._means("eval").items():
             out.metrics[f"{metric_key_prefix}_{name}"] = mean
@@ -508,21 +497,24 @@ class PackTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Loss and metrics of an evaluation batch, and predictions with labels where they are wanted."""
-        before = self._noted("eval")
+        before = self.notes.so_far("eval")
         with torch.no_grad(), self.compute_loss_context_manager():
             out = smaller_on_oom(
-                lambda: self.batch_loss(inputs["groups"], not prediction_loss_only), self._shrink, lambda: self._take_back("eval", before)
+                lambda: self.batch_loss(inputs["groups"], not prediction_loss_only),
+                self._shrink,
+                lambda: self.notes.take_back("eval", before),
             )
         self.budget.keep()
         return out.loss, out.predictions, out.labels
 
-    def note(self, mode: str, name: str, total: float, count: float = 1.0) -> None:
-        """Add to a metric's sum and count; logged as their ratio. Of training, what is no finite number is left out."""
-        if mode == "train" and not math.isfinite(total):  # of an update that is skipped, which is counted
-            return
-        sums = self._sums[mode][name]
-        sums[0] += total * count
-        sums[1] += count
+    def note(self, mode: str, name: str, mean: float, count: float = 1.0) -> None:
+        """Add a mean over so many to a metric's sum and count; logged as their ratio."""
+        self.notes.add(mode, name, mean * count, count)
+
+    def note_tokens(self, mode: str, values: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Note means over tokens: by name, the values of all and which of them count, shapes (N,)."""
+        totals = torch.stack([(values_N * which_N).sum() for values_N, which_N in values.values()])
+        self.notes.add_later(mode, tuple(values), totals, torch.stack([which_N.sum() for _, which_N in values.values()]))
 
     @property
     def will_log(self) -> bool:
@@ -549,14 +541,13 @@ class PackTrainer(Trainer):
 
     def _means(self, mode: str) -> dict[str, tuple[float, float]]:
         """Metrics' means and counts over all processes; they begin anew."""
-        names = sorted(self._sums[mode])
-        if not names:
+        sums = self.notes.take(mode)
+        if not sums:
             return {}
-        table = torch.tensor([self._sums[mode][n] for n in names], dtype=torch.float64, device="cpu")
+        table = torch.tensor(list(sums.values()), dtype=torch.float64, device="cpu")
         if self.accelerator.num_processes > 1:
             table = self.accelerator.reduce(table.float().to(self.args.device)).double().cpu()
-        self._sums[mode].clear()
-        return {n: (s / c if c else 0.0, c) for n, (s, c) in zip(names, table.tolist(), strict=True)}
+        return {n: (s / c if c else 0.0, c) for n, (s, c) in zip(sums, table.tolist(), strict=True)}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics gathered since the last log."""

@@ -423,7 +423,7 @@ class SamplingTrainer(PackTrainer):
         begun = time.perf_counter()
         was, self.noting, self._evaluating = (self.noting, self._evaluating), "eval", True
         try:
-            self._sums["eval"].clear()
+            self.notes.clear("eval")
             self.note_samples(self.score(self.sample(prompts, EVALUATION)))
             metrics = {f"{metric_key_prefix}_{name}": mean for name, (mean, _) in self._means("eval").items()}
             metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - begun, 4)

@@ -20,7 +20,7 @@ from prefine.packing.pack import Pack
 from prefine.preferences.convert import read_pairs
 from prefine.preferences.examples import CONVERSATION_COLUMNS, examples_of
 from prefine.preferences.records import Example, Pair
-from prefine.scoring.token_logps import head_logps, head_token_stats
+from prefine.scoring.token_logps import TokenStats, head_logps
 from prefine.training.arguments import config_of, refuse_hooks
 from prefine.training.blocks import blocks
 from prefine.training.config import SFTConfig
@@ -253,28 +253,27 @@ class SFTTrainer(PackTrainer):
             with self.scorer.attending(pack), self._noisy(pack):
                 with self.compute_loss_context_manager():
                     hidden_ND, aux_loss = self.scorer.forward(pack)
-                    loss = _weighted(self._losses(hidden_ND, pack), pack) / total_weight
+                    losses_N, stats = self._losses(hidden_ND, pack, self.will_log)
+                    loss = _weighted(losses_N, pack) / total_weight
                     if aux_loss is not None:
                         self.note("train", "aux_loss", aux_loss.item(), len(pack.groups))
                         loss = loss + self.router_aux_loss_coef * aux_loss * (len(pack.groups) / len(groups))
                 self.backward(loss * scale)
             self.note_pack(pack)
-            if self.will_log:
-                self._note_tokens("train", pack, hidden_ND.detach())
+            if stats is not None:
+                self._note_tokens("train", pack, stats)
             total += loss.detach()
         return total
 
-    def _losses(self, hidden_ND: torch.Tensor, pack: Pack) -> torch.Tensor:
+    def _losses(self, hidden_ND: torch.Tensor, pack: Pack, with_stats: bool) -> tuple[torch.Tensor, TokenStats | None]:
         """Each token's loss, shape (N,): its negative log-likelihood, or that times its probability (DFT, arXiv 2508.05629, eq. 9)."""
-        logps_N = self.scorer.head_logps(hidden_ND, pack)
-        return -logps_N if self.args.loss_type == "nll" else -logps_N * logps_N.detach().exp()
+        logps_N, stats = self.scorer.head_logps_and_stats(hidden_ND, pack, with_stats)
+        return -logps_N if self.args.loss_type == "nll" else -logps_N * logps_N.detach().exp(), stats
 
-    def _note_tokens(self, mode: str, pack: Pack, hidden_ND: torch.Tensor) -> None:
+    def _note_tokens(self, mode: str, pack: Pack, stats: TokenStats) -> None:
         """TRL's ``entropy`` and ``mean_token_accuracy``, means over the tokens that count."""
-        stats = head_token_stats(hidden_ND, self.scorer.head, pack.target_N, self.scorer.scaling)
         counts_N = torch.ones_like(pack.target_N, dtype=torch.bool) if pack.weight_N is None else pack.weight_N.bool()
-        for name, values_N in (("entropy", stats.entropy), ("mean_token_accuracy", stats.is_top1.float())):
-            self.note(mode, name, values_N[counts_N].mean().item(), int(counts_N.sum()))
+        self.note_tokens(mode, {"entropy": (stats.entropy, counts_N), "mean_token_accuracy": (stats.is_top1, counts_N)})
 
     @contextmanager
     def _noisy(self, pack: Pack) -> Iterator[None]:
@@ -297,8 +296,10 @@ class SFTTrainer(PackTrainer):
         for pack in self.packs(groups):
             with self.scorer.attending(pack):
                 hidden_ND, aux_loss = self.scorer.forward(pack)
-                total += _weighted(self._losses(hidden_ND, pack), pack) / total_weight
-            self._note_tokens("eval", pack, hidden_ND)
+                losses_N, stats = self._losses(hidden_ND, pack, True)
+                total += _weighted(losses_N, pack) / total_weight
+            assert stats is not None
+            self._note_tokens("eval", pack, stats)
             if aux_loss is not None:
                 self.note("eval", "aux_loss", aux_loss.item(), len(pack.groups))
                 total += self.router_aux_loss_coef * aux_loss * (len(pack.groups) / len(groups))
