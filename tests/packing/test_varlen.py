@@ -58,6 +58,36 @@ def test_layout_and_options(monkeypatch: pytest.MonkeyPatch, window: int | None,
         torch.testing.assert_close(a, b)
 
 
+def test_a_prompts_gradient_is_exact_with_many_samples() -> None:
+    """Each of 300 completions gives a prompt's keys a gradient; in bfloat16 their sum, rounded each time, would be far off."""
+    spans = (Span(6, (4,) * 300), Span(2, (3, 0, 1)))
+    layout = VarlenLayout.of(spans, "cpu")
+    tokens = torch.randn(sum(s.prompt + sum(s.completions) for s in spans), 2, 8, dtype=torch.bfloat16, requires_grad=True)
+    weight = torch.rand(len(layout.key_index_K), 2, 8, dtype=torch.bfloat16)
+    wanted = torch.zeros(tokens.shape, dtype=torch.float64).index_add_(0, layout.key_index_K, weight.double())
+    out = varlen._Gathered.apply(tokens, layout)
+    assert torch.equal(out, tokens.index_select(0, layout.key_index_K))
+    (found,) = torch.autograd.grad(out, tokens, weight)
+    rounded = torch.zeros_like(tokens).detach()
+    for place, read in enumerate(layout.key_index_K.tolist()):
+        rounded[read] = rounded[read] + weight[place]
+
+    def off(gradient: torch.Tensor) -> float:
+        return float(((gradient.double() - wanted).abs() / wanted.clamp(min=1e-3)).max())
+
+    assert found.dtype == torch.bfloat16
+    assert off(found) <= 2**-8  # a single rounding
+    assert off(rounded) > 2**-5
+
+
+def test_no_key_is_twice_in_a_round() -> None:
+    layout = VarlenLayout.of(SPANS, "cpu")
+    assert torch.cat(layout.rounds).sort().values.tolist() == list(range(len(layout.key_index_K)))
+    for places in layout.rounds:
+        read = layout.key_index_K[places].tolist()
+        assert len(set(read)) == len(read)
+
+
 def test_not_used_on_a_cpu() -> None:
     assert not varlen.usable(*tensors(torch.bfloat16), 0.0, None, None)
 

@@ -164,6 +164,7 @@ def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: 
         offloading=args.activation_offloading and device.kind == "cuda",
         several=several or (command != "ppo" and args.gradient_accumulation_steps > 1),
         reference=reference and not (known and adapter is None),
+        moving=getattr(args, "sync_ref_model", False),
         base_again=command == "dpo" and (not reference or bool(known and adapter is None) or args.sync_ref_model),
         rewards=tuple(load_settings(name, args.trust_remote_code) for name in whole),
         value=values and args.value_role != "policy" and bool(whole),
@@ -228,6 +229,8 @@ def refuse_what_cannot_fit(command: str, planned: Planned, demand: Demand, lengt
     )
 
 
+IN_BFLOAT16 = {"dtype": "bfloat16", "optim": "adamw_torch_8bit", "optim_args": "bf16_stochastic_round=True"}
+"""Whole training without float32 weights: torchao's optimizer, which needs that package."""
 SPARE = 1.1
 """Settings fit where the estimate times this is within the device's memory."""
 
@@ -256,6 +259,7 @@ def flags_of(settings: Mapping[str, Any]) -> str:
 
 def choices(command: str, demand: Demand, lengths: Lengths, device: Device, framework: int) -> Sequence[Choice]:
     """Settings in order of preference: as given, then what changes no result, then what does; each row keeps those above that apply."""
+    import torch
     from peft import LoraConfig
 
     from prefine.planning.memory import estimate, with_pack
@@ -276,6 +280,11 @@ def choices(command: str, demand: Demand, lengths: Lengths, device: Device, fram
     tried.append(("packs of one prompt", small, one))
     if ahead:
         tried.append(("reference computed before", small | ahead, replace(one, reference=False, base_again=True)))
+    if device.kind == "cuda" and device.half == "bfloat16" and demand.adapter is None:
+        whole = replace(
+            one, dtype=torch.bfloat16, optim="adamw_torch_8bit", reference=demand.reference and not ahead, base_again=bool(ahead)
+        )
+        tried.append(("all in bfloat16, rounded at random, 8-bit AdamW", small | ahead | IN_BFLOAT16, whole))
     if lora:
         tried.append(("LoRA", stored | lora, light))
         tried.append(("LoRA, packs of one prompt", small | lora, with_pack(light, [lengths.longest], True)))

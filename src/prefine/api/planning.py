@@ -235,13 +235,15 @@ def _read(method: str, given: Mapping[str, Any], device: Any, progress: Progress
 
     from prefine.api.plan_lengths import example_lengths, prompt_lengths
     from prefine.api.training_setup import set_up
+    from prefine.training.config.conditional import rounds_at_random
 
     asked, four_bit = dict(given), bool(given.get("load_in_4bit"))
     asked.pop("resume", None)
     asked["output_dir"] = str(Path(tempfile.gettempdir()) / "prefine-plan")  # nothing is written
     here = device.available_bytes is not None
+    rounds = rounds_at_random(given.get("optim", ""), given.get("optim_args"))
     if not here:  # what this machine cannot load or compute in
-        for name in ("dtype", "bf16", "fp16"):
+        for name in ("dtype", "bf16", "fp16", *(["optim_args"] if rounds else [])):
             asked.pop(name, None)
         asked.setdefault("gradient_checkpointing", device.kind == "cuda")
         if asked.pop("load_in_4bit", False) and asked.get("lora_r") is None:
@@ -266,7 +268,7 @@ def _read(method: str, given: Mapping[str, Any], device: Any, progress: Progress
     half = None if here else {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(name)
     autocast = half if not here else torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     adapter = setup.options.lora_r is not None or (Path(setup.options.model) / "adapter_config.json").exists()
-    dtype = setup.dtype if here else half if adapter and half is torch.bfloat16 else torch.float32
+    dtype = setup.dtype if here else half if half and (adapter or rounds) else torch.float32
     demand, _ = demand_of(setup, lengths, device, four_bit, dtype, autocast)
     return setup, demand, lengths
 

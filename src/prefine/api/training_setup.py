@@ -74,15 +74,20 @@ class TrainingSetup:
 
     def load_model(self) -> Any:
         """The model as the options say."""
+        import torch
         from transformers import set_seed
 
+        from prefine.scoring.held_in_half import linears_alone_in_half
         from prefine.scoring.loading import four_bit_config
 
         self.progress.stage("loading the model")
         set_seed(self.args.seed)  # of what loading draws: a new reward head
         quantized = {"quantization_config": four_bit_config(self.dtype)} if self.options.load_in_4bit else {}
         kwargs = self.args.init_kwargs() | quantized
-        return self.load(self.options.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **kwargs)
+        model = self.load(self.options.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **kwargs)
+        if self.dtype is torch.float16 and not quantized:
+            linears_alone_in_half(model)
+        return model
 
     def start(self, data_key: str, lengths: Callable[[], Lengths], eval_key: str | None = None) -> TrainingRun:
         """Say what memory the run will take, load the model, then make the run directory.
@@ -436,7 +441,7 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
     import torch
 
     from prefine.scoring.loading import four_bit_config, pick_dtype
-    from prefine.training.config.conditional import warms_up
+    from prefine.training.config.conditional import rounds_at_random, warms_up
 
     if own.dtype == "auto":  # as scripts for other trainers say it
         own.dtype = "bfloat16" if training.get("bf16") else "float16" if training.get("fp16") else "auto"
@@ -457,8 +462,14 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
             training = {name: value for name, (value, _) in KEPT.items()} | training
     training.setdefault("disable_tqdm", True)
     training.setdefault("gradient_checkpointing", torch.cuda.is_available())
-    # Adapters train in float32 over a base in the compute dtype; full fine-tuning keeps float32 master weights.
-    return training, precision, dtype if adapter and name == "bfloat16" else torch.float32
+    rounds = rounds_at_random(training.get("optim", ""), training.get("optim_args"))
+    if rounds and (adapter or name != "bfloat16"):
+        kept = "an adapter's weights are" if adapter else f"at dtype {name} weights are"
+        raise ConfigError(f"bf16_stochastic_round would be ignored: {kept} kept in float32; leave it out", code="PF-C04")
+    # Adapters train in float32 over a base in the compute dtype: of float16 where there is mixed precision of it, which a CPU has not.
+    # Full fine-tuning keeps float32 master weights, but where the optimizer rounds those of bfloat16 at random.
+    in_half = adapter and (name == "bfloat16" or (torch.accelerator.is_available() and not training.get("use_cpu")))
+    return training, precision, dtype if in_half or rounds else torch.float32
 
 
 def _make_args(config: Any, training: dict[str, Any], output_dir: str, given: Mapping[str, Any]) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from prefine.guard.history import Facts
+from prefine.training.config.conditional import rounds_at_random
 from prefine.training.recipes import usual_learning_rates
 
 METHODS = {"SFTTrainer": "sft", "RewardTrainer": "reward", "PPOTrainer": "ppo", "OnlineDPOTrainer": "online-dpo", "DPOTrainer": "dpo"}
@@ -21,6 +22,7 @@ def facts_of(trainer: Any, steps: int, known: Facts) -> Facts:
     weights = sum(p.numel() for p in model.parameters())
     adapter = hasattr(model, "peft_config")
     beta, loss = getattr(args, "beta", None), getattr(args, "loss_type", None)
+    rounds = rounds_at_random(getattr(args.optim, "value", args.optim), args.optim_args)
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     logs = args.logging_steps if args.logging_steps >= 1 else max(1, round(args.logging_steps * steps))
     data = trainer.train_dataset
@@ -38,5 +40,6 @@ def facts_of(trainer: Any, steps: int, known: Facts) -> Facts:
         pairs_per_log=int(batch * logs),
         trainable=sum(p.numel() for p in trained),
         weights=weights,
-        dtypes=tuple(sorted({str(p.dtype).removeprefix("torch.") for p in trained})),
+        # An optimizer that rounds at random loses no update of what is held in half precision.
+        dtypes=() if rounds else tuple(sorted({str(p.dtype).removeprefix("torch.") for p in trained})),
     )

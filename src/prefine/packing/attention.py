@@ -94,7 +94,7 @@ def shared_prefix_attention(
     query, key, value = _in_compute_dtype(query, key, value)
     if softcap is None and s_aux is None and varlen.usable(query, key, value, dropout, scaling, sliding_window):
         if _Active.varlen is None:
-            _Active.varlen = varlen.VarlenLayout.of(spans, query.device)
+            _Active.varlen = varlen.layout_of(tuple(spans), query.device)
         return varlen.varlen_attention(query, key, value, _Active.varlen, scaling, sliding_window), None
     return plain_attention(query, key, value, spans, dropout, scaling, sliding_window, softcap, s_aux), None
 

@@ -28,19 +28,26 @@ NOISE = 2e-2
 
 @dataclass(frozen=True)
 class VarlenLayout:
-    """Sequences of a pack: where queries end (S+1), which keys each reads (K,), where those end (S+1)."""
+    """Sequences of a pack: where queries end (S+1), which keys each reads (K,), where those end (S+1).
+
+    Attributes:
+        rounds: of gathered keys (K,), those that the prompts' first sequences read, the second ones, and so on: none twice in a round.
+    """
 
     query_ends: torch.Tensor
     key_index_K: torch.Tensor
     key_ends: torch.Tensor
+    rounds: tuple[torch.Tensor, ...]
     max_queries: int
     max_keys: int
 
     @classmethod
     def of(cls, spans: Sequence[Span], device: torch.device | str) -> VarlenLayout:
         """Work out the sequences; those without queries (one-token completions) are left out."""
-        queries, keys, index, at = [], [], [], 0
+        queries, keys, index, at, gathered = [], [], [], 0, 0
+        rounds: list[list[torch.Tensor]] = []
         for span in spans:
+            taken = 0
             prompt = torch.arange(at, at + span.prompt)
             start = at + span.prompt
             for member, length in enumerate(span.completions):
@@ -48,6 +55,9 @@ class VarlenLayout:
                 start += length
                 if member > 0 and length == 0:
                     continue
+                rounds += [[]] if taken == len(rounds) else []
+                rounds[taken].append(torch.arange(gathered, gathered + span.prompt + length))
+                taken, gathered = taken + 1, gathered + span.prompt + length
                 queries.append(length + (span.prompt if member == 0 else 0))
                 keys.append(span.prompt + length)
                 index += [prompt, own]
@@ -56,7 +66,40 @@ class VarlenLayout:
         def ends(lengths: list[int]) -> torch.Tensor:
             return torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
 
-        return cls(ends(queries), torch.cat(index).to(device), ends(keys), max(queries), max(keys))
+        apart = tuple(torch.cat(each).to(device) for each in rounds)
+        return cls(ends(queries), torch.cat(index).to(device), ends(keys), apart, max(queries), max(keys))
+
+
+@lru_cache(maxsize=4)
+def layout_of(spans: tuple[Span, ...], device: torch.device) -> VarlenLayout:
+    """A pack's layout: the same for the policy's pass and the reference's."""
+    return VarlenLayout.of(spans, device)
+
+
+class _Gathered(torch.autograd.Function):
+    """Keys or values (T, heads, D) as sequences read them (K, heads, D).
+
+    A prompt's are read by each of its completions. Their gradients are added up in float32, in one order: half precision would round after
+    each, and a GPU's atomic additions come in any order.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tokens: torch.Tensor, layout: VarlenLayout) -> torch.Tensor:
+        ctx.layout, ctx.shape = layout, tokens.shape
+        return tokens.index_select(0, layout.key_index_K)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        (grad,), layout = grads, ctx.layout
+        total = grad.new_zeros(ctx.shape, dtype=torch.promote_types(grad.dtype, torch.float32))
+        for place_R in layout.rounds:  # none is there twice, so that nothing depends on an order
+            total.index_add_(0, layout.key_index_K[place_R], grad[place_R].to(total.dtype))
+        return total.to(grad.dtype), None
+
+
+def _gathered(tokens: torch.Tensor, layout: VarlenLayout) -> torch.Tensor:
+    out: torch.Tensor = _Gathered.apply(tokens, layout)  # type: ignore[no-untyped-call]
+    return out
 
 
 def varlen_attention(
@@ -73,7 +116,7 @@ def varlen_attention(
         else:
             query = query * (scaling * size**0.5)  # the kernel's own is 1 / sqrt(D); half precision rounds the product once more
     groups = query.shape[1] // key.shape[1]
-    keys, values = (x[0].transpose(0, 1).index_select(0, layout.key_index_K) for x in (key, value))
+    keys, values = (_gathered(x[0].transpose(0, 1), layout) for x in (key, value))
     if groups > 1 and "enable_gqa" not in accepted:
         keys, values = keys.repeat_interleave(groups, dim=1), values.repeat_interleave(groups, dim=1)
     if "window_size" in accepted:

@@ -16,6 +16,7 @@ from prefine.generation.generate import BATCH_TOKENS, PREFILL_TOKENS
 from prefine.packing.budget import ACTIVATIONS_PER_VALUE
 from prefine.planning.optimizers import state_bytes, step_bytes
 from prefine.planning.skeleton import Shape, Step, forward_bytes, run_step, skeleton, trained_shapes, weight_bytes
+from prefine.scoring.held_in_half import hold_frozen_linears
 from prefine.scoring.token_logps import CHUNK_BYTES
 
 DRAW_BYTES = 32
@@ -39,7 +40,7 @@ class Demand:
         config: the model's, of transformers; dtype: its weights'; autocast: mixed precision's dtype, or None.
         adapter: a peft configuration; classifier: a reward model is trained.
         pack: lengths of the largest pack's groups; several: a step takes several packs, so that gradients stay between them.
-        reference: a reference is used while training; where there is no adapter it is a copy in float32 or the weights' dtype.
+        reference: a reference is used while training; where there is no adapter it is a copy; moving: which follows the policy.
         base_again: the base is loaded once more for the evaluation that ends the run.
         adapters: others of the adapter's size that stand beside it: of a reward, of values, a reference's.
         rewards: configs of reward models with weights of their own; value: the value model is a copy of the first.
@@ -60,6 +61,7 @@ class Demand:
     offloading: bool = False
     several: bool = False
     reference: bool = False
+    moving: bool = False
     base_again: bool = False
     rewards: tuple[Any, ...] = ()
     value: bool = False
@@ -107,7 +109,12 @@ def _estimate(demand: Demand) -> Memory:
     shapes = trained_shapes(model)
     gradients = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     parts = {"weights": base, "adapter": adapter, "gradients": gradients, "optimizer states": state_bytes(demand.optim, shapes)}
-    parts["reference"] = base if demand.reference and demand.adapter is None else 0
+    parts["reference"] = 0
+    if demand.reference and demand.adapter is None:
+        copied = skeleton(demand.config, demand.dtype).requires_grad_(False)
+        if demand.autocast is not None and not demand.moving:
+            hold_frozen_linears(copied, demand.autocast)
+        parts["reference"] = weight_bytes(copied)[0]
     trained = [shapes]
     parts["reward and value models"] = demand.adapters * adapter
     for place, config in enumerate(demand.rewards):

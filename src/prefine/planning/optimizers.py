@@ -61,7 +61,7 @@ ADAMW = Optimizer(_floats(2), 2, 1, True, counts=True)
 OPTIMIZERS: dict[str, Optimizer] = {
     "adamw_torch": ADAMW,
     "adamw_torch_fused": Optimizer(_floats(2), counts=True),
-    "adamw_torch_8bit": Optimizer(_eight_bit(2), 2, quantised=True),
+    "adamw_torch_8bit": Optimizer(_eight_bit(2), 2),
     "adafactor": Optimizer(_factored, 2, counts=True),
     "sgd": Optimizer(_floats(0), taken_back=True),
     "adagrad": Optimizer(_floats(1), 2, 1, True, counts=True),
@@ -75,8 +75,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
     **dict.fromkeys(("paged_lion_32bit", "rmsprop_bnb", "rmsprop_bnb_32bit"), Optimizer(_floats(1))),
     "paged_ademamix_32bit": Optimizer(_floats(3)),
 }
-"""Read in torch 2.13 (``torch/optim``), transformers 5.23 (``optimization.py``) and bitsandbytes. One that is not here is taken for
-``adamw_torch``. Pages may leave the GPU where it is full; they are counted as if they stayed."""
+"""Read in torch 2.13 (``torch/optim``), transformers 5.23 (``optimization.py``), torchao 0.18 and bitsandbytes. One that is
+not here is taken for ``adamw_torch``. Pages may leave the GPU where it is full; they are counted as if they stayed."""
 
 
 def state_bytes(optim: str, shapes: Sequence[tuple[Shape, bool]]) -> int:

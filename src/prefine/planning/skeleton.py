@@ -17,6 +17,7 @@ from prefine.packing import varlen
 from prefine.packing.attention import attend
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.planning.live_bytes import AsDevice, LiveBytes, varlen_kernel
+from prefine.scoring.held_in_half import linears_alone_in_half
 from prefine.scoring.loading import add_adapter
 from prefine.scoring.reward_scorer import RewardScorer
 from prefine.scoring.scorer import Scorer
@@ -47,6 +48,8 @@ def skeleton(
             model = AutoModelForSequenceClassification.from_config(config, dtype=dtype, trust_remote_code=trusted)
         else:
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trusted)
+        if dtype is torch.float16:
+            linears_alone_in_half(model)
         if four_bit:
             quantised = {id(p) for p in _quantised(model)}
             for parameter in model.parameters():

@@ -22,6 +22,7 @@ from prefine.errors import ModelError
 from prefine.packing.attention import attend
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.packing.out_of_memory import is_out_of_memory, smaller_on_oom
+from prefine.scoring.held_in_half import needs_autocast
 from prefine.scoring.scorer import Layout, Scorer
 
 Mode: TypeAlias = Callable[[], AbstractContextManager[Any]]
@@ -143,7 +144,7 @@ def _prove(model: nn.Module, max_length: int | None, kind: type[Scorer], number:
     config = scorer.unwrapped.config.get_text_config()
     groups = _groups(config.vocab_size)[:number]
     device = next(model.parameters()).device.type
-    modes: list[tuple[torch.dtype, Mode]] = [(coarsest_dtype(model), nullcontext)]
+    modes: list[tuple[torch.dtype, Mode]] = [] if autocast and needs_autocast(scorer.unwrapped) else [(coarsest_dtype(model), nullcontext)]
     if autocast is not None:
         modes.append((coarsest_dtype(model, autocast), partial(torch.autocast, device, autocast)))
     errors: dict[str, float] = {}

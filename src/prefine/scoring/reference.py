@@ -22,6 +22,8 @@ from prefine.packing.budget import TokenBudget
 from prefine.packing.checksum import damaged, keep, kept
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
+from prefine.scoring.adapters import switched
+from prefine.scoring.held_in_half import hold_frozen_linears
 from prefine.scoring.scorer import Scorer
 
 PRECOMPUTE_WINDOW = 2048
@@ -62,6 +64,11 @@ class Reference:
         """Whether the reference is the policy's own weights with the adapter off."""
         return self.scorer is self.policy
 
+    def hold_in(self, dtype: torch.dtype) -> None:
+        """Keep a model of its own in mixed precision's dtype, as far as that scores the same."""
+        if not self.is_policy:
+            hold_frozen_linears(self.scorer.unwrapped, dtype)
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of its weights as they are when first asked for: before training. An adapter that is off has no part in it."""
@@ -79,19 +86,9 @@ class Reference:
         try:
             if not self.is_policy:
                 yield
-            elif self.adapter is None:
-                with model.disable_adapter():
-                    yield
-            else:
-                current = model.active_adapter
-                model.set_adapter(self.adapter)
-                try:
-                    yield
-                finally:
-                    model.set_adapter(current)
-                    for name, parameter in model.named_parameters():
-                        if f".{self.adapter}." in name:
-                            parameter.requires_grad_(False)
+                return
+            with switched(model, self.adapter):
+                yield
         finally:
             model.train(was_training)
 

@@ -6,6 +6,7 @@ Legend: N completion tokens, M completions.
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 import warnings
@@ -24,6 +25,7 @@ from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.preferences.records import PromptText, plain_text
+from prefine.scoring.adapters import switched
 from prefine.scoring.limits import Limits, fit_tokenizer, whole_ids
 from prefine.scoring.proof import prove_layout
 from prefine.scoring.reward_scorer import RewardScorer, with_last
@@ -105,14 +107,20 @@ class HeadRole:
             yield
             return
         model = self.scorer.unwrapped
-        before, flags = model.active_adapter, {n: p.requires_grad for n, p in model.named_parameters()}
-        model.set_adapter(self.adapter)
-        try:
-            yield
-        finally:
-            model.set_adapter(before)
-            for name, parameter in model.named_parameters():
-                parameter.requires_grad_(flags[name])
+        flags = [p.requires_grad for p in self.own_parameters]
+        with switched(model, self.adapter):
+            for parameter in self.own_parameters:
+                parameter.requires_grad_(True)
+            try:
+                yield
+            finally:
+                for parameter, flag in zip(self.own_parameters, flags, strict=True):
+                    parameter.requires_grad_(flag)
+
+    @functools.cached_property
+    def own_parameters(self) -> list[nn.Parameter]:
+        """The adapter's weights in the trunk."""
+        return [p for n, p in self.scorer.unwrapped.named_parameters() if f".{self.adapter}." in n]
 
     def pack(self, groups: Sequence[PromptGroup]) -> Pack:
         """Groups as they are, on the trunk's device."""

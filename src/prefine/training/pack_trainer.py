@@ -121,7 +121,7 @@ class PackTrainer(Trainer):
             policy = add_adapter(policy, peft_config, args.gradient_checkpointing)
         if args.disable_dropout:
             disable_dropout(policy)
-        half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 and args.device.type != "cpu" else None
         if _is_placed_whole(policy, args):
             policy.to(args.device)  # what is proven is what trains there
         self.proof: Proof = prove_layout(policy, args.max_length, self.scorer_kind, half)
@@ -138,6 +138,8 @@ class PackTrainer(Trainer):
         self.reference = None
         if needs_reference:
             self.reference = Reference(self.scorer, None if ref_model is None else _loaded(ref_model, args))
+            if half is not None and not isinstance(ref_model, nn.Module) and not getattr(args, "sync_ref_model", False):
+                self.reference.hold_in(half)
             if ref_model is None and peft_config is not None and self.reference.adapter is not None:
                 warnings.warn(
                     f"a new {peft_config.peft_type} adapter changes the model before it is trained: the reference is the model with the "

@@ -48,6 +48,13 @@ def warms_up(lr_scheduler_type: str, optim: str) -> bool:
     return lr_scheduler_type not in ("constant", "reduce_lr_on_plateau", "greedy") or "schedule_free" in optim
 
 
+def rounds_at_random(optim: str, optim_args: str | None) -> bool:
+    """Whether an optimizer rounds bfloat16 weights up or down at random, so that small updates are not lost: torchao's may."""
+    parts = dict(pair.split("=", 1) for pair in str(optim_args or "").replace(" ", "").split(",") if "=" in pair)
+    yes = ("y", "yes", "t", "true", "on", "1")  # of transformers' strtobool
+    return str(optim) in ("adamw_torch_4bit", "adamw_torch_8bit") and parts.get("bf16_stochastic_round", "").lower() in yes
+
+
 CONDITIONAL: tuple[Conditional, ...] = (
     Conditional(("eval_steps",), lambda a: a.eval_strategy == "steps", "without eval_strategy steps"),
     Conditional(("eval_delay",), lambda a: a.eval_strategy != "no", "without eval_strategy steps or epoch"),
