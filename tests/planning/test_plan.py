@@ -445,6 +445,7 @@ def test_activations_are_kept_on_a_gpu_where_they_fit(
     monkeypatch: pytest.MonkeyPatch, capsys: Any,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(devices, "found", lambda: gpu(room))
+    monkeypatch.setattr(devices, "kind_here", lambda: "cuda")
     run = tmp_path / "run"
     line = [
         "dpo",
@@ -478,7 +479,8 @@ def test_packs_become_smaller_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest budget that fits without computing activations again, and none below two thousand tokens."""
     from types import SimpleNamespace
 
-    from prefine.api.plan_lines import BUDGETS, ROOMY, without_recompute
+    from prefine.api.plan_lines import ROOMY, without_recompute
+    from prefine.packing.budget import KEEPING_TOKENS as BUDGETS
 
     lengths = Lengths(((300, (200, 200)),) * 400, 400)
     base = demand("llama", device="cuda", checkpointing=True)

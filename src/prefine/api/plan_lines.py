@@ -22,7 +22,7 @@ CERTAIN = 1.15
 KEPT = 3
 """What malloc keeps of freed memory may make a process on a CPU this many times as large as what it uses (2.4 was measured)."""
 LONG = 1e12
-"""Floating-point operations from which a training is worth telling how long it takes: minutes, of a processor's core."""
+"""Floating-point operations from which a training is worth telling how long it takes: half a minute, of a processor's core."""
 MEASURED = 0.3
 """Seconds for which the machine's rate is measured then."""
 FRAMEWORK = 60 * 2**20
@@ -112,6 +112,11 @@ def steps_of(command: str, args: Any, prompts: int) -> int:
     return max(1, int(args.num_train_epochs * -(-prompts // each)))
 
 
+def accumulates(command: str, args: Any) -> bool:
+    """Whether gradients of several batches are one update's: PPO's are taken in one go."""
+    return command != "ppo" and args.gradient_accumulation_steps > 1
+
+
 def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: bool, dtype: Any, autocast: Any) -> tuple[Demand, Any]:
     """What decides the run's memory, from its options and its data's lengths; and the token budget.
 
@@ -162,7 +167,7 @@ def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: 
         optim=getattr(args.optim, "value", args.optim),
         checkpointing=args.gradient_checkpointing,
         offloading=args.activation_offloading and device.kind == "cuda",
-        several=several or (command != "ppo" and args.gradient_accumulation_steps > 1),
+        several=several or accumulates(command, args),
         reference=reference and not (known and adapter is None),
         moving=getattr(args, "sync_ref_model", False),
         base_again=command == "dpo" and (not reference or bool(known and adapter is None) or args.sync_ref_model),
@@ -178,8 +183,6 @@ def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: 
 
 RECOMPUTES = frozenset(f"{name}_checkpointing{end}" for name in ("gradient", "activation") for end in ("", "_kwargs"))
 """Options that say whether activations are computed again."""
-BUDGETS = (16384, 8192, 4096, 2048)
-"""Tokens of a pack that are tried without computing activations again: below, small products cost more than that saves."""
 ROOMY = 1.25
 """Activations are kept on a GPU where the estimate times this fits: where memory runs out, packs become smaller still."""
 
@@ -194,17 +197,16 @@ def without_recompute(
     Args:
         kept: what a run that is resumed had.
     """
-    from prefine.packing.budget import TokenBudget
+    from prefine.packing.budget import KEEPING_TOKENS, TokenBudget
     from prefine.planning.memory import estimate, with_pack
 
     args = setup.args
     if device.kind != "cuda" or not demand.checkpointing or RECOMPUTES & setup.given or kept:
         return demand
-    accumulates = setup.command != "ppo" and args.gradient_accumulation_steps > 1
-    budgets = BUDGETS if args.token_budget == "auto" else (int(args.token_budget),)
+    budgets = KEEPING_TOKENS if args.token_budget == "auto" else (int(args.token_budget),)
     for tokens in budgets:
         pack, several = lengths.largest_pack(TokenBudget(tokens), prompts_per_update(setup.command, args), args.seed)
-        tried = with_pack(replace(demand, checkpointing=False), pack, several or accumulates)
+        tried = with_pack(replace(demand, checkpointing=False), pack, several or accumulates(setup.command, args))
         if ROOMY * (estimate(tried).total + framework) <= device.room or (kept is False and tokens == budgets[-1]):
             for name in ("gradient_checkpointing", "activation_checkpointing"):
                 if hasattr(args, name):
@@ -232,6 +234,7 @@ def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Plann
     """
     import torch
 
+    from prefine.packing.budget import KEEPING_TOKENS
     from prefine.planning.devices import found
     from prefine.planning.memory import estimate, smallest
     from prefine.training.peak_memory import give_back_freed_memory
@@ -242,7 +245,7 @@ def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Plann
         known = lengths()
         demand, _ = demand_of(setup, known, device, setup.options.load_in_4bit, setup.dtype, autocast)
         framework = framework_bytes(device)
-        demand = without_recompute(setup, demand, known, device, framework, recomputed(setup))
+        asked, demand = demand, without_recompute(setup, demand, known, device, framework, recomputed(setup))
         planned = Planned(estimate(demand), device, framework, steps_of(setup.command, setup.args, known.total))
         least = planned
         if planned.total > CERTAIN * device.memory_bytes:
@@ -257,9 +260,9 @@ def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Plann
         rate, _ = rate_of(device, demand, MEASURED)
         planned = replace(planned, seconds=operations / rate if rate else None)
     setup.progress.say(planned.line())
-    if device.kind == "cuda" and not demand.checkpointing and not RECOMPUTES & setup.given:
-        told = "16,384 tokens" if setup.args.token_budget == "auto" else f"{setup.args.token_budget} tokens"
-        setup.progress.say(f"memory: activations are kept, as packs of {told} fit without gradient checkpointing")
+    if demand is not asked:
+        tokens = KEEPING_TOKENS[0] if setup.args.token_budget == "auto" else int(setup.args.token_budget)
+        setup.progress.say(f"memory: activations are kept, as packs of {tokens:,} tokens fit without gradient checkpointing")
     if device.kind == "cpu" and KEPT * planned.total > device.room and give_back_freed_memory():
         setup.progress.say("memory: freed memory is given back at once, which takes some time, as this machine has little more")
     return planned

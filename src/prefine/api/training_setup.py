@@ -440,7 +440,7 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
     """What the config is made of, with the preset's values; the compute dtype's name, and the dtype to load in."""
     import torch
 
-    from prefine.planning.devices import found
+    from prefine.planning.devices import kind_here
     from prefine.scoring.loading import four_bit_config, pick_dtype
     from prefine.training.config.conditional import rounds_at_random, warms_up
 
@@ -462,7 +462,7 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
         if training.get("save_strategy", "steps") == "steps" and not training.get("load_best_model_at_end"):
             training = {name: value for name, (value, _) in KEPT.items()} | training
     training.setdefault("disable_tqdm", True)
-    training.setdefault("gradient_checkpointing", found().kind == "cuda")
+    training.setdefault("gradient_checkpointing", kind_here() == "cuda")
     rounds = rounds_at_random(training.get("optim", ""), training.get("optim_args"))
     if rounds and (adapter or name != "bfloat16"):
         kept = "an adapter's weights are" if adapter else f"at dtype {name} weights are"

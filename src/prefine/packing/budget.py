@@ -19,6 +19,8 @@ SCORING_ADVICE = "lower max_length or the response's length, or load the model i
 
 AUTO_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Where ``auto`` begins. On a CPU larger packs only leave the caches; on CUDA out-of-memory halves it."""
+KEEPING_TOKENS = tuple(AUTO_TOKENS["cuda"] >> n for n in range(4))
+"""Tried on a GPU, the largest first, without computing activations again: below, small products cost more than that saves."""
 CPU_ACTIVATION_BYTES, LEAST_CPU_TOKENS = 2**28, 512
 """On a CPU memory is never refused, only swapped: ``auto`` keeps a pack's activations under this, measured to cost no time."""
 ACTIVATIONS_PER_VALUE = 180

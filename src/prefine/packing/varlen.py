@@ -11,6 +11,7 @@ Legend: T tokens, K gathered keys, S sequences, H heads, D head size.
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class VarlenLayout:
     def of(cls, spans: Sequence[Span], device: torch.device | str) -> VarlenLayout:
         """Work out the sequences; those without queries (one-token completions) are left out."""
         queries, keys, index, at, gathered = [], [], [], 0, 0
-        rounds: list[list[torch.Tensor]] = []
+        rounds: defaultdict[int, list[torch.Tensor]] = defaultdict(list)
         for span in spans:
             taken = 0
             prompt = torch.arange(at, at + span.prompt)
@@ -55,7 +56,6 @@ class VarlenLayout:
                 start += length
                 if member > 0 and length == 0:
                     continue
-                rounds += [[]] if taken == len(rounds) else []
                 rounds[taken].append(torch.arange(gathered, gathered + span.prompt + length))
                 taken, gathered = taken + 1, gathered + span.prompt + length
                 queries.append(length + (span.prompt if member == 0 else 0))
@@ -66,7 +66,7 @@ class VarlenLayout:
         def ends(lengths: list[int]) -> torch.Tensor:
             return torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
 
-        apart = tuple(torch.cat(each).to(device) for each in rounds)
+        apart = tuple(torch.cat(each).to(device) for each in rounds.values())
         return cls(ends(queries), torch.cat(index).to(device), ends(keys), apart, max(queries), max(keys))
 
 

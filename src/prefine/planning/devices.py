@@ -75,11 +75,18 @@ def device_of(name: str | None) -> Device:
     return DEVICES[name]
 
 
+def kind_here() -> str:
+    """torch's name of what it would train on here; no GPU is woken for it."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def found() -> Device:
     """The GPU that torch would train on, else the processor."""
     import torch
 
-    if torch.cuda.is_available():
+    if kind_here() == "cuda":
         free, total = torch.cuda.mem_get_info()
         half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
         return Device(torch.cuda.get_device_name(), "cuda", total, None, half, "found here", free + CUDA_CONTEXT)

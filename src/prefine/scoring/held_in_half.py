@@ -13,10 +13,7 @@ def hold_frozen_linears(model: Any, dtype: torch.dtype) -> None:
 
     Embeddings, norms and the head stay as they are: of them autocast makes nothing, or they are shared.
     """
-    kept = {id(module.weight) for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module is not None}
-    for module in model.modules():
-        if type(module) is not nn.Linear or id(module.weight) in kept:
-            continue
+    for module in _inner_linears(model):
         for parameter in module.parameters():
             if not parameter.requires_grad and parameter.dtype == torch.float32:
                 parameter.data = parameter.data.to(dtype)
@@ -36,6 +33,12 @@ def linears_alone_in_half(model: Any) -> None:
 
 def needs_autocast(model: Any) -> bool:
     """Whether linear layers are in another dtype than what reaches them, so that the model computes under mixed precision alone."""
-    kept = id(model.get_output_embeddings())
-    inside = {m.weight.dtype for m in model.modules() if type(m) is nn.Linear and id(m) != kept and not m.weight.requires_grad}
+    inside = {m.weight.dtype for m in _inner_linears(model) if not m.weight.requires_grad}
     return model.get_input_embeddings().weight.dtype == torch.float32 and bool(inside & {torch.float16, torch.bfloat16})
+
+
+def _inner_linears(model: Any) -> list[nn.Linear]:
+    """Its linear layers but for the head."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    kept = {id(module.weight) for module in ends if module is not None}
+    return [m for m in model.modules() if type(m) is nn.Linear and id(m.weight) not in kept]

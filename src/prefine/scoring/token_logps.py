@@ -74,12 +74,9 @@ class _LinearHead(torch.autograd.Function):
         logps, jacobians, probabilities, stats = [], [], None, []
         for hidden_CD, target_C in zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True):
             logits, slope = _scaled_logits(hidden_CD, weight, bias_V, scaling)
-            if with_stats:
-                mean_C, top1_C = logits.mean(-1), logits.argmax(-1) == target_C
-            logp_C, p, entropy_C = _softmax_in_place(logits, target_C, with_stats)
+            logp_C, p, told = _softmax_in_place(logits, target_C, with_stats)
             logps.append(logp_C)
-            if with_stats:
-                stats.append((entropy_C, mean_C, top1_C))
+            stats += [told] if with_stats else []
             if needs_hidden or needs_weight:
                 d_logits = _onehot_minus(p, target_C, slope).to(hidden_ND.dtype)
                 if needs_hidden:
@@ -89,9 +86,9 @@ class _LinearHead(torch.autograd.Function):
         ctx.scaling, ctx.chunk, ctx.probabilities = scaling, chunk, probabilities
         jacobian = torch.cat(jacobians) if jacobians else None
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, target_N, jacobian)
-        told = [torch.cat(parts) for parts in zip(*stats, strict=True)]
-        ctx.mark_non_differentiable(*told)
-        return torch.cat(logps), *told
+        whole = [torch.cat(parts) for parts in zip(*stats, strict=True)]
+        ctx.mark_non_differentiable(*whole)
+        return torch.cat(logps), *whole
 
     @staticmethod
     def backward(ctx: Any, grad_N: torch.Tensor, *of_stats: torch.Tensor) -> Any:
@@ -145,20 +142,21 @@ def _adds_up_in_float32(device: str, dtype: torch.dtype) -> bool:
 
 
 def _softmax_in_place(
-    logits: torch.Tensor, target_C: torch.Tensor, with_entropy: bool = False
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Log-probs of the targets (C,), probabilities (C, V), entropies (C,), of float32 logits (C, V) that are given up for it.
+    logits: torch.Tensor, target_C: torch.Tensor, with_stats: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Log-probs of the targets (C,), probabilities (C, V), and what :class:`TokenStats` has, of float32 logits (C, V), given up for it.
 
     One exponential an entry, and no further block of that size but for the entropies.
     """
+    rest = (logits.mean(-1), logits.argmax(-1) == target_C) if with_stats else ()
     logits.sub_(logits.amax(-1, keepdim=True))
     logit_C = logits.gather(1, target_C[:, None]).squeeze(1)
-    p = logits.exp() if with_entropy else logits.exp_()
+    p = logits.exp() if with_stats else logits.exp_()
     sum_C = p.sum(-1)
     p.div_(sum_C[:, None])
     log_sum_C = sum_C.log()
-    entropy_C = log_sum_C - torch.bmm(p[:, None], logits[:, :, None]).flatten() if with_entropy else None
-    return logit_C - log_sum_C, p, entropy_C
+    stats = (log_sum_C - torch.bmm(p[:, None], logits[:, :, None]).flatten(), *rest) if with_stats else ()
+    return logit_C - log_sum_C, p, stats
 
 
 def _onehot_minus(p: torch.Tensor, target_C: torch.Tensor, slope: torch.Tensor | float) -> torch.Tensor:
@@ -241,8 +239,7 @@ def head_token_logps(
     with torch.no_grad():  # once more, as nothing of it is kept
         for hidden_CD, target_C in pieces:
             logits = scaling(head(as_head_input(hidden_CD, head)).float())
-            mean_C, top1_C = logits.mean(-1), logits.argmax(-1) == target_C
-            found.append((_softmax_in_place(logits, target_C, True)[2], mean_C, top1_C))
+            found.append(_softmax_in_place(logits, target_C, True)[2])
     return logps, TokenStats(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 

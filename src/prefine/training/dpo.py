@@ -323,6 +323,8 @@ class DPOTrainer(PackTrainer):
         rows = [row for each, _ in self._nats_later for row in each]
         self._nats_of_row.update(zip(rows, torch.cat([nats for _, nats in self._nats_later]).tolist(), strict=True))
         self._nats_later.clear()
+        if not self.will_log:
+            return
         nats = np.fromiter(self._nats_of_row.values(), float)
         middle = np.median(nats)
         least = max(ODD_NATS, float(middle + 10 * np.median(np.abs(nats - middle))))
