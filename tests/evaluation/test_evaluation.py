@@ -14,8 +14,9 @@ from prefine.evaluation.interval import Interval, jackknife, mean_interval
 from prefine.evaluation.judge import ByScore, Comparison, FunctionScorer
 from prefine.evaluation.questions import Question
 from prefine.evaluation.verdict import Skill, decide
+from prefine.generation.drawing import SeededSampling
 from prefine.generation.engine import Answer, Sampling
-from prefine.generation.generate import SeededSampling, generate
+from prefine.generation.generate import generate
 from prefine.packing.group import as_ids
 
 
@@ -127,7 +128,7 @@ def test_seeded_sampling_draws_from_the_distribution() -> None:
     ids = torch.zeros(rows, 7, dtype=torch.long)
 
     def shares(sampling: Sampling) -> list[float]:
-        out = SeededSampling(range(rows), sampling, 7)(ids, scores)
+        out = SeededSampling(range(rows), sampling, 7, [7] * rows)(ids, scores.clone())
         assert ((out == 0).sum(1) == 1).all()
         return [float(x) for x in torch.bincount(out.argmax(1), minlength=4) / rows]
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-import prefine.generation.generate as sampling_module
+import prefine.generation.rows as rows_module
 from prefine.generation.engine import Answer, Sampling
+from prefine.generation.generate import generate
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.scoring import token_logps
 from prefine.scoring.proof import _unseen_window, prove_layout
@@ -179,16 +180,44 @@ def test_a_prompt_read_in_pieces_is_answered_as_whole(name: str, monkeypatch: py
 
     def answers() -> dict[int, Answer]:
         widths.clear()
-        return dict(sampling_module.generate(model, tokenizer, prompts, Sampling(8, 1.0), range(3)))
+        return dict(generate(model, tokenizer, prompts, Sampling(8, 1.0), range(3)))
 
     whole = answers()
     assert widths[0] == 23
-    monkeypatch.setitem(sampling_module.PREFILL_TOKENS, "cpu", 3 * 6)
+    monkeypatch.setitem(rows_module.PREFILL_TOKENS, "cpu", 3 * 6)
     pieces = answers()
     assert widths[:4] == ([23, 1, 1, 1] if name in ("mamba", "qwen3_next", "qwen3_5_text") else [6, 6, 6, 5])
     for i, answer in whole.items():
         assert pieces[i].ids == answer.ids
         assert pieces[i].logps == pytest.approx(answer.logps, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", [*SHARING, *NOT_SHARING])
+def test_samples_of_a_prompt_share_its_pass_and_leave_when_they_end(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The same responses as one by one, with fewer tokens through the model."""
+    model = build(name, {**SHARING, **NOT_SHARING}[name])
+    model.generation_config.eos_token_id = list(range(2, 9))
+    tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=2, decode=lambda ids, **_: " ".join(map(str, ids)))
+    rng = np.random.default_rng(0)
+    prompts = [as_ids(rng.integers(14, 96, n, dtype=np.int32)) for n in (23, 1, 17)] * 8
+    passed: list[int] = []
+    model.get_input_embeddings().register_forward_hook(lambda module, ids, out: passed.append(out.shape[0] * out.shape[1]))
+
+    def answers(batch: int) -> tuple[dict[int, Answer], int]:
+        passed.clear()
+        return dict(generate(model, tokenizer, prompts, Sampling(16, 1.0), range(24), batch)), sum(passed)
+
+    alone, by_one = answers(1)
+    together, shared = answers(24)
+    assert by_one == 8 * (23 + 1 + 17) + sum(a.num_tokens - 1 for a in alone.values())
+    assert {a.ended for a in alone.values()} == {True, False}
+    for i, answer in alone.items():
+        assert together[i].ids == answer.ids
+        assert together[i].logps == pytest.approx(answer.logps, abs=1e-4)
+    assert "right-padding" not in caplog.text
+    # A prompt's pass once, padded to the longest, and a step more; of rows that have ended at most a quarter, or three, are left in.
+    if name not in ("mamba", "qwen3_next", "qwen3_5_text"):
+        assert shared <= 3 * 22 + 24 + (sum(a.num_tokens for a in alone.values())) * 4 / 3 + 3 * 24
 
 
 def test_the_heads_gradient_is_the_same_when_backward_runs_twice() -> None:

@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 
-from prefine.generation.generate import BATCH_TOKENS, PREFILL_TOKENS
+from prefine.generation.generate import BATCH_TOKENS
+from prefine.generation.rows import PREFILL_TOKENS
 from prefine.packing.budget import ACTIVATIONS_PER_VALUE
 from prefine.planning.optimizers import state_bytes, step_bytes
 from prefine.planning.skeleton import Shape, Step, forward_bytes, run_step, skeleton, trained_shapes, weight_bytes
 from prefine.scoring.held_in_half import hold_frozen_linears
 from prefine.scoring.token_logps import CHUNK_BYTES
 
-DRAW_BYTES = 32
-"""Of a row and a token of the vocabulary while one is drawn: logits twice in float32, and three times in float64 (``SeededSampling``)."""
+DRAW_BYTES = 16
+"""Of a row and a token of the vocabulary while one is drawn: logits twice in float32, weights, and those to draw from."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from torch import nn
 
 from prefine.errors import ConfigError, DataError, ModelError
 from prefine.generation.engine import Answer, Sampling
-from prefine.generation.generate import end_tokens, generate
+from prefine.generation.generate import generate
+from prefine.generation.rows import end_tokens
 from prefine.generation.vllm_engine import VllmPolicy
 from prefine.losses.policy_gradient import combine_rewards
 from prefine.packing.encoding import Encoder, prompt_only

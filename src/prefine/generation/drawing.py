@@ -1,0 +1,135 @@
+"""How a token is drawn: by inverting its distribution's cumulative sum at a number that the row's seed and the step decide.
+
+Whatever a row is batched with, it draws the same. Probabilities are float32, as logits are; sums over the vocabulary are float64, where
+they decide what is drawn, and are taken in two steps: over blocks, and within the one block that the number falls into.
+
+Legend: R rows that are still sampled, V the vocabulary, N blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor, RepetitionPenaltyLogitsProcessor
+
+from prefine.errors import ModelError
+from prefine.generation.engine import Sampling
+
+BLOCK = 256
+"""Tokens of the vocabulary that are summed together."""
+LIKELIEST = 1024
+"""Tokens among which a nucleus is looked for first: ordering a vocabulary takes ten times as long as its sum."""
+
+
+class SeededSampling(LogitsProcessor):
+    """Leaves one token a row to choose from: the one its seed draws.
+
+    Args:
+        seeds: one a row.
+        start: the prompts' padded width, so that a step is known by the row's length.
+        lengths: of the prompts; what stands before them is padding, which no penalty is to see.
+
+    Attributes:
+        rows: which of all rows those are that are given: some leave.
+        logps: of the drawn tokens, (all rows, steps), by the model at this temperature, whatever they were drawn from.
+    """
+
+    def __init__(self, seeds: Sequence[int], sampling: Sampling, start: int, lengths: Sequence[int]) -> None:
+        draws = [np.random.Generator(np.random.Philox(s)).random(sampling.max_new_tokens) for s in seeds]
+        self.uniform = torch.from_numpy(np.stack(draws))
+        self.sampling = sampling
+        self.start = start
+        self.rows = torch.arange(len(seeds))
+        self.logps = torch.full_like(self.uniform, torch.nan)
+        self.padding = torch.tensor([start - n for n in lengths])
+        self.penalty = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty) if sampling.repetition_penalty != 1 else None
+
+    def to(self, device: torch.device) -> SeededSampling:
+        """Move what is looked at in each step."""
+        self.uniform, self.logps, self.padding, self.rows = (t.to(device) for t in (self.uniform, self.logps, self.padding, self.rows))
+        return self
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Scores (R, V), float32 and written over: zero for the drawn token, minus infinity elsewhere."""
+        step = input_ids.shape[1] - self.start
+        weights_RV, top_R1 = self._weights(scores)
+        sums_RN, total_R1 = _sums(weights_RV)
+        if bool(total_R1.isnan().any()):
+            raise ModelError("the model's next-token probabilities are not numbers: it diverged, or its dtype overflows", code="PF-M13")
+        own_total_R1 = total_R1
+        given = scores
+        if self.penalty is not None:
+            # A row's padding is put as its prompt's last token, which is there anyway.
+            is_padding = torch.arange(input_ids.shape[1], device=input_ids.device)[None] < self.padding[self.rows, None]
+            seen = torch.where(is_padding, input_ids[:, self.start - 1, None], input_ids)
+            weights_RV, _ = self._weights(self.penalty(seen, scores.clone()))
+        weights_RV = self._cut(weights_RV, scores.shape[-1])
+        if self.penalty is not None or self.sampling.top_k or self.sampling.min_p or self.sampling.top_p < 1:
+            sums_RN, total_R1 = _sums(weights_RV)
+        drawn_R1 = _draw(weights_RV, sums_RN, self.uniform[self.rows, step, None])
+        heights_R1 = (given.gather(-1, drawn_R1) - top_R1).double() / self.sampling.temperature
+        self.logps[self.rows, step] = (heights_R1 - own_total_R1.log()).squeeze(-1)
+        return scores.fill_(-torch.inf).scatter_(-1, drawn_R1, 0.0)
+
+    def _weights(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What probabilities are proportional to, 1 for the likeliest token, and zeros up to whole blocks; and the highest scores."""
+        rows, vocabulary = scores.shape
+        top_R1 = scores.max(-1, keepdim=True).values
+        weights_RV = scores.new_zeros(rows, -(-vocabulary // BLOCK) * BLOCK)
+        part = weights_RV[:, :vocabulary]
+        torch.sub(scores, top_R1, out=part)
+        part.div_(self.sampling.temperature).exp_()
+        return weights_RV, top_R1
+
+    def _cut(self, weights_RV: torch.Tensor, vocabulary: int) -> torch.Tensor:
+        """Zero for the tokens that are not to be drawn."""
+        if self.sampling.top_k:
+            least = weights_RV.topk(min(self.sampling.top_k, vocabulary), -1).values[:, -1:]
+            weights_RV = weights_RV * (weights_RV >= least)
+        if self.sampling.min_p:
+            weights_RV = weights_RV * (weights_RV >= self.sampling.min_p * weights_RV.max(-1, keepdim=True).values)
+        if self.sampling.top_p < 1:
+            weights_RV = _nucleus(weights_RV, self.sampling.top_p)
+        return weights_RV
+
+
+def _sums(weights_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of blocks, (R, N), and of all, (R, 1); float64."""
+    sums_RN = weights_RV.unflatten(-1, (-1, BLOCK)).sum(-1).double()
+    return sums_RN, sums_RN.sum(-1, keepdim=True)
+
+
+def _draw(weights_RV: torch.Tensor, sums_RN: torch.Tensor, uniform_R1: torch.Tensor) -> torch.Tensor:
+    """The tokens, (R, 1), at which the weights' cumulative share passes the uniform numbers."""
+    block_R1, share_R1 = _passes(sums_RN, uniform_R1)
+    within = weights_RV.unflatten(-1, (-1, BLOCK)).gather(1, block_R1[..., None].expand(-1, -1, BLOCK)).squeeze(1).double()
+    return block_R1 * BLOCK + _passes(within, share_R1)[0]
+
+
+def _passes(parts_RN: torch.Tensor, uniform_R1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which part the number falls into, (R, 1), never one of weight 0; and which share of that part is below it."""
+    reached_RN = parts_RN.cumsum(-1)
+    mark_R1 = torch.minimum(uniform_R1 * reached_RN[:, -1:], torch.nextafter(reached_RN[:, -1:], torch.zeros_like(uniform_R1)))
+    place_R1 = torch.searchsorted(reached_RN, mark_R1, right=True)
+    part_R1 = parts_RN.gather(-1, place_R1)
+    return place_R1, (mark_R1 - reached_RN.gather(-1, place_R1) + part_R1).clamp(min=0) / part_R1
+
+
+def _nucleus(weights_RV: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Zero for what is beyond the smallest set of likeliest tokens that holds ``top_p``: the likeliest always stays."""
+    total_R1 = weights_RV.sum(-1, keepdim=True, dtype=torch.float64)
+    likeliest, wide_R = _likeliest(weights_RV, total_R1 * top_p, min(LIKELIEST, weights_RV.shape[-1]))
+    if bool(wide_R.any()):
+        likeliest[wide_R] = _likeliest(weights_RV[wide_R], total_R1[wide_R] * top_p, weights_RV.shape[-1])[0]
+    return likeliest
+
+
+def _likeliest(weights_RV: torch.Tensor, mass_R1: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weights of the likeliest tokens up to a mass, ``count`` of them at most, zero for the rest; and which rows took that many."""
+    ordered, places = weights_RV.topk(count, -1)
+    # A token stays while those before it hold less.
+    kept = ordered.cumsum(-1, dtype=torch.float64) - ordered < mass_R1
+    return torch.zeros_like(weights_RV).scatter_(-1, places, ordered * kept), kept[:, -1]
