@@ -18,12 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-TOPICS = "rivers, bread, winter, bees, trains, the moon, gardens, chess, bicycles, maps, tea, clocks, sand, bridges, owls, paper".split(
-    ", "
-)
-ASKED = "in one sentence, in at most twelve words, in lower case, ending with a question, as three hyphened points, without commas".split(
-    ", "
-)
+TOPICS = ("rivers", "bread", "winter", "bees", "trains", "the moon", "gardens", "chess", "bicycles", "maps", "tea", "clocks")
+ASKED = ("in one sentence", "in lower case", "ending with a question", "as three hyphened points")
 
 
 def measure(model_path: str, prompts: int, samples: int, tokens: int, batch: int, threads: int, dtype: str, out: Path) -> None:
