@@ -77,9 +77,8 @@ def main() -> None:
     print(f"{given.prompts} prompts x {given.samples}, {statistics.mean(lengths):.1f} of {given.tokens} tokens")
     if given.against:
         same = sum(a == b for a, b in zip(ids[here], ids[given.against], strict=True))
-        print(
-            f"{medians[here]:.2f} against {medians[given.against]:.2f} responses a second: {medians[here] / medians[given.against]:.2f} times"
-        )
+        now, then = medians[here], medians[given.against]
+        print(f"{now:.2f} against {then:.2f} responses a second: {now / then:.2f} times")
         print(f"{same} of {len(lengths)} responses are the same")
 
 
