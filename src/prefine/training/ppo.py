@@ -379,7 +379,7 @@ class PPOTrainer(SamplingTrainer):
         """Gradients of the clipped losses, means over the minibatch's tokens; policy and value pack by pack."""
         totals = _totals(groups)
         total, args = torch.zeros((), device=self.args.device), self.args
-        moved = 0.0
+        moved = torch.zeros((), device=self.args.device)
         for pack in self.packs(groups):
             old, ref, advantages, weights = (_column(pack, n) for n in ("old", "ref", "advantages", "weights"))
             shares = loss_shares(weights, pack.completion_N, str(args.loss_aggregation), totals, args.response_length)
@@ -406,34 +406,25 @@ class PPOTrainer(SamplingTrainer):
             moved += self._note_update(logps.detach() - old, found.clipped_N, found.losses_N.detach(), weights / totals.tokens)
         if self.value is not None and not (self.value.scorer is self.scorer and self.value.adapter is None):
             total += self._value_backward(groups, totals.tokens, scale)
-        if self.args.stop_kl is not None and moved > self.args.stop_kl and self.pending > 0:
+        if self.args.stop_kl is not None and self.pending > 0 and float(moved) > self.args.stop_kl:
             self._stop_passes = True
             self.rollouts_done = self._rollout + 1  # a checkpoint of this very step must know
-            self.on_event("stopped_passes", step=self.state.global_step, kl=moved, left=self.pending)
+            self.on_event("stopped_passes", step=self.state.global_step, kl=float(moved), left=self.pending)
         return total
 
-    def _note_update(self, log_ratio: torch.Tensor, clipped: torch.Tensor, losses: torch.Tensor, shares: torch.Tensor) -> float:
+    def _note_update(self, log_ratio: torch.Tensor, clipped: torch.Tensor, losses: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
         """Metrics of a pack's update; returns its share of the KL from the rollout's policy, k3."""
-        moved = float(((torch.expm1(log_ratio) - log_ratio) * shares).sum())
-        weight = float(shares.sum())
-        if weight > 0:
-            for name, value in (
-                ("policy/approxkl", moved),
-                ("policy/clipfrac", float((clipped.float() * shares).sum())),
-                ("loss/policy", float((losses * shares).sum())),
-                ("val/ratio", float((log_ratio.exp() * shares).sum())),
-            ):
-                self.note("train", name, value / weight, weight)
-        return moved
+        kl_N = torch.expm1(log_ratio) - log_ratio
+        values = {"policy/approxkl": kl_N, "policy/clipfrac": clipped.float(), "loss/policy": losses, "val/ratio": log_ratio.exp()}
+        self.note_tokens("train", {name: (values_N, shares) for name, values_N in values.items()})
+        return (kl_N * shares).sum()
 
     def _value_part(self, pack: Pack, hidden: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
         assert self.value is not None
         values = self.value.head(as_head_input(hidden, self.value.head)).squeeze(-1).float()
         found = value_loss(values, _column(pack, "values"), _column(pack, "returns"), self.args.cliprange_value)
-        weight = float(shares.sum())
-        if weight > 0:
-            self.note("train", "loss/value", float((found.losses_N.detach() * shares).sum()) / weight, weight)
-            self.note("train", "val/clipfrac", float((found.clipped_N.float() * shares).sum()) / weight, weight)
+        noted = {"loss/value": found.losses_N.detach(), "val/clipfrac": found.clipped_N.float()}
+        self.note_tokens("train", {name: (values_N, shares) for name, values_N in noted.items()})
         return self.args.vf_coef * (found.losses_N * shares).sum()
 
     def _value_backward(self, groups: list[PromptGroup], total_weight: float, scale: float) -> torch.Tensor:
