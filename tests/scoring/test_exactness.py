@@ -193,8 +193,11 @@ def test_a_prompt_read_in_pieces_is_answered_as_whole(name: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", [*SHARING, *NOT_SHARING])
-def test_samples_of_a_prompt_share_its_pass_and_leave_when_they_end(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The same responses as one by one, with fewer tokens through the model."""
+def test_samples_of_a_prompt_share_its_pass_and_leave_when_they_end(
+    name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same responses as one by one, with fewer tokens through the model; keys and values outgrow their place, prompts go in pieces."""
+    monkeypatch.setattr(rows_module, "ROOM", 4)
     model = build(name, {**SHARING, **NOT_SHARING}[name])
     model.generation_config.eos_token_id = list(range(2, 9))
     tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=2, decode=lambda ids, **_: " ".join(map(str, ids)))
@@ -208,6 +211,7 @@ def test_samples_of_a_prompt_share_its_pass_and_leave_when_they_end(name: str, c
         return dict(generate(model, tokenizer, prompts, Sampling(16, 1.0), range(24), batch)), sum(passed)
 
     alone, by_one = answers(1)
+    monkeypatch.setitem(rows_module.PREFILL_TOKENS, "cpu", 3 * 9)
     together, shared = answers(24)
     assert by_one == 8 * (23 + 1 + 17) + sum(a.num_tokens - 1 for a in alone.values())
     assert {a.ended for a in alone.values()} == {True, False}

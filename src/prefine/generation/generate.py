@@ -71,17 +71,18 @@ def generate(
         rows = rows if rows.live else None
         return found
 
+    def undo() -> None:
+        nonlocal batch, rows
+        batch, rows = batch if rows is None else [batch[row] for row in rows.live], None
+        left.extend(reversed(batch))
+
     def shrink() -> None:
-        nonlocal rows
-        live = batch if rows is None else [batch[row] for row in rows.live]
-        left.extend(reversed(live))
-        rows = None
-        longest = prompts[live[0]]
+        longest = prompts[batch[0]]
         width = len(longest) + sampling.max_new_tokens
-        tried = min(budget.tokens, width * len(live))
+        tried = min(budget.tokens, width * len(batch))
         if tried <= min(LEAST_PIECE, width // 2):
-            if live[0] not in tried_again:  # memory was freed
-                tried_again.add(live[0])
+            if batch[0] not in tried_again:  # memory was freed
+                tried_again.add(batch[0])
                 return
             words = tokenizer.decode(longest, skip_special_tokens=True).strip()
             raise ModelError(
@@ -94,7 +95,7 @@ def generate(
 
     try:
         while left or rows is not None:
-            found = smaller_on_oom(attempt, shrink)
+            found = smaller_on_oom(attempt, shrink, undo)
             budget.keep()
             yield from found
     finally:

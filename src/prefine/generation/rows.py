@@ -43,12 +43,20 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
 
 
 class RoomyLayer(DynamicLayer):
-    """Keys and values of a layer in a place with room to grow, so that a step copies its own token's alone."""
+    """Keys and values of a layer in a place with room to grow, so that a step copies its own token's alone.
+
+    Args:
+        most: tokens that will come, prompts and responses.
+    """
 
     keys: torch.Tensor
     values: torch.Tensor
     _keys: torch.Tensor
     _values: torch.Tensor
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Put a step's keys and values, (rows, heads, tokens, size), after the earlier ones; returns all of them."""
@@ -57,7 +65,8 @@ class RoomyLayer(DynamicLayer):
         had = self.get_seq_length()
         has = had + key_states.shape[-2]
         if not had or has > self._keys.shape[-2]:
-            self._keys, self._values = _roomier(self.keys, key_states, has), _roomier(self.values, value_states, has)
+            room = max(has, min(has + ROOM, self.most))
+            self._keys, self._values = _roomier(self.keys, key_states, room), _roomier(self.values, value_states, room)
         self._keys[..., had:has, :] = key_states
         self._values[..., had:has, :] = value_states
         self._look(has)
@@ -66,7 +75,8 @@ class RoomyLayer(DynamicLayer):
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """Take these rows."""
         if has := self.get_seq_length():
-            self._keys, self._values = self._keys.index_select(0, beam_idx), self._values.index_select(0, beam_idx)
+            places = beam_idx.to(self._keys.device)
+            self._keys, self._values = self._keys.index_select(0, places), self._values.index_select(0, places)
             self._look(has)
 
     def _look(self, tokens: int) -> None:
@@ -75,21 +85,21 @@ class RoomyLayer(DynamicLayer):
 
 def _roomier(old: torch.Tensor, new: torch.Tensor, tokens: int) -> torch.Tensor:
     rows, heads, _, size = new.shape
-    place = new.new_empty(rows, heads, tokens + ROOM, size)
+    place = new.new_empty(rows, heads, tokens, size)
     if old.numel():
         place[..., : old.shape[-2], :] = old
     return place
 
 
-def cache_of(model: Any) -> DynamicCache | None:
-    """An empty cache of keys and values by row and token; None for a model that keeps something else."""
+def cache_of(model: Any, most: int) -> DynamicCache | None:
+    """An empty cache of keys and values by row and token, for so many tokens; None for a model that keeps something else."""
     inner = model.get_base_model() if hasattr(model, "peft_config") else model
     if getattr(inner, "_is_stateful", True) or "past_key_values" not in inspect.signature(inner.forward).parameters:
         return None
     cache = DynamicCache(config=inner.config.get_text_config(decoder=True))
     if not cache.layers or not all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
         return None
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [RoomyLayer(most) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
@@ -132,45 +142,44 @@ class Rows:
         self.ids = ids.to(self.device)
         self.mask = (torch.arange(self.width)[None] >= self.width - lengths[:, None]).long().to(self.device)
         self.draw = SeededSampling(seeds, sampling, self.width, lengths.tolist()).to(self.device) if sampling.temperature > 0 else None
-        self.cache = cache_of(model)
+        self.cache = cache_of(model, self.width + sampling.max_new_tokens)
         firsts = {p.tobytes(): row for row, p in reversed(list(enumerate(prompts)))}
         self.first = [firsts[p.tobytes()] for p in prompts]
         """For each row the first one of the same prompt."""
-        self.begun = False
 
     def go_on(self) -> list[tuple[int, Answer]]:
         """Sample until some rows have ended; returns them with their answers. All have when ``live`` is empty."""
-        if not self.begun and self.cache is not None and self.width > 1 and len(set(self.first)) < len(self.first):
-            self._pass_prompts(self.cache)
-        self.begun = True
         made = self.ids.shape[1] - self.width
-        leaving = [_Leaving(torch.tensor(self.ends, device=self.device), len(self.live))] if self.cache is not None else []
-        # Only keys and values are sure to go on where a piece ended: a recurrent state may not.
-        piece = max(1, self.most_tokens // len(self.live)) if self.cache is not None and not made else None
-        out = self._generate(self.ids, self.mask, self.sampling.max_new_tokens - made, piece, leaving)
-        return self._leave(out)
+        if self.cache is not None and not self.cache.get_seq_length() and self.width > 1 and len(set(self.first)) < len(self.first):
+            self._pass_prompts(self.cache)
+        is_empty = self.cache is not None and not self.cache.get_seq_length()
+        config = GenerationConfig(
+            max_new_tokens=self.sampling.max_new_tokens - made,
+            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=self.ends,
+            # Only keys and values are sure to go on where a piece ended: a recurrent state may not.
+            prefill_chunk_size=self._piece(len(self.live), self.width) if is_empty else None,
+        )
+        stops = [_Leaving(torch.tensor(self.ends, device=self.device), len(self.live))] if self.cache is not None else []
+        return self._leave(self._generate(self.ids, self.mask, config, [self.draw] if self.draw is not None else [], stops))
 
     def _pass_prompts(self, cache: DynamicCache) -> None:
         """Fill the cache with all of each prompt but its last token, once for all rows that have it."""
         once = sorted(set(self.first))
-        self._generate(self.ids[once, :-1], self.mask[once, :-1], 1, max(1, self.most_tokens // len(once)), [])
+        # Without a padding token: that a row may end in it is none of generate's concern here.
+        config = GenerationConfig(max_new_tokens=1, prefill_chunk_size=self._piece(len(once), self.width - 1))
+        self._generate(self.ids[once, :-1], self.mask[once, :-1], config, [], [])
         place = {row: i for i, row in enumerate(once)}
         cache.reorder_cache(torch.tensor([place[row] for row in self.first], device=self.device))
 
-    def _generate(
-        self, ids: torch.Tensor, mask: torch.Tensor, tokens: int, piece: int | None, stops: list[StoppingCriteria]
-    ) -> torch.Tensor:
-        is_prompt_alone = ids is not self.ids
-        config = GenerationConfig(
-            max_new_tokens=tokens,
-            do_sample=False,
-            # Where a prompt alone passes, one that ends in padding is none of generate's concern.
-            pad_token_id=None if is_prompt_alone else self.tokenizer.pad_token_id,
-            eos_token_id=None if is_prompt_alone else self.ends,
-            prefill_chunk_size=piece if piece is not None and ids.shape[1] > piece else None,
-        )
-        draw = [self.draw] if self.draw is not None and not is_prompt_alone else []
+    def _piece(self, rows: int, width: int) -> int | None:
+        """Tokens of each row that pass at once; None where all of them may."""
+        piece = max(1, self.most_tokens // rows)
+        return piece if width > piece else None
+
+    def _generate(self, ids: torch.Tensor, mask: torch.Tensor, config: GenerationConfig, draw: list[Any], stops: list[Any]) -> torch.Tensor:
         kept = {} if self.cache is None else {"past_key_values": self.cache}
+        config.do_sample = False
         with _settings(self.model, config):
             return self.model.generate(
                 input_ids=ids,
