@@ -54,7 +54,7 @@ class EvalOptions:
     max_new_tokens: int = field(default=256, metadata={"help": "Maximum tokens of a response."})
     temperature: float = field(default=0.0, metadata={"help": "0 for greedy."})
     seed: int = field(default=0, metadata={"help": "Seed of sampling."})
-    batch_size: int = field(default=32, metadata={"help": "Maximum prompts at once."})
+    batch_size: int = field(default=128, metadata={"help": "Maximum prompts at once."})
     verbose: bool = field(default=False, metadata={"help": "Print everything that the page shows."})
     samples: int = field(default=3, metadata={"help": "Responses of base and tuned to print side by side."})
     perplexity: list[str] | None = field(default=None, metadata={"help": "Text files whose perplexity is compared."})
@@ -174,7 +174,7 @@ class CompareModelsOptions:
     max_new_tokens: int = field(default=256, metadata={"help": "Maximum tokens of a response."})
     temperature: float = field(default=0.0, metadata={"help": "0 for greedy."})
     seed: int = field(default=0, metadata={"help": "Seed of sampling."})
-    batch_size: int = field(default=32, metadata={"help": "Maximum prompts at once."})
+    batch_size: int = field(default=128, metadata={"help": "Maximum prompts at once."})
     samples: int = field(default=3, metadata={"help": "Responses of base and tuned to show side by side."})
 
 

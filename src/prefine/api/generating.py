@@ -35,7 +35,7 @@ class GenerateOptions:
     temperature: float = field(default=0.0, metadata={"help": "0 for greedy."})
     top_p: float = field(default=1.0, metadata={"help": "Nucleus: the share of probability that is drawn from."})
     seed: int = field(default=0, metadata={"help": "Each prompt draws from this seed and its own text: the batch makes no difference."})
-    batch_size: int = field(default=32, metadata={"help": "Maximum prompts at once; halved when memory runs out."})
+    batch_size: int = field(default=128, metadata={"help": "Maximum prompts at once; halved when memory runs out."})
     limit: int | None = field(default=None, metadata={"help": "Only the first prompts."})
     references: str | None = field(default=None, metadata={"help": "MT-Bench's reference answers, kept with the responses for the judge."})
     raw: bool = field(default=False, metadata={"help": "Ask prompts of a list as they stand, without the chat template."})

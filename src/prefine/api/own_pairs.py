@@ -44,7 +44,7 @@ class PairsOptions:
     temperature: float = field(default=1.0, metadata={"help": "Of sampling; above 0."})
     top_p: float = field(default=1.0, metadata={"help": "Nucleus: the share of probability that is drawn from."})
     seed: int = field(default=0, metadata={"help": "Seed of sampling."})
-    batch_size: int = field(default=32, metadata={"help": "Maximum responses at once."})
+    batch_size: int = field(default=128, metadata={"help": "Maximum responses at once."})
     limit: int | None = field(default=None, metadata={"help": "Only the first prompts."})
     engine: str = field(default="transformers", metadata={"help": "transformers, or vllm where it is installed."})
     map: list[str] | dict[str, str] | None = field(default=None, metadata={"help": "Columns by another name: --map prompt=question."})

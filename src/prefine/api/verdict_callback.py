@@ -46,7 +46,7 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
         max_new_tokens: int = 128,
         temperature: float = 0.0,
         seed: int = 0,
-        batch_size: int = 32,
+        batch_size: int = 128,
         trainer: Any = None,
     ) -> None:
         if every_steps < 1:

@@ -95,7 +95,7 @@ class Evaluation:
 
 
 def answer_both(
-    sides: ModelPair, questions: Sequence[Question], sampling: Sampling, seed: int, folder: Path, progress: Progress, batch_size: int = 32
+    sides: ModelPair, questions: Sequence[Question], sampling: Sampling, seed: int, folder: Path, progress: Progress, batch_size: int = 128
 ) -> tuple[AnswerFile, AnswerFile, list[str]]:
     """Both sides' answers, kept in the folder so that a killed evaluation goes on; and what failed, in words."""
     total = 2 * sum(1 + len(q.later_turns) for q in questions)
@@ -120,7 +120,7 @@ def evaluate(
     extras: Extras | None = None,
     thresholds: Thresholds = THRESHOLDS,
     progress: Progress = lambda stage, done, total: None,
-    batch_size: int = 32,
+    batch_size: int = 128,
     trained_on: bool = False,
     hint: str = "",
     until: Until | None = None,

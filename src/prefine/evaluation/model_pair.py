@@ -86,7 +86,7 @@ class ModelPair:
                 yield self.reference.scorer.unwrapped
 
     @contextmanager
-    def engine(self, tuned: bool, batch_size: int = 32) -> Iterator[CachedEngine]:
+    def engine(self, tuned: bool, batch_size: int = 128) -> Iterator[CachedEngine]:
         """One side as an engine, while the block lasts; what it was asked before is read from disk."""
         with self.model(tuned) as model:
             shared = not tuned and self.reference.is_policy and self.reference.adapter is None

@@ -117,7 +117,7 @@ def weights_key(model: Any) -> str:
 class TransformersEngine:
     """A model in memory. A prompt that leaves no room for an answer in the model's positions is a failure, never cut."""
 
-    def __init__(self, model: Any, tokenizer: Any, batch_size: int = 32) -> None:
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int = 128) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.name = f"transformers {weights_key(model)}"

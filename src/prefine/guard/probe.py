@@ -28,7 +28,7 @@ class Probe:
         max_new_tokens: int = 64,
         temperature: float = 0.0,
         seed: int = 0,
-        batch_size: int = 32,
+        batch_size: int = 128,
     ) -> None:
         self.questions, self.judge = list(questions), judge
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
