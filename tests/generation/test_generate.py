@@ -269,3 +269,33 @@ def test_a_penalty_sees_no_padding() -> None:
     assert alone.ids != dict(generate(model, tokenizer, [short], Sampling(12, 1.0), [3]))[0].ids
     one = dict(generate(model, tokenizer, [short] * 8, Sampling(4, 1.0, top_k=1), list(range(8))))
     assert len({tuple(a.ids) for a in one.values()}) == 1
+
+
+def test_memory_that_runs_out_midway_costs_only_what_had_not_ended() -> None:
+    """Rows that have ended are kept; the others begin anew in smaller batches, and come out the same."""
+    import torch
+
+    from prefine.generation.generate import generate
+    from prefine.lab.model import build_model, build_tokenizer
+    from prefine.packing.group import as_ids
+
+    model, tokenizer = build_model(0, hidden=32, layers=1), build_tokenizer()
+    model.generation_config.eos_token_id = list(range(100))
+    prompts, sampling = [as_ids([150, 151, 152 + i % 3]) for i in range(24)], Sampling(40, 1.0)
+    whole = dict(generate(model, tokenizer, prompts, sampling, range(24)))
+    passed: list[tuple[int, int]] = []
+    failed: list[int] = []
+
+    def full(module: Any, args: Any, out: Any) -> None:
+        passed.append(out.shape[:2])
+        if not failed and len(passed) > 3 and 4 < out.shape[0] < 24:
+            failed.append(out.shape[0])
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with model.get_input_embeddings().register_forward_hook(full), pytest.warns(UserWarning, match="out of memory"):
+        again = list(generate(model, tokenizer, prompts, sampling, range(24)))
+    assert failed
+    assert sorted(place for place, _ in again) == list(range(24))
+    assert {place: a.ids for place, a in again} == {place: a.ids for place, a in whole.items()}
+    [first] = [i for i, shape in enumerate(passed) if shape[0] == failed[0]][-1:]
+    assert all(rows <= failed[0] // 2 + 1 for rows, _ in passed[first + 1 :])
