@@ -192,13 +192,19 @@ def test_a_prompt_read_in_pieces_is_answered_as_whole(name: str, monkeypatch: py
         assert pieces[i].logps == pytest.approx(answer.logps, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", [*SHARING, *NOT_SHARING])
+WIDE: dict[str, dict[str, Any]] = {
+    f"{name} within its window": {**SHARING[name], "sliding_window": 64}
+    for name in ("mistral", "gemma2", "gemma3_text", "cohere2", "olmo3", "gpt_oss")
+}
+
+
+@pytest.mark.parametrize("name", [*SHARING, *NOT_SHARING, *WIDE])
 def test_samples_of_a_prompt_share_its_pass_and_leave_when_they_end(
     name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same responses as one by one, with fewer tokens through the model; keys and values outgrow their place, prompts go in pieces."""
     monkeypatch.setattr(rows_module, "ROOM", 4)
-    model = build(name, {**SHARING, **NOT_SHARING}[name])
+    model = build(name.split()[0], {**SHARING, **NOT_SHARING, **WIDE}[name])
     model.generation_config.eos_token_id = list(range(2, 9))
     tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=2, decode=lambda ids, **_: " ".join(map(str, ids)))
     rng = np.random.default_rng(0)

@@ -99,7 +99,9 @@ def cache_of(model: Any, most: int) -> DynamicCache | None:
     cache = DynamicCache(config=inner.config.get_text_config(decoder=True))
     if not cache.layers or not all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
         return None
-    cache.layers = [RoomyLayer(most) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    # A window that nothing outgrows is none; one mask is made for all layers that have one.
+    is_whole = all(layer.sliding_window >= most for layer in cache.layers if isinstance(layer, DynamicSlidingWindowLayer))
+    cache.layers = [RoomyLayer(most) if is_whole or type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
