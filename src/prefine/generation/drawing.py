@@ -59,8 +59,6 @@ class SeededSampling(LogitsProcessor):
         sums_RN, total_R1 = _sums(weights_RV)
         if bool(total_R1.isnan().any()):
             raise ModelError("the model's next-token probabilities are not numbers: it diverged, or its dtype overflows", code="PF-M13")
-        own_total_R1 = total_R1
-        given = scores
         if self.penalty is not None:
             # A row's padding is put as its prompt's last token, which is there anyway.
             is_padding = torch.arange(input_ids.shape[1], device=input_ids.device)[None] < self.padding[self.rows, None]
@@ -68,10 +66,10 @@ class SeededSampling(LogitsProcessor):
             weights_RV, _ = self._weights(self.penalty(seen, scores.clone()))
         weights_RV = self._cut(weights_RV, scores.shape[-1])
         if self.penalty is not None or self.sampling.top_k or self.sampling.min_p or self.sampling.top_p < 1:
-            sums_RN, total_R1 = _sums(weights_RV)
+            sums_RN, _ = _sums(weights_RV)
         drawn_R1 = _draw(weights_RV, sums_RN, self.uniform[self.rows, step, None])
-        heights_R1 = (given.gather(-1, drawn_R1) - top_R1).double() / self.sampling.temperature
-        self.logps[self.rows, step] = (heights_R1 - own_total_R1.log()).squeeze(-1)
+        heights_R1 = (scores.gather(-1, drawn_R1) - top_R1).double() / self.sampling.temperature
+        self.logps[self.rows, step] = (heights_R1 - total_R1.log()).squeeze(-1)
         return scores.fill_(-torch.inf).scatter_(-1, drawn_R1, 0.0)
 
     def _weights(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
