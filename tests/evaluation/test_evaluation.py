@@ -128,7 +128,7 @@ def test_seeded_sampling_draws_from_the_distribution() -> None:
     ids = torch.zeros(rows, 7, dtype=torch.long)
 
     def shares(sampling: Sampling) -> list[float]:
-        out = SeededSampling(range(rows), sampling, 7, [7] * rows)(ids, scores.clone())
+        out = SeededSampling(range(rows), sampling, 7, torch.full((rows,), 7))(ids, scores.clone())
         assert ((out == 0).sum(1) == 1).all()
         return [float(x) for x in torch.bincount(out.argmax(1), minlength=4) / rows]
 

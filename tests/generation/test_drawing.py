@@ -52,7 +52,7 @@ def test_draws_are_those_of_a_whole_sort_and_sum(sampling: Sampling, spread: flo
     scores = rng.normal(size=(ROWS, 3001)).astype(np.float32) * spread
     ids = torch.from_numpy(rng.integers(0, 3001, (ROWS, 6)))
     ids[:, :2] = 7  # padding: two tokens of the prompt's five stand before it
-    draw = SeededSampling(range(ROWS), sampling, 5, [3] * ROWS)
+    draw = SeededSampling(range(ROWS), sampling, 5, torch.full((ROWS,), 3))
     drawn = draw(ids, torch.from_numpy(scores.copy())).argmax(-1).tolist()
     differ = 0
     for row, token in enumerate(drawn):
@@ -70,7 +70,7 @@ def test_the_last_token_and_tokens_without_weight() -> None:
     """Whatever number is drawn, a token of weight zero is not: also where whole blocks are empty."""
     scores = torch.full((ROWS, 1000), -torch.inf)
     scores[:, 300], scores[:, 999] = 0.0, 0.0
-    draw = SeededSampling(range(ROWS), Sampling(1, 1.0), 1, [1] * ROWS)
+    draw = SeededSampling(range(ROWS), Sampling(1, 1.0), 1, torch.ones(ROWS, dtype=torch.long))
     draw.uniform[0], draw.uniform[1], draw.uniform[2] = 0.0, 1 - 2**-53, 0.5
     drawn = draw(torch.zeros(ROWS, 1, dtype=torch.long), scores).argmax(-1)
     assert set(drawn.tolist()) == {300, 999}
@@ -82,4 +82,4 @@ def test_scores_that_are_no_numbers_are_said(broken: float) -> None:
     scores = torch.zeros(2, 10)
     scores[1, 3] = broken
     with pytest.raises(ModelError, match="not numbers"):
-        SeededSampling(range(2), Sampling(1, 1.0), 1, [1, 1])(torch.zeros(2, 1, dtype=torch.long), scores)
+        SeededSampling(range(2), Sampling(1, 1.0), 1, torch.tensor([1, 1]))(torch.zeros(2, 1, dtype=torch.long), scores)

@@ -85,6 +85,8 @@ NOT_SHARING: dict[str, dict[str, Any]] = {
     },
 }
 
+RECURRENT = ("mamba", "qwen3_next", "qwen3_5_text")
+
 
 def build(name: str, extra: dict[str, Any]) -> torch.nn.Module:
     torch.manual_seed(0)
@@ -186,7 +188,7 @@ def test_a_prompt_read_in_pieces_is_answered_as_whole(name: str, monkeypatch: py
     assert widths[0] == 23
     monkeypatch.setitem(rows_module.PREFILL_TOKENS, "cpu", 3 * 6)
     pieces = answers()
-    assert widths[:4] == ([23, 1, 1, 1] if name in ("mamba", "qwen3_next", "qwen3_5_text") else [6, 6, 6, 5])
+    assert widths[:4] == ([23, 1, 1, 1] if name in RECURRENT else [6, 6, 6, 5])
     for i, answer in whole.items():
         assert pieces[i].ids == answer.ids
         assert pieces[i].logps == pytest.approx(answer.logps, abs=1e-4)
@@ -226,7 +228,7 @@ def test_samples_of_a_prompt_share_its_pass_and_leave_when_they_end(
         assert together[i].logps == pytest.approx(answer.logps, abs=1e-4)
     assert "right-padding" not in caplog.text
     # A prompt's pass once, padded to the longest, and a step more; of rows that have ended at most a quarter, or three, are left in.
-    if name not in ("mamba", "qwen3_next", "qwen3_5_text"):
+    if name not in RECURRENT:
         assert shared <= 3 * 22 + 24 + (sum(a.num_tokens for a in alone.values())) * 4 / 3 + 3 * 24
 
 

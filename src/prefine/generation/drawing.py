@@ -30,43 +30,42 @@ class SeededSampling(LogitsProcessor):
     Args:
         seeds: one a row.
         start: the prompts' padded width, so that a step is known by the row's length.
-        lengths: of the prompts; what stands before them is padding, which no penalty is to see.
+        lengths: of the prompts, (rows,); what stands before them is padding, which no penalty is to see.
 
     Attributes:
         rows: which of all rows those are that are given: some leave.
         logps: of the drawn tokens, (all rows, steps), by the model at this temperature, whatever they were drawn from.
     """
 
-    def __init__(self, seeds: Sequence[int], sampling: Sampling, start: int, lengths: Sequence[int]) -> None:
+    def __init__(
+        self, seeds: Sequence[int], sampling: Sampling, start: int, lengths: torch.Tensor, device: torch.device | str = "cpu"
+    ) -> None:
         draws = [np.random.Generator(np.random.Philox(s)).random(sampling.max_new_tokens) for s in seeds]
-        self.uniform = torch.from_numpy(np.stack(draws))
+        self.uniform = torch.from_numpy(np.stack(draws)).to(device)
         self.sampling = sampling
         self.start = start
-        self.rows = torch.arange(len(seeds))
+        self.rows = torch.arange(len(seeds), device=device)
         self.logps = torch.full_like(self.uniform, torch.nan)
-        self.padding = torch.tensor([start - n for n in lengths])
+        self.padding = (start - lengths).to(device)
         self.penalty = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty) if sampling.repetition_penalty != 1 else None
-
-    def to(self, device: torch.device) -> SeededSampling:
-        """Move what is looked at in each step."""
-        self.uniform, self.logps, self.padding, self.rows = (t.to(device) for t in (self.uniform, self.logps, self.padding, self.rows))
-        return self
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores (R, V), float32 and written over: zero for the drawn token, minus infinity elsewhere."""
         step = input_ids.shape[1] - self.start
-        weights_RV, top_R1 = self._weights(scores)
-        sums_RN, total_R1 = _sums(weights_RV)
+        own_RV, top_R1 = self._weights(scores)
+        sums_RN = _sums(own_RV)
+        total_R1 = sums_RN.sum(-1, keepdim=True)
         if bool(total_R1.isnan().any()):
             raise ModelError("the model's next-token probabilities are not numbers: it diverged, or its dtype overflows", code="PF-M13")
+        weights_RV = own_RV
         if self.penalty is not None:
             # A row's padding is put as its prompt's last token, which is there anyway.
             is_padding = torch.arange(input_ids.shape[1], device=input_ids.device)[None] < self.padding[self.rows, None]
             seen = torch.where(is_padding, input_ids[:, self.start - 1, None], input_ids)
             weights_RV, _ = self._weights(self.penalty(seen, scores.clone()))
         weights_RV = self._cut(weights_RV, scores.shape[-1])
-        if self.penalty is not None or self.sampling.top_k or self.sampling.min_p or self.sampling.top_p < 1:
-            sums_RN, _ = _sums(weights_RV)
+        if weights_RV is not own_RV:
+            sums_RN = _sums(weights_RV)
         drawn_R1 = _draw(weights_RV, sums_RN, self.uniform[self.rows, step, None])
         heights_R1 = (scores.gather(-1, drawn_R1) - top_R1).double() / self.sampling.temperature
         self.logps[self.rows, step] = (heights_R1 - total_R1.log()).squeeze(-1)
@@ -88,16 +87,15 @@ class SeededSampling(LogitsProcessor):
             least = weights_RV.topk(min(self.sampling.top_k, vocabulary), -1).values[:, -1:]
             weights_RV = weights_RV * (weights_RV >= least)
         if self.sampling.min_p:
-            weights_RV = weights_RV * (weights_RV >= self.sampling.min_p * weights_RV.max(-1, keepdim=True).values)
+            weights_RV = weights_RV * (weights_RV >= self.sampling.min_p)
         if self.sampling.top_p < 1:
             weights_RV = _nucleus(weights_RV, self.sampling.top_p)
         return weights_RV
 
 
-def _sums(weights_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of blocks, (R, N), and of all, (R, 1); float64."""
-    sums_RN = weights_RV.unflatten(-1, (-1, BLOCK)).sum(-1).double()
-    return sums_RN, sums_RN.sum(-1, keepdim=True)
+def _sums(weights_RV: torch.Tensor) -> torch.Tensor:
+    """Of blocks, (R, N), float64."""
+    return weights_RV.unflatten(-1, (-1, BLOCK)).sum(-1).double()
 
 
 def _draw(weights_RV: torch.Tensor, sums_RN: torch.Tensor, uniform_R1: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ def generate(
     seeds: Sequence[int],
     batch_size: int = 128,
 ) -> Iterator[tuple[int, Answer]]:
-    """Each prompt's place with its answer, as batches finish, longest prompts first.
+    """Each prompt's place with its answer, as rows leave their batch, longest prompts first.
 
     Only temperature and top-p are applied: what a model's own generation settings add (repetition
     penalties and the like) would hide what is to be measured. When memory runs out the batch is halved, then the pieces in which a

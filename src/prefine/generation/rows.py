@@ -143,36 +143,39 @@ class Rows:
         lengths = torch.tensor([len(p) for p in prompts])
         self.ids = ids.to(self.device)
         self.mask = (torch.arange(self.width)[None] >= self.width - lengths[:, None]).long().to(self.device)
-        self.draw = SeededSampling(seeds, sampling, self.width, lengths.tolist()).to(self.device) if sampling.temperature > 0 else None
+        self.draw = SeededSampling(seeds, sampling, self.width, lengths, self.device) if sampling.temperature > 0 else None
         self.cache = cache_of(model, self.width + sampling.max_new_tokens)
-        firsts = {p.tobytes(): row for row, p in reversed(list(enumerate(prompts)))}
-        self.first = [firsts[p.tobytes()] for p in prompts]
-        """For each row the first one of the same prompt."""
+        numbers: dict[bytes, int] = {}
+        self.prompt_of = [numbers.setdefault(p.tobytes(), len(numbers)) for p in prompts]
+        """For each row its prompt's number among those that differ."""
 
     def go_on(self) -> list[tuple[int, Answer]]:
         """Sample until some rows have ended; returns them with their answers. All have when ``live`` is empty."""
         made = self.ids.shape[1] - self.width
-        if self.cache is not None and not self.cache.get_seq_length() and self.width > 1 and len(set(self.first)) < len(self.first):
-            self._pass_prompts(self.cache)
-        is_empty = self.cache is not None and not self.cache.get_seq_length()
+        piece = None
+        # Only keys and values are sure to go on where a piece ended: a recurrent state may not.
+        if self.cache is not None and not made:
+            if self.width > 1 and len(set(self.prompt_of)) < len(self.prompt_of):
+                self._pass_prompts(self.cache)
+            else:
+                piece = self._piece(len(self.live), self.width)
         config = GenerationConfig(
+            do_sample=False,
             max_new_tokens=self.sampling.max_new_tokens - made,
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.ends,
-            # Only keys and values are sure to go on where a piece ended: a recurrent state may not.
-            prefill_chunk_size=self._piece(len(self.live), self.width) if is_empty else None,
+            prefill_chunk_size=piece,
         )
         stops = [_Leaving(torch.tensor(self.ends, device=self.device), len(self.live))] if self.cache is not None else []
         return self._leave(self._generate(self.ids, self.mask, config, [self.draw] if self.draw is not None else [], stops))
 
     def _pass_prompts(self, cache: DynamicCache) -> None:
         """Fill the cache with all of each prompt but its last token, once for all rows that have it."""
-        once = sorted(set(self.first))
+        once = [self.prompt_of.index(number) for number in range(max(self.prompt_of) + 1)]
         # Without a padding token: that a row may end in it is none of generate's concern here.
-        config = GenerationConfig(max_new_tokens=1, prefill_chunk_size=self._piece(len(once), self.width - 1))
+        config = GenerationConfig(do_sample=False, max_new_tokens=1, prefill_chunk_size=self._piece(len(once), self.width - 1))
         self._generate(self.ids[once, :-1], self.mask[once, :-1], config, [], [])
-        place = {row: i for i, row in enumerate(once)}
-        cache.reorder_cache(torch.tensor([place[row] for row in self.first], device=self.device))
+        cache.reorder_cache(torch.tensor(self.prompt_of, device=self.device))
 
     def _piece(self, rows: int, width: int) -> int | None:
         """Tokens of each row that pass at once; None where all of them may."""
@@ -181,7 +184,6 @@ class Rows:
 
     def _generate(self, ids: torch.Tensor, mask: torch.Tensor, config: GenerationConfig, draw: list[Any], stops: list[Any]) -> torch.Tensor:
         kept = {} if self.cache is None else {"past_key_values": self.cache}
-        config.do_sample = False
         with _settings(self.model, config):
             return self.model.generate(
                 input_ids=ids,
