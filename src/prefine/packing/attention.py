@@ -22,7 +22,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from prefine.packing import varlen
+from prefine.packing import flex, varlen
 from prefine.packing.pack import Span
 from prefine.packing.plain_attention import plain_attention
 
@@ -96,7 +96,10 @@ def shared_prefix_attention(
         if _Active.varlen is None:
             _Active.varlen = varlen.layout_of(tuple(spans), query.device)
         return varlen.varlen_attention(query, key, value, _Active.varlen, scaling, sliding_window), None
-    return plain_attention(query, key, value, spans, dropout, scaling, sliding_window, softcap, s_aux), None
+    options = scaling, sliding_window, softcap, s_aux
+    if flex.usable(query, key, value, dropout, *options):
+        return flex.flex_attend(query, key, value, spans, *options), None
+    return plain_attention(query, key, value, spans, dropout, *options), None
 
 
 def _in_compute_dtype(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
