@@ -49,6 +49,14 @@ def test_what_is_installed_is_pinned() -> None:
     assert not [name for name in named if name not in pinned]
 
 
+def test_vllms_versions_are_ours_too() -> None:
+    """What stands beside vLLM lies within our own bounds, and every package named there is wanted."""
+    ours = [Requirement(text) for text in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["vllm"])]
+    wanted = {canonicalize_name(needed.name): needed.specifier for needed in ours}
+    for name, version in pins("constraints-vllm.txt").items():
+        assert wanted[name].contains(version), name
+
+
 def test_types_and_metadata() -> None:
     assert (ROOT / "src" / "prefine" / "py.typed").exists()
     assert "Typing :: Typed" in PROJECT["classifiers"]

@@ -156,7 +156,7 @@ def test_generate_by_the_command_is_the_same_in_any_batch(lab_model: Path, tmp_p
     for wrong, told in (
         (["--temprature", "1"], "did you mean"),
         (["--engine", "vlm"], "did you mean 'vllm'"),
-        (["--engine", "vllm"], "pip install vllm"),
+        (["--engine", "vllm"], "pip install 'prefine[vllm]'"),
         (["--no-adapter"], "no adapter"),
         (["--top-p", "0"], "top_p"),
         (["--prompts", "nowhere.txt"], "no such file"),

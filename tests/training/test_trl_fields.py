@@ -121,7 +121,7 @@ ELSEWHERE = {
     **{"ensemble": "training/reward.py", "ensemble_bootstrap": "training/reward.py", "eval_packing": "training/sft.py"},
     **{"vllm_gpu_memory_utilization": "training/sampler.py", "vllm_mode": "training/online_dpo.py"},
     **{"value_learning_rate": "training/ppo.py", "reward_std_weight": "training/sampler.py", "label_smoothing": "training/reward.py"},
-    **{"trust_remote_code": "training/config/pack.py", "drop_equal": "training/ppo.py"},
+    **{"liger_kernel_config": "training/pack_trainer.py", "trust_remote_code": "training/config/pack.py", "drop_equal": "training/ppo.py"},
     **{"gamma": "training/ppo.py", "lam": "training/ppo.py", "target_kl": "training/ppo.py", "kl_horizon": "training/ppo.py"},
 }
 """Fields that only some settings have read: where."""

@@ -112,5 +112,8 @@ def _vllm(option: str) -> tuple[Any, Any]:
         import vllm
         from vllm.lora.request import LoRARequest
     except ImportError as error:
-        raise ConfigError(f"{option} vllm needs vLLM: pip install vllm (Linux with a GPU), or leave {option} out", code="PF-C10") from error
+        raise ConfigError(
+            f"{option} vllm needs vLLM: pip install 'prefine[vllm]' (Linux with a GPU, an environment of its own), or leave {option} out",
+            code="PF-C10",
+        ) from error
     return vllm, LoRARequest

@@ -33,6 +33,7 @@ from prefine.packing.learned_tokens import memory_key
 from prefine.packing.out_of_memory import is_out_of_memory, smaller_on_oom
 from prefine.packing.pack import Pack
 from prefine.packing.rendering import read_template_kwargs
+from prefine.scoring.liger import apply_liger
 from prefine.scoring.limits import check_groups, fit_tokenizer
 from prefine.scoring.loading import add_adapter, check_same_tokenizer, first_line, load_model, load_tokenizer
 from prefine.scoring.proof import Proof, prove_layout
@@ -124,6 +125,8 @@ class PackTrainer(Trainer):
         half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 and args.device.type != "cpu" else None
         if _is_placed_whole(policy, args):
             policy.to(args.device)  # what is proven is what trains there
+        if args.use_liger_kernel:
+            args.liger_kernel_config = apply_liger(policy, args.liger_kernel_config)  # transformers puts them in once more
         self.proof: Proof = prove_layout(policy, args.max_length, self.scorer_kind, half)
         self.scorer = self.scorer_kind(policy, self.proof.layout)
         self.encoder = args.encoder(processing_class)

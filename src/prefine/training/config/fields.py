@@ -12,9 +12,6 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(
         ("torch_compile", "torch_compile_backend", "torch_compile_mode"), "every packed batch has another shape and would be compiled anew"
     ),
-    **dict.fromkeys(
-        ("use_liger_kernel", "liger_kernel_config"), "the kernels replace the model's forward, and log-probs are computed from its LM head"
-    ),
     "auto_find_batch_size": "memory that runs out halves the token budget, and the batch stays as it is",
     "label_smoothing_factor": "it is of transformers' own loss; DPO and reward models have label_smoothing",
     "average_tokens_across_devices": "tokens are always counted over all processes",
