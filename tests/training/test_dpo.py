@@ -106,7 +106,7 @@ def test_out_of_memory_goes_on_with_the_same_result(
     settings = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 4, "loss_type": loss}
     plain = trained(lab_model, tmp_path / "a", **settings)
     limit, raised = 100, []
-    true_forward = Scorer.forward
+    true_read = Scorer.read
 
     class Fails(torch.autograd.Function):
         @staticmethod
@@ -118,17 +118,17 @@ def test_out_of_memory_goes_on_with_the_same_result(
             raised.append("backward")
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    def forward(self: Scorer, pack: Any) -> Any:
-        out, aux = true_forward(self, pack)
+    def read(self: Scorer, pack: Any, work: Any) -> Any:
+        first, *more = true_read(self, pack, work)
         if pack.num_tokens > limit:
             if where == "forward":
                 raised.append("forward")
                 raise torch.OutOfMemoryError("CUDA out of memory")
             if torch.is_grad_enabled():
-                return Fails.apply(out), aux
-        return out, aux
+                return Fails.apply(first), *more
+        return first, *more
 
-    monkeypatch.setattr(Scorer, "forward", forward)
+    monkeypatch.setattr(Scorer, "read", read)
     tight = trained(lab_model, tmp_path / "b", **settings)
     assert raised
     assert tight.budget.tokens <= limit
@@ -136,11 +136,11 @@ def test_out_of_memory_goes_on_with_the_same_result(
 
 
 def test_out_of_memory_with_one_prompt_is_an_error(lab_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forward(self: Scorer, pack: Any) -> Any:
+    def read(self: Scorer, pack: Any, work: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     trainer = DPOTrainer(str(lab_model), args=config(tmp_path), train_dataset=PAIRS)
-    monkeypatch.setattr(Scorer, "forward", forward)
+    monkeypatch.setattr(Scorer, "read", read)
     with pytest.warns(UserWarning, match="out of memory"), pytest.raises(ModelError, match="single prompt"):
         trainer.train()
 

@@ -416,14 +416,14 @@ def test_a_row_that_does_not_fit_is_named(lab_model: Path, tmp_path: Path, monke
     """The longest row alone is too much: after some halving the sentence names it, and what to change."""
     trainer = dpo(lab_model, tmp_path)
     longest = max(trainer.train_dataset, key=lambda g: g.num_tokens())
-    forward = Scorer.forward
+    read = Scorer.read
 
-    def starve(self: Scorer, pack: Any) -> Any:
+    def starve(self: Scorer, pack: Any, work: Any) -> Any:
         if any(g.index == longest.index for g in pack.groups):
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, pack)
+        return read(self, pack, work)
 
-    monkeypatch.setattr(Scorer, "forward", starve)
+    monkeypatch.setattr(Scorer, "read", starve)
     with pytest.raises(ModelError, match=rf"row {longest.index} alone, .* {longest.num_tokens()} tokens .*max_length.*LoRA or in 4-bit"):
         trainer.train()
 

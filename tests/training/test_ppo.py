@@ -652,7 +652,7 @@ def test_rollouts_by_vllm_take_each_adapter_over(stale: bool, lab_model: Path, t
         return ppo(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4, peft_config=peft)
 
     adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    with pytest.raises(ConfigError, match="pip install vllm"):
+    with pytest.raises(ConfigError, match=r"pip install 'prefine\[vllm\]'"):
         trainer(adapter).train()
     for name, module in (("vllm", fake), ("vllm.lora", lora), ("vllm.lora.request", request)):
         monkeypatch.setitem(sys.modules, name, module)

@@ -21,6 +21,7 @@ from prefine.scoring.held_in_half import linears_alone_in_half
 from prefine.scoring.loading import add_adapter
 from prefine.scoring.reward_scorer import RewardScorer
 from prefine.scoring.scorer import Scorer
+from prefine.scoring.token_logps import call_head
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Of a weight in NF4 with double quantisation: four bits, and a scale of a byte for 64, of four for 256 of those (arXiv 2305.14314)."""
@@ -98,8 +99,8 @@ class Step:
     """What one pack holds beside weights and optimizer states.
 
     Attributes:
-        kept: bytes that autograd keeps for backward when the forward ends; peak: the most at a time, with the gradients that are
-            there by then; gradients: all of them.
+        kept: bytes that are held when the trunk's forward ends, most of them for backward; peak: the most at a time, with the gradients
+            that are there by then; gradients: all of them.
     """
 
     kept: int
@@ -131,7 +132,7 @@ def run_step(
     gradients = sum(p.nbytes for p in trained)
     for parameter in trained:
         parameter.grad = torch.empty_like(parameter) if gradients_stay else None
-    scorer, reads = _scorer(model, device, token_metrics)
+    scorer, work = _scorer(model, device, token_metrics)
     stand_in = AsDevice(autocast)
     if checkpointing:
         kwargs = {"use_reentrant": False, "context_fn": stand_in.again}
@@ -149,13 +150,20 @@ def run_step(
         stack.enter_context(stand_in)
         stack.enter_context(bytes_)
         stand_in.casts = {} if autocast is not None else None
-        hidden = scorer.forward(pack)[0]
-        stand_in.casts = None
+        kept, casts = 0, None
+
+        def measured(hidden: torch.Tensor) -> tuple[Any, ...]:
+            nonlocal kept, casts
+            kept = bytes_.live
+            casts, stand_in.casts = stand_in.casts, None  # there until the forward ends; the head's own is no part of them
+            return (work(hidden, pack),)
+
+        out = scorer.read(pack, measured)[0]
+        del casts
         if not seen.calls:
             raise ModelError(f"{type(scorer.unwrapped).__name__}: its attention does not go through transformers.AttentionInterface")
-        kept = bytes_.live
-        loss = reads(hidden, pack).sum()
-        del hidden
+        loss = out.sum()
+        del out
         torch.autograd.backward(loss)
         peak = bytes_.peak
     for parameter in trained:
@@ -168,7 +176,7 @@ def _scorer(model: Any, device: str, token_metrics: bool) -> tuple[Any, Any]:
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     if hasattr(base, "score"):
         scorer: Any = RewardScorer(model)
-        return scorer, lambda hidden, pack: scorer.head(hidden[pack.lengths_M.cumsum(0) - 1])
+        return scorer, lambda hidden, pack: call_head(scorer.head, hidden[pack.lengths_M.cumsum(0) - 1])
     scorer = Scorer(model)
     scorer.chunks_of = device
     return scorer, lambda hidden, pack: scorer.head_logps_and_stats(hidden, pack, token_metrics)[0]
@@ -194,5 +202,5 @@ def forward_bytes(model: Any, rows: int, tokens: int) -> int:
     pack = scorer.pack(groups_of([(max(1, tokens - 1), (2,))] * rows))
     bytes_ = LiveBytes([*model.parameters(), *model.buffers()])
     with scorer.attending(pack), AsDevice(), bytes_:
-        scorer.forward(pack)
+        scorer.hidden(pack)
     return bytes_.peak

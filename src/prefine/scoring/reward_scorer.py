@@ -18,7 +18,7 @@ from prefine.packing.group import PromptGroup, as_ids
 from prefine.packing.pack import Pack
 from prefine.scoring.loading import cannot_load, check_base, check_exists
 from prefine.scoring.scorer import Layout, Scorer, unwrap
-from prefine.scoring.token_logps import as_head_input
+from prefine.scoring.token_logps import as_head_input, call_head
 
 
 def load_reward_model(
@@ -81,23 +81,21 @@ class RewardScorer(Scorer):
         if classifier.config.num_labels != 1:
             raise ModelError(f"a classifier of {classifier.config.num_labels} labels; reward models require `num_labels=1`", code="PF-M09")
         self.wants_aux_loss = False
+        self.aux_loss = None
         self.autocast = nullcontext
 
     def pack(self, groups: list[PromptGroup]) -> Pack:
         """A pack whose input holds whole completions."""
         return super().pack([with_last(g) for g in groups])
 
-    def forward(self, pack: Pack) -> tuple[torch.Tensor, None]:
-        """The trunk's output at all tokens of all completions but one, and at the last, shape (N, D)."""
-        inputs, place_N = self._padded(pack) if self.layout == "padded" else self._packed(pack)
-        with self.autocast():
-            hidden = self.trunk(**inputs, use_cache=False).last_hidden_state
-        return hidden.flatten(0, 1).index_select(0, place_N), None
-
     def rewards(self, pack: Pack) -> torch.Tensor:
         """Each completion's reward, shape (M,), float32. Call inside :meth:`attending`."""
         last_M = pack.lengths_M.cumsum(0) - 1
-        rewards_M: torch.Tensor = self.head(as_head_input(self.hidden(pack)[last_M], self.head)).squeeze(-1).float()
+
+        def work(hidden_ND: torch.Tensor) -> tuple[torch.Tensor]:
+            return (call_head(self.head, hidden_ND[last_M]).squeeze(-1).float(),)
+
+        rewards_M: torch.Tensor = self.read(pack, work)[0]
         return rewards_M
 
     def values(self, pack: Pack) -> torch.Tensor:

@@ -17,7 +17,7 @@ from prefine.errors import ModelError
 from prefine.packing.attention import attend
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
-from prefine.scoring.token_logps import HeadScaling, TokenStats, capture_head_input, head_token_logps, in_mixed_precision
+from prefine.scoring.token_logps import HeadScaling, TokenStats, head_token_logps, within_head
 
 Layout: TypeAlias = Literal["shared", "unshared", "padded"]
 
@@ -44,6 +44,8 @@ class Scorer:
         self.head: nn.Module = head
         self.scaling = HeadScaling.of(self.unwrapped.config)
         self.wants_aux_loss = False
+        self.aux_loss: torch.Tensor | None = None
+        """Of the pack that was run last."""
         self.chunks_of: str | None = None
         """The kind of device that the head's chunks are made for, where it is not the model's: a plan's."""
         self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -65,22 +67,31 @@ class Scorer:
         with attend(self.unwrapped, None if self.layout == "padded" else pack.spans):
             yield
 
-    def hidden(self, pack: Pack) -> torch.Tensor:
-        """The head's inputs at the positions that predict completion tokens, shape (N, D)."""
-        return self.forward(pack)[0]
+    def read(self, pack: Pack, work: Callable[[torch.Tensor], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Run the model, and ``work`` on the head's inputs at the positions that predict completion tokens, shape (N, D).
 
-    def forward(self, pack: Pack) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """:meth:`hidden`, and the routers' load-balancing loss where ``wants_aux_loss`` is set (a mixture of experts)."""
+        Work is done within the head's forward, and nowhere else: the weights of a sharded model are whole there alone. What it returns
+        may be tensors, differentiable ones in the tuple itself. Where ``wants_aux_loss`` is set, the routers' load-balancing loss (of a
+        mixture of experts) is kept in ``aux_loss``.
+        """
         inputs, place_N = self._padded(pack) if self.layout == "padded" else self._packed(pack)
+        width = inputs["input_ids"].shape[1]
         if self.wants_aux_loss:
             inputs["output_router_logits"] = True
-        with self.autocast(), capture_head_input(self.head) as captured:
+
+        def at_places(hidden: torch.Tensor) -> tuple[Any, ...]:
+            # A learnt prompt (prompt tuning) stands before the tokens.
+            return work(hidden[:, -width:].flatten(0, 1).index_select(0, place_N))
+
+        with within_head(self.head, at_places) as done, self.autocast():
             out = self.model(**inputs, use_cache=False)
-            assert captured.hidden is not None
-            hidden = in_mixed_precision(captured.hidden)
-        if self.layout == "padded":
-            hidden = hidden[:, -inputs["input_ids"].shape[1] :]  # a learnt prompt (prompt tuning) stands before the tokens
-        return hidden.flatten(0, 1).index_select(0, place_N), out.aux_loss if self.wants_aux_loss else None
+        self.aux_loss = out.aux_loss if self.wants_aux_loss else None
+        return done.tied(out.logits)
+
+    def hidden(self, pack: Pack) -> torch.Tensor:
+        """The head's inputs at the positions that predict completion tokens, shape (N, D), of a model that is not sharded."""
+        hidden_ND: torch.Tensor = self.read(pack, lambda hidden_ND: (hidden_ND,))[0]
+        return hidden_ND
 
     def _packed(self, pack: Pack) -> tuple[dict[str, Any], torch.Tensor]:
         return {"input_ids": pack.input_ids_T[None], "position_ids": pack.position_ids_T[None]}, pack.predictor_N
@@ -97,7 +108,7 @@ class Scorer:
         return {"input_ids": ids_RL, "attention_mask": mask_RL.long()}, row_N * width + pack.predictor_N - starts[row_N]
 
     def head_logps(self, hidden_ND: torch.Tensor, pack: Pack) -> torch.Tensor:
-        """Log-probs from :meth:`hidden`'s result, shape (N,), float32."""
+        """Log-probs from the head's inputs (N, D), shape (N,), float32."""
         return self.head_logps_and_stats(hidden_ND, pack, False)[0]
 
     def head_logps_and_stats(self, hidden_ND: torch.Tensor, pack: Pack, with_stats: bool = True) -> tuple[torch.Tensor, TokenStats | None]:
@@ -106,7 +117,12 @@ class Scorer:
 
     def token_logps(self, pack: Pack) -> torch.Tensor:
         """Log-prob of every completion token, shape (N,), float32. Call inside :meth:`attending`."""
-        return self.head_logps(self.hidden(pack), pack)
+        return self.token_logps_and_stats(pack, False)[0]
+
+    def token_logps_and_stats(self, pack: Pack, with_stats: bool = True) -> tuple[torch.Tensor, TokenStats | None]:
+        """:meth:`token_logps`, and what is logged of each token."""
+        logps_N, stats = self.read(pack, lambda hidden_ND: self.head_logps_and_stats(hidden_ND, pack, with_stats))
+        return logps_N, stats
 
     def values(self, pack: Pack) -> torch.Tensor:
         """What a proof compares: the log-probs, shape (N,)."""

@@ -5,8 +5,8 @@ Legend: N scored tokens, C tokens of a chunk, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -221,12 +221,12 @@ def head_token_logps(
         device: of which kind chunks are made for; unset, the hidden states'.
     """
     device = device or hidden_ND.device.type
-    if type(head) is nn.Linear:
+    if isinstance(head, nn.Linear) and type(head).forward is nn.Linear.forward:
         logps, *stats = _LinearHead.apply(hidden_ND, head.weight, head.bias, target_N, scaling, with_stats, device)
         return logps, TokenStats(*stats) if with_stats else None
 
     def one(hidden_CD: torch.Tensor, target_C: torch.Tensor) -> torch.Tensor:
-        logits = scaling(head(as_head_input(hidden_CD, head)).float())
+        logits = scaling(call_head(head, hidden_CD).float())
         return logits.gather(1, target_C[:, None]).squeeze(1) - logits.logsumexp(-1)
 
     chunk = chunk_tokens(getattr(head, "out_features", 2**17), device)
@@ -238,14 +238,14 @@ def head_token_logps(
     found = []
     with torch.no_grad():  # once more, as nothing of it is kept
         for hidden_CD, target_C in pieces:
-            logits = scaling(head(as_head_input(hidden_CD, head)).float())
+            logits = scaling(call_head(head, hidden_CD).float())
             found.append(_softmax_in_place(logits, target_C, True)[2])
     return logps, TokenStats(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def head_logps(hidden_CD: torch.Tensor, head: nn.Module, scaling: HeadScaling) -> torch.Tensor:
     """Log-probs of the whole vocabulary, shape (C, V), float32: for few tokens at a time."""
-    return scaling(head(as_head_input(hidden_CD, head)).float()).log_softmax(-1)
+    return scaling(call_head(head, hidden_CD).float()).log_softmax(-1)
 
 
 def head_entropy(hidden_ND: torch.Tensor, head: nn.Module, scaling: HeadScaling) -> torch.Tensor:
@@ -265,26 +265,84 @@ def head_log_sum_sq(hidden_ND: torch.Tensor, head: nn.Module, scaling: HeadScali
     chunk = chunk_tokens(getattr(head, "out_features", 2**17))
     out = []
     for hidden_CD in hidden_ND.split(chunk):
-        logits = scaling(head(as_head_input(hidden_CD, head)).float())
+        logits = scaling(call_head(head, hidden_CD).float())
         out.append((2 * logits).logsumexp(-1) - 2 * logits.logsumexp(-1))
     return torch.cat(out)
 
 
-class _Captured:
-    hidden: torch.Tensor | None = None
+def call_head(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """A head's own product, in the dtype of its weights and without its hooks: sharding's have run where this is within its forward."""
+    out: torch.Tensor = type(head).forward(head, as_head_input(hidden, head))
+    return out
+
+
+class _Anchor(torch.autograd.Function):
+    """What a head gives back in the place of logits: a zero a position, which depends on the head's input and has no gradient to it."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden.new_zeros((*hidden.shape[:-1], 1))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> None:
+        return None
+
+
+class _Tied(torch.autograd.Function):
+    """Tensors as they are, whose backward goes through the anchor first."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: torch.Tensor, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        ctx.save_for_backward(anchor)
+        return tuple(t.view_as(t) for t in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        return torch.zeros_like(ctx.saved_tensors[0]), *grads
+
+
+@dataclass
+class HeadWork:
+    """What is made of a head's input within its forward."""
+
+    found: tuple[Any, ...] = ()
+
+    def tied(self, output: torch.Tensor) -> tuple[Any, ...]:
+        """The same, with the model's output in their graph.
+
+        A sharded model gathers weights for backward when the gradient of what its forward returned is there, so that must be on the way.
+        """
+        at = [i for i, x in enumerate(self.found) if isinstance(x, torch.Tensor) and x.requires_grad]
+        if not at or not output.requires_grad:
+            return self.found
+        tied = _Tied.apply(output, *(self.found[i] for i in at))
+        known = dict(zip(at, tied, strict=True))
+        return tuple(known.get(i, x) for i, x in enumerate(self.found))
 
 
 @contextmanager
-def capture_head_input(head: nn.Module) -> Iterator[_Captured]:
-    """Keep what goes into the head, and let the head itself see one position only."""
-    captured = _Captured()
+def within_head(head: nn.Module, work: Callable[[torch.Tensor], tuple[Any, ...]]) -> Iterator[HeadWork]:
+    """Have the head's forward do ``work`` on its input (R, L, D): where the weights of a sharded model are whole.
 
-    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        captured.hidden = args[0]
-        return (args[0][:, :1], *args[1:])
+    Work is done without mixed precision where it is off outside of the block, whatever the model's own forward has: logits are to be exact.
+    """
+    done = HeadWork()
+    before = vars(head).get("forward")
+    modes = {device: torch.is_autocast_enabled(device) for device in ("cpu", "cuda") if torch.amp.is_autocast_available(device)}
 
-    handle = head.register_forward_pre_hook(hook)
+    def forward(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        hidden = in_mixed_precision(hidden)
+        device = hidden.device.type
+        mixed = torch.autocast(device, torch.get_autocast_dtype(device), modes[device]) if device in modes else nullcontext()
+        with mixed:
+            done.found = work(hidden)
+            anchor: torch.Tensor = _Anchor.apply(hidden)
+        return anchor
+
+    head.__dict__["forward"] = forward
     try:
-        yield captured
+        yield done
     finally:
-        handle.remove()
+        head.__dict__.pop("forward")
+        if before is not None:
+            head.__dict__["forward"] = before

@@ -190,17 +190,22 @@ class DPOTrainer(PackTrainer):
 
     def _score(self, pack: Pack, ref_N: torch.Tensor | None, with_stats: bool) -> Scored:
         """Score a pack; call inside ``attending``."""
-        hidden_ND, aux_loss = self.scorer.forward(pack)
-        logps_N, stats = self.scorer.head_logps_and_stats(hidden_ND, pack, with_stats)
+        scorer, weigh = self.scorer, self.args.use_weighting
+
+        def work(hidden_ND: torch.Tensor) -> tuple[Any, ...]:
+            found = scorer.head_logps_and_stats(hidden_ND, pack, with_stats)
+            return *found, head_log_sum_sq(hidden_ND.detach(), scorer.head, scorer.scaling) if weigh else None
+
+        logps_N, stats, log_sum_sq_N = scorer.read(pack, work)
         weights = None
-        if self.args.use_weighting:
-            aligned_N = logps_N.detach() - head_log_sum_sq(hidden_ND.detach(), self.scorer.head, self.scorer.scaling)
+        if weigh:
+            aligned_N = logps_N.detach() - log_sum_sq_N
             weights = (pack.sum_by_completion(aligned_N) / pack.counted_M).exp().view(-1, 2).prod(dim=1)
         policy = self._weigh(pack, logps_N).view(-1, 2)
         reference = torch.zeros_like(policy) if ref_N is None else self._weigh(pack, ref_N).view(-1, 2)
         tokens = pack.counted_M.view(-1, 2)
         logps = PairLogps(policy[:, 0], policy[:, 1], reference[:, 0], reference[:, 1], tokens[:, 0], tokens[:, 1])
-        return Scored(logps, weights, stats, aux_loss)
+        return Scored(logps, weights, stats, scorer.aux_loss)
 
     def _loss(self, logps: PairLogps, weights: torch.Tensor | None) -> torch.Tensor:
         assert self.args.loss_weights is not None

@@ -385,8 +385,7 @@ class PPOTrainer(SamplingTrainer):
             shares = loss_shares(weights, pack.completion_N, str(args.loss_aggregation), totals, args.response_length)
             with self.scorer.attending(pack):
                 with self.compute_loss_context_manager():
-                    hidden = self.scorer.hidden(pack)
-                    logps = self.scorer.head_logps(hidden, pack)
+                    hidden, logps, entropy = self._read(pack)
                     log_ratio = logps - old
                     if args.importance_sampling_level == "sequence":
                         log_ratio = sequence_log_ratio(log_ratio, weights, pack.completion_N)
@@ -395,8 +394,7 @@ class PPOTrainer(SamplingTrainer):
                     if self.args.kl_in_loss:
                         penalty = KL_ESTIMATORS[str(self.args.kl_estimator)](logps - ref)
                         loss = loss + self.kl.coefficient * (penalty * shares).sum()
-                    if self.args.entropy_coef:
-                        entropy = head_entropy(hidden, self.scorer.head, self.scorer.scaling)
+                    if entropy is not None:
                         loss = loss - self.args.entropy_coef * (entropy * shares).sum()
                     if self.value is not None and self.value.scorer is self.scorer and self.value.adapter is None:
                         loss = loss + self._value_part(pack, hidden, weights / totals.tokens)
@@ -411,6 +409,17 @@ class PPOTrainer(SamplingTrainer):
             self.rollouts_done = self._rollout + 1  # a checkpoint of this very step must know
             self.on_event("stopped_passes", step=self.state.global_step, kl=float(moved), left=self.pending)
         return total
+
+    def _read(self, pack: Pack) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """The head's inputs (N, D), the policy's log-probs (N,), and entropies (N,) where they are in the loss."""
+        scorer = self.scorer
+
+        def work(hidden_ND: torch.Tensor) -> tuple[Any, ...]:
+            entropy = head_entropy(hidden_ND, scorer.head, scorer.scaling) if self.args.entropy_coef else None
+            return hidden_ND, scorer.head_logps(hidden_ND, pack), entropy
+
+        hidden_ND, logps_N, entropy_N = scorer.read(pack, work)
+        return hidden_ND, logps_N, entropy_N
 
     def _note_update(self, log_ratio: torch.Tensor, clipped: torch.Tensor, losses: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
         """Metrics of a pack's update; returns its share of the KL from the rollout's policy, k3."""

@@ -69,11 +69,10 @@ class Retention:
 
     def token_losses(self, scorer: Scorer, reference: Reference | None, pack: Pack, ref_hidden: torch.Tensor | None) -> torch.Tensor:
         """Loss of each scored token, shape (N,): negative log-likelihood or KL(reference || policy)."""
-        hidden = scorer.hidden(pack)
         if ref_hidden is None or reference is None:
-            losses_N = -scorer.head_logps(hidden, pack)
+            losses_N = -scorer.token_logps(pack)
             return losses_N if pack.weight_N is None else losses_N * pack.weight_N
-        ref_head = reference.scorer.head
+        ref_head, ref_N = reference.scorer.head, ref_hidden
 
         def one(hidden_CD: torch.Tensor, ref_CD: torch.Tensor) -> torch.Tensor:
             logp = head_logps(hidden_CD, scorer.head, scorer.scaling)
@@ -81,6 +80,10 @@ class Retention:
                 ref_logp = head_logps(ref_CD, ref_head, scorer.scaling)
             return (ref_logp.exp() * (ref_logp - logp)).sum(-1)
 
-        chunk = chunk_tokens(getattr(scorer.head, "out_features", 2**17))
-        pieces = zip(hidden.split(chunk), ref_hidden.split(chunk), strict=True)
-        return torch.cat([checkpoint(one, h, r, use_reentrant=False) for h, r in pieces])
+        def work(hidden_ND: torch.Tensor) -> tuple[torch.Tensor]:
+            chunk = chunk_tokens(getattr(scorer.head, "out_features", 2**17))
+            pieces = zip(hidden_ND.split(chunk), ref_N.split(chunk), strict=True)
+            return (torch.cat([checkpoint(one, h, r, use_reentrant=False) for h, r in pieces]),)
+
+        losses_N = scorer.read(pack, work)[0]
+        return losses_N

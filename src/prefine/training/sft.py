@@ -252,8 +252,8 @@ class SFTTrainer(PackTrainer):
         for pack in self.packs(groups):
             with self.scorer.attending(pack), self._noisy(pack):
                 with self.compute_loss_context_manager():
-                    hidden_ND, aux_loss = self.scorer.forward(pack)
-                    losses_N, stats = self._losses(hidden_ND, pack, self.will_log)
+                    losses_N, stats, _ = self._losses(pack, self.will_log)
+                    aux_loss = self.scorer.aux_loss
                     loss = _weighted(losses_N, pack) / total_weight
                     if aux_loss is not None:
                         self.note("train", "aux_loss", aux_loss.item(), len(pack.groups))
@@ -265,10 +265,20 @@ class SFTTrainer(PackTrainer):
             total += loss.detach()
         return total
 
-    def _losses(self, hidden_ND: torch.Tensor, pack: Pack, with_stats: bool) -> tuple[torch.Tensor, TokenStats | None]:
-        """Each token's loss, shape (N,): its negative log-likelihood, or that times its probability (DFT, arXiv 2508.05629, eq. 9)."""
-        logps_N, stats = self.scorer.head_logps_and_stats(hidden_ND, pack, with_stats)
-        return -logps_N if self.args.loss_type == "nll" else -logps_N * logps_N.detach().exp(), stats
+    def _losses(self, pack: Pack, with_stats: bool, with_all: bool = False) -> tuple[torch.Tensor, TokenStats | None, torch.Tensor | None]:
+        """Each token's loss, shape (N,): its negative log-likelihood, or that times its probability (DFT, arXiv 2508.05629, eq. 9).
+
+        Returns:
+            Losses, statistics, and where asked for the log-probs of all the vocabulary (N, V).
+        """
+        scorer = self.scorer
+
+        def work(hidden_ND: torch.Tensor) -> tuple[Any, ...]:
+            found = scorer.head_logps_and_stats(hidden_ND, pack, with_stats)
+            return *found, head_logps(hidden_ND, scorer.head, scorer.scaling) if with_all else None
+
+        logps_N, stats, logps_NV = scorer.read(pack, work)
+        return -logps_N if self.args.loss_type == "nll" else -logps_N * logps_N.detach().exp(), stats, logps_NV
 
     def _note_tokens(self, mode: str, pack: Pack, stats: TokenStats) -> None:
         """TRL's ``entropy`` and ``mean_token_accuracy``, means over the tokens that count."""
@@ -295,16 +305,15 @@ class SFTTrainer(PackTrainer):
         found: list[tuple[PromptGroup, torch.Tensor]] = []
         for pack in self.packs(groups):
             with self.scorer.attending(pack):
-                hidden_ND, aux_loss = self.scorer.forward(pack)
-                losses_N, stats = self._losses(hidden_ND, pack, True)
+                losses_N, stats, logps_NV = self._losses(pack, True, predict)
+                aux_loss = self.scorer.aux_loss
                 total += _weighted(losses_N, pack) / total_weight
             assert stats is not None
             self._note_tokens("eval", pack, stats)
             if aux_loss is not None:
                 self.note("eval", "aux_loss", aux_loss.item(), len(pack.groups))
                 total += self.router_aux_loss_coef * aux_loss * (len(pack.groups) / len(groups))
-            if predict:
-                logps_NV = head_logps(hidden_ND, self.scorer.head, self.scorer.scaling)
+            if logps_NV is not None:
                 found += zip(pack.groups, logps_NV.split([g.num_completion_tokens for g in pack.groups]), strict=True)
         return Evaluated(total, *_as_rows(groups, found)) if predict else Evaluated(total)
 
