@@ -31,6 +31,7 @@ from typing import Any
 
 from prefine.checkpoints import newest, storing
 from prefine.errors import ConfigError, DataError, MissingFile, PrefineError, StorageError, printable
+from prefine.processes import is_first
 from prefine.redaction import redact, redacted
 
 HELD_OUT_PROMPTS = "held_out_prompts.jsonl"
@@ -64,6 +65,8 @@ class RunDirectory:
     @classmethod
     def create(cls, path: str | Path, resume: bool = False) -> RunDirectory:
         """A new run; refuses a folder that already holds one which began to train, unless resuming."""
+        if not is_first():
+            return Followed(path)
         cls.check_free(path, resume)
         run = cls(path)
         _made.extend(folder for folder in (run.path, *run.path.parents) if not folder.exists())
@@ -79,6 +82,8 @@ class RunDirectory:
             StorageError: it cannot be written.
         """
         run = cls(path)
+        if not is_first():  # which has made it by now, perhaps
+            return
         if run.path.exists() and not run.path.is_dir():
             raise ConfigError(f"output_dir {path} is a file; give a folder")
         there = next(p for p in (run.path.absolute(), *run.path.absolute().parents) if p.exists())
@@ -205,7 +210,7 @@ class RunDirectory:
             ConfigError: another process does; which, and on what machine.
         """
         path = self.path / LOCK
-        if int(os.environ.get("RANK") or 0) or path in _locks:  # one process of a run of several
+        if not is_first() or path in _locks:
             return
         with storing(f"{path}"):
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -233,6 +238,25 @@ class RunDirectory:
             if number.isdigit() and not _runs(int(number)):
                 with suppress(OSError):
                     left.unlink()
+
+
+class Followed(RunDirectory):
+    """The run directory of a process that is not the first: it is read, and written by the first alone."""
+
+    def write_config(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing."""
+
+    def write_environment(self) -> None:
+        """Nothing."""
+
+    def write_data(self, data: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def append_event(self, kind: str, **what: Any) -> None:
+        """Nothing."""
 
 
 def _runs(process: int) -> bool:

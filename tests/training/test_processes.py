@@ -8,43 +8,55 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-SCRIPT = """
-import sys, json, torch
-torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-from conftest import lab_pairs
-from prefine import DPOConfig, DPOTrainer
-model, out, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
-args = DPOConfig(output_dir=out, per_device_train_batch_size=batch, max_steps=5, logging_steps=1, learning_rate=1e-3,
-    save_strategy="no", disable_tqdm=True, seed=3, token_budget="120", ddp_backend="gloo")
-trainer = DPOTrainer(model, args=args, train_dataset=lab_pairs(64))
-trainer.train()
-if trainer.is_world_process_zero():
-    logs = [e for e in trainer.state.log_history if "loss" in e]
-    json.dump([[e["loss"], e["rewards/margins"], e["grad_norm"]] for e in logs], open(out + ".json", "w"))
-trainer.accelerator.end_training()  # without it gloo's threads may abort the process at its end
-"""
+from training.in_processes import CASES
+
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+WHOLE = ("dpo", "dpo, LoRA", "dpo, coupled loss", "dpo, retained replies", "sft, packed", "reward")
 
 
-def test_two_processes_equal_one(lab_model: Path, tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[1])))
-    found: list[Any] = []
-    for processes, batch in ((1, 8), (2, 4)):
-        out = tmp_path / f"{processes}"
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        done = subprocess.run(
-            [*launch, str(script), str(lab_model), str(out), str(batch)], capture_output=True, text=True, timeout=240, check=False
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        found.append(json.loads(out.with_suffix(".json").read_text()))
-    for one, two in zip(*found, strict=True):
-        assert two == pytest.approx(one, rel=2e-4, abs=2e-5)
+def found_in(folder: Path, engine: str, processes: int, cases: Sequence[str]) -> dict[str, Any]:
+    """What runs of these kinds logged, by their names."""
+    out = folder / f"{engine}-{processes}"
+    launch = [*LAUNCH, f"--nproc_per_node={processes}"] if processes > 1 else [sys.executable]
+    script = Path(__file__).with_name("in_processes.py")
+    done = subprocess.run(
+        [*launch, str(script), str(out), engine, str(processes), *cases],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(json.loads((out / "found.json").read_text()))
+
+
+def saved(folder: Path, case: str) -> dict[str, torch.Tensor]:
+    [path] = (folder / case.replace(" ", "-").replace(",", "") / "saved").glob("*.safetensors")
+    return load_file(path)
+
+
+def test_several_processes_equal_one(tmp_path: Path) -> None:
+    """Losses, gradient norms, evaluation, metrics and weights, whole (DDP) and sharded (FSDP2), where packs differ in number."""
+    alone = found_in(tmp_path, "ddp", 1, list(CASES))
+    for engine, processes, cases in (("ddp", 2, list(CASES)), ("fsdp", 2, list(CASES)), ("ddp", 3, WHOLE), ("fsdp", 3, WHOLE)):
+        found = found_in(tmp_path, engine, processes, cases)
+        for case in cases:
+            told = f"{case} with {engine} in {processes} processes"
+            assert found[case]["sharded"] is (engine == "fsdp"), told
+            share = processes if engine == "fsdp" else 1
+            assert found[case]["numbers"] == pytest.approx(alone[case]["numbers"] / share, rel=0.05), told
+            assert len(found[case]["logs"]) == len(alone[case]["logs"]), told
+            for several, one in zip(found[case]["logs"], alone[case]["logs"], strict=True):
+                assert several == pytest.approx(one, rel=2e-5, abs=2e-6), told
+            weights = [saved(tmp_path / name, case) for name in (f"{engine}-{processes}", "ddp-1")]
+            assert set(weights[0]) == set(weights[1]), told
+            for name, weight in weights[0].items():
+                torch.testing.assert_close(weight, weights[1][name], rtol=1e-4, atol=1e-4, msg=lambda m, t=told, n=name: f"{t}: {n}: {m}")
 
 
 def test_kill_and_resume_is_exact(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from prefine.api.options import Option, checked, options_of, pick
 from prefine.api.progress import Progress, finishing, progress_of
 from prefine.api.quiet import restore
 from prefine.errors import ConfigError, ModelError, PrefineError
+from prefine.processes import is_first
 from prefine.redaction import REDACTED, is_redacted, refresh, remember
 from prefine.runs import discard_unused, unlock
 
@@ -74,6 +75,7 @@ class Call:
     def run(self, values: Mapping[str, Any], progress: Progress) -> Any:
         """Call it with values that were checked; ``repeat`` among a training command's are the words of the line that gave them."""
         refresh()
+        progress = progress if is_first() else Progress()
         remember({name: value for name, value in values.items() if name != "repeat"})
         try:
             for name, value in values.items():

@@ -13,6 +13,8 @@ from prefine.api.run_options import RunOptions
 from prefine.api.summaries import evaluation_lines
 from prefine.api.training_data import read_pair_data
 from prefine.api.training_setup import model_lines, set_up, settings_line
+from prefine.processes import first_then_others, is_first, meet
+from prefine.runs import RunDirectory
 
 SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "tokens_per_second")
 
@@ -42,7 +44,8 @@ def dpo(given: Mapping[str, Any], progress: Progress) -> Run:
 
     args = setup.args
     judge = setup.extra.ready_judge(setup.options.model, setup.output_dir)
-    data = read_pair_data(setup)
+    with first_then_others():
+        data = read_pair_data(setup)
     setup.extra.check_held_out(len(data.held_out))
     eval_dataset = data.eval_dataset(args)
     started = setup.start(data.encoded.key, data.lengths, data.eval_key)
@@ -67,10 +70,26 @@ def dpo(given: Mapping[str, Any], progress: Progress) -> Run:
     )
     questions = data.questions(args.encoder(setup.tokenizer), args.seed, MOST_PROMPTS) if len(data.held_out) else []
     started.train(trainer, SHOWN, lambda most: questions[:most], judge)
-    if len(data.held_out):
+    shared_out = trainer.together.sharded
+    measured = trainer.evaluate(data.held_out) if shared_out and len(data.held_out) else {}
+    if not is_first():
+        return started.followed()
+    if shared_out:
+        progress.say(["", *_shared_out_lines(measured, len(data.held_out), started.run)])
+    elif len(data.held_out):
         found = finish(trainer, started.run, setup.extra, judge, questions, data.held_out, started.seconds, progress)
         progress.say(["", *evaluation_lines(found)])
     else:
         progress.say("no pairs were held out, so nothing is known of what was learned; give --eval-data or --eval-fraction")
     progress.say(f"report: {write_report(started.run)}")
+    meet()
     return Run(started.run.path)
+
+
+def _shared_out_lines(measured: Mapping[str, float], held_out: int, run: RunDirectory) -> list[str]:
+    """What is known of a model that no process has whole: nothing samples from it here."""
+    lines = []
+    if measured:
+        accuracy, margin = measured["eval_rewards/accuracies"], measured["eval_rewards/margins"]
+        lines.append(f"held-out pairs: reward accuracy {100 * accuracy:.1f} % of {held_out}, margin {margin:.3f}")
+    return [*lines, f"no process has the whole model, so no responses were sampled; for a verdict: prefine eval {run.path} --judge ..."]

@@ -16,6 +16,7 @@ from prefine.api.run_options import RunOptions
 from prefine.api.training_data import PairData, read_pair_data
 from prefine.api.training_setup import TrainingSetup, model_lines, set_up, settings_line
 from prefine.errors import ConfigError
+from prefine.processes import first_then_others, is_first, meet, several
 from prefine.runs import RunDirectory, read_json, write_json
 
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins")
@@ -44,10 +45,14 @@ def reward(given: Mapping[str, Any], progress: Progress) -> Run:
     from prefine.training.reward import RewardTrainer
 
     args = setup.args
-    data = read_pair_data(setup)
+    with first_then_others():
+        data = read_pair_data(setup)
     eval_dataset = data.eval_dataset(args)
     margins = _margins(setup, data)
     if args.ensemble > 1:
+        if several():
+            told = "the members of an ensemble are trained one after the other in one process here; start it without a launcher"
+            raise ConfigError(told, code="PF-C11")
         return _ensemble(setup, data, margins, eval_dataset)
     started = setup.start(data.encoded.key, data.lengths, data.eval_key)
     started.write_data(data.summary)
@@ -71,12 +76,19 @@ def reward(given: Mapping[str, Any], progress: Progress) -> Run:
         ]
     )
     started.train(trainer, SHOWN)
-    if len(data.held_out):
+    shared_out = trainer.together.sharded
+    measured = trainer.evaluate(data.held_out) if shared_out and len(data.held_out) else {}
+    if not is_first():
+        return started.followed()
+    if measured:
+        progress.say(f"held-out pairs: accuracy {100 * measured['eval_accuracy']:.1f} % of {len(data.held_out)}")
+    elif len(data.held_out):
         progress.stage("scoring held-out pairs")
         progress.say(["", *_measure(_rewards(trainer, data.held_out), data.held_out, started.run)])
     else:
         progress.say("no pairs were held out, so nothing is known of its accuracy; give --eval-data or --eval-fraction")
     progress.say(f"reward model saved in {started.run.model}; report: {write_report(started.run)}")
+    meet()
     return Run(started.run.path)
 
 

@@ -17,6 +17,7 @@ from prefine.api.training_setup import TrainingSetup, model_lines, set_up, setti
 from prefine.errors import ConfigError
 from prefine.preferences.convert import Reading
 from prefine.preferences.examples import EXAMPLES, ExampleSource
+from prefine.processes import is_first, meet
 
 SHOWN = ("loss", "tokens_per_second")
 
@@ -85,9 +86,13 @@ def sft(given: Mapping[str, Any], progress: Progress) -> Run:
         ]
     )
     started.train(trainer, SHOWN)
-    if eval_rows:
-        progress.say(f"held-out loss {trainer.evaluate()['eval_loss']:.4f} nats/token")
+    measured = trainer.evaluate() if eval_rows else {}
+    if not is_first():
+        return started.followed()
+    if measured:
+        progress.say(f"held-out loss {measured['eval_loss']:.4f} nats/token")
     progress.say([f"model saved in {started.run.model}", f"report: {write_report(started.run)}"])
+    meet()
     return Run(started.run.path)
 
 

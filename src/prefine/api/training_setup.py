@@ -24,11 +24,13 @@ from prefine.api.run_options import PRESETS, RunOptions
 from prefine.checkpoints import FULL, SAVING, is_verifiable, newest, publish, step_of, storing, sync
 from prefine.errors import CheckpointError, ConfigError, ModelError, Stopped, StorageError, nearest, printable
 from prefine.preferences.source import check_there
+from prefine.processes import first_then_others, is_first, meet
 from prefine.redaction import redacted
 from prefine.runs import RunDirectory, model_of
 from prefine.training.recipes import KEPT, RECIPES
 
 if TYPE_CHECKING:
+    from prefine.api.run import Run
     from prefine.planning.lengths import Lengths
 
 
@@ -113,7 +115,8 @@ class TrainingSetup:
 
             disable_dropout(model)  # the model's own; the adapter's was asked for
             self.args.disable_dropout = False
-        run = RunDirectory.create(self.output_dir, bool(own.resume))
+        with first_then_others():
+            run = RunDirectory.create(self.output_dir, bool(own.resume))
         run.lock()
         self.args.output_dir = str(run.checkpoints)
         config = {**self.training, **{k: v for k, v in asdict_shallow(own).items() if k not in ("resume", "stop_after")}}
@@ -124,12 +127,15 @@ class TrainingSetup:
         keys["model_files"] = fingerprint(own.model, commit)
         for name in getattr(self.extra, "reward_model", None) or []:
             keys.setdefault("reward_model_files", {})[name] = fingerprint(name)
-        if own.resume and (run.path / "config.yaml").exists():
+        if not is_first():
+            pass  # the first writes, or compares
+        elif own.resume and (run.path / "config.yaml").exists():
             check_resumes(run.config(), redacted(config))
             check_same(run.data(), keys)
         else:
             run.write_config(config, self.repeat)
             run.write_environment()
+        meet()
         return TrainingRun(self, run, model, own.peft_config(), keys, {} if planned is None else {"plan": planned.summary()})
 
 
@@ -191,6 +197,13 @@ class TrainingRun:
             )
         trainer.args.model_init_kwargs = self.setup.init_kwargs or trainer.args.model_init_kwargs
         self.save_model(trainer, self.run.model)
+
+    def followed(self) -> Run:
+        """The finished run of a process that is not the first, once that has done what comes after training, and meets the others."""
+        from prefine.api.run import Run
+
+        meet()
+        return Run(self.run.path)
 
     def fit(self, trainer: Any) -> None:
         """Train, from the newest whole checkpoint in the trainer's folder where resuming.

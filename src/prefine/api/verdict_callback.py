@@ -67,6 +67,8 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
         Raises:
             ConfigError: the trainer has no tokenizer, or a resumed run has no such responses.
         """
+        if any(hasattr(p, "full_tensor") for p in model.parameters()):
+            raise ConfigError("VerdictCallback samples in one process, and the model's weights are shared out over several; leave it out")
         if not state.is_world_process_zero:
             return
         if processing_class is None:

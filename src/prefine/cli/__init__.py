@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefine.errors import ConfigError, PrefineError, Stopped, nearest, printable
+from prefine.processes import give_way, is_first, number
 from prefine.redaction import remember_words
 from prefine.signals import hearing
 
@@ -46,6 +47,7 @@ GROUPS = {
         "online-dpo": "align a model by DPO on its own samples",
         "tune": "find the learning rate, beta and loss that suit this data",
         "pairs": "preference pairs of a model's own responses, scored by a judge",
+        "launch": "a training command in several processes, one a GPU",
     },
     "evaluation": {
         "eval": "judge a finished run: win rate, degeneration, drift, skills",
@@ -121,9 +123,10 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except PrefineError as error:
+        give_way()
         if traced:
             raise
-        print(f"prefine: error: {error} [{error.code}]", file=sys.stderr)
+        print(f"prefine: error: {_in_process()}{error} [{error.code}]", file=sys.stderr)
         return 2
     except Stopped as stopped:
         print(f"prefine: {stopped}", file=sys.stderr)
@@ -162,6 +165,10 @@ def _signals() -> Iterator[None]:
 
     with hearing((signal.SIGTERM, signal.SIGHUP), heard, lambda handler: handler is signal.SIG_DFL):
         yield
+
+
+def _in_process() -> str:
+    return "" if is_first() else f"process {number()}: "
 
 
 def _show_without_secrets(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
@@ -221,6 +228,10 @@ def _run(name: str, words: Sequence[str]) -> int:
 
         print(completion(list(words)))
         return 0
+    if name == "launch":
+        from prefine.cli.launch import launch
+
+        return launch(list(words))
     with _not_collecting():
         command = find(name)
     if (not words and not command.bare and not command.training) or set(words) & {*HELP, "--print-config", "--json-schema"}:

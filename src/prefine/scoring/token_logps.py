@@ -276,6 +276,17 @@ def call_head(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def whole_head(head: nn.Module) -> nn.Module:
+    """A head that can be used outside of its model's forward: a sharded one's weights, gathered; to be asked for in every process."""
+    parts = {name: p.full_tensor() for name, p in head.named_parameters() if hasattr(p, "full_tensor")}
+    if not parts:
+        return head
+    out = nn.Linear(1, 1, "bias" in parts, device="meta")
+    for name, part in parts.items():
+        setattr(out, name, nn.Parameter(part.detach(), requires_grad=False))
+    return out
+
+
 class _Anchor(torch.autograd.Function):
     """What a head gives back in the place of logits: a zero a position, which depends on the head's input and has no gradient to it."""
 

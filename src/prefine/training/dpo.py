@@ -219,7 +219,7 @@ class DPOTrainer(PackTrainer):
         packs = self.packs(groups)
         total = torch.zeros((), device=self.args.device)
         coefficients, references = None, [None] * len(packs)
-        if self.coupled and len(packs) > 1:
+        if self.coupled and (len(packs) > 1 or self.together.several):
             total, coefficients, references = self._first_pass(packs)
         for i, pack in enumerate(packs):
             ref_N = references[i] if coefficients is not None else self._reference_tokens(pack)
@@ -252,10 +252,20 @@ class DPOTrainer(PackTrainer):
                 parts.append(self._score(pack, references[-1], False))
         joined = _join([p.logps for p in parts])
         leaf = PairLogps(joined.chosen.requires_grad_(), joined.rejected.requires_grad_(), *_rest(joined))
-        loss = self._loss(leaf, _join_weights(parts)).mean()
-        chosen, rejected = torch.autograd.grad(loss, (leaf.chosen, leaf.rejected))
+        loss = self._loss(*self._of_all(leaf, _join_weights(parts))).mean()
+        chosen, rejected = (g * self.accelerator.num_processes for g in torch.autograd.grad(loss, (leaf.chosen, leaf.rejected)))
         sizes = [len(p.logps.chosen) for p in parts]
         return loss.detach(), list(zip(chosen.split(sizes), rejected.split(sizes), strict=True)), references
+
+    def _of_all(self, own: PairLogps, weights: torch.Tensor | None) -> tuple[PairLogps, torch.Tensor | None]:
+        """The batch of all processes, with this one's part as it is: a coupled loss is of the whole."""
+        if not self.together.several:
+            return own, weights
+        every = self.together.gathered(({n: x.detach().cpu() for n, x in vars(own).items()}, None if weights is None else weights.cpu()))
+        device, at = own.chosen.device, self.accelerator.process_index
+        parts = [own if i == at else PairLogps(**{n: x.to(device) for n, x in part.items()}) for i, (part, _) in enumerate(every)]
+        known = [w.to(device) for _, w in every if w is not None]
+        return _join(parts), torch.cat(known) if known else None
 
     def batch_loss(self, groups: list[PromptGroup], predict: bool = False) -> Evaluated:
         """Mean loss over pairs without gradient; predictions are the implicit rewards (P, 2) of chosen and rejected, labels (P,) zeros,

@@ -12,13 +12,14 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialState
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainerCallback, TrainerState, set_seed
@@ -42,6 +43,7 @@ from prefine.scoring.scorer import Scorer
 from prefine.training.arguments import fit_settings, refuse_hooks
 from prefine.training.card import write_card
 from prefine.training.config import PackConfig
+from prefine.training.config.fields import REFUSED
 from prefine.training.notes import Notes, Sums
 from prefine.training.offload import OffloadActivations
 from prefine.training.optimizer_step import survive_out_of_memory
@@ -49,6 +51,7 @@ from prefine.training.peak_memory import peak_memory_bytes
 from prefine.training.prepared import Encode, LazyGroups, StreamedGroups, are_groups, flat, in_memory, is_stream, prepare_rows, with_first
 from prefine.training.refusals import refusals
 from prefine.training.retention import Retention
+from prefine.training.together import Together, divided
 
 MOST_SKIPPED = 10
 """Updates without a finite gradient, one after the other, that end a run."""
@@ -68,8 +71,8 @@ class Evaluated:
 
 def collate(items: list[Any]) -> dict[str, Any]:
     """A batch is its groups; packs are made later, under the budget of the moment. An item may be a block of several."""
-    # transformers finds a batch's size by its first tensor.
-    return {"items": torch.arange(len(items)), "groups": flat(items)}
+    # transformers finds a batch's size by its first tensor; it says how many groups each item has.
+    return {"items": torch.tensor([len(flat([item])) for item in items]), "groups": flat(items)}
 
 
 class PackTrainer(Trainer):
@@ -154,6 +157,10 @@ class PackTrainer(Trainer):
         width = getattr(text, "num_hidden_layers", 0) * getattr(text, "hidden_size", 0)
         key = memory_key(policy, "train", args.device, args.gradient_checkpointing)
         self.budget = TokenBudget.of(args.token_budget, args.device.type, width, key, TRAINING_ADVICE)
+        if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true"):
+            raise ConfigError(
+                f"DeepSpeed would be ignored: {REFUSED['deepspeed']}; leave it out of accelerate's configuration", code="PF-C04"
+            )
         args._n_gpu = min(args.n_gpu, 1)  # without a launcher transformers would spread a single row over all GPUs (DataParallel)
         if args.accelerator_config.dispatch_batches:
             raise ConfigError(
@@ -162,6 +169,8 @@ class PackTrainer(Trainer):
         args.accelerator_config.dispatch_batches = False  # a batch is groups, which another process cannot be sent
         self._since_update: list[list[PromptGroup]] = []
         self.notes = Notes()
+        self._missing = 0  # passes that other processes make beyond this one's
+        self._made_up = self._reference_placed = False
         self._notes_before: Sums = {}
         self._pending_tokens = 0
         self._clock = time.perf_counter()
@@ -188,10 +197,13 @@ class PackTrainer(Trainer):
                 **more,
             )
         self.model_accepts_loss_kwargs = False
+        self.together = Together(self.accelerator)
+        if self.together.sharded and self.accelerator.state.fsdp_plugin.fsdp_version != 2:
+            raise ConfigError("FSDP1 is not supported, and transformers gives it up; leave fsdp_version out, or give 2", code="PF-C02")
         for scorer in (self.scorer, *([self.reference.scorer] if self.reference is not None else [])):
             scorer.autocast = self.accelerator.autocast
-        if self.reference is not None and not self.reference.is_policy:
-            self.reference.scorer.unwrapped.to(self.args.device)
+        if not self.together.sharded:
+            self._place_reference()
         if isinstance(self.train_dataset, StreamedGroups):
             self.add_callback(_SayLosses(self.train_dataset))
         if hasattr(self.scorer.unwrapped, "add_model_tags"):
@@ -222,6 +234,37 @@ class PackTrainer(Trainer):
             return None
         reference: nn.Module = self.reference.scorer.unwrapped
         return reference
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As transformers'; FSDP that is asked for shards on processors too, where accelerate would go on without it and not say so."""
+        super().create_accelerator_and_postprocess()
+        state, asked = self.accelerator.state, self.args.fsdp_plugin_args
+        if asked is not None and state.distributed_type == DistributedType.MULTI_CPU:
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**asked)
+            for shared in (state, PartialState()):  # the second overwrites the first whenever accelerate asks for either
+                shared.distributed_type = DistributedType.FSDP
+            if self.accelerator.mixed_precision != "no":
+                state.fsdp_plugin.set_mixed_precision(self.accelerator.mixed_precision)
+            self.is_fsdp_enabled = True
+
+    def _place_reference(self) -> None:
+        """Put a reference of its own weights where the policy is: on this process's device, or shared out over all."""
+        if self.reference is None or self.reference.is_policy or self._reference_placed:
+            return
+        self._reference_placed = True
+        reference = self.reference.scorer.unwrapped
+        if self.together.sharded:
+            from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+            fsdp2_prepare_model(self.accelerator, reference)
+        else:
+            reference.to(self.args.device)
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; a reference is shared out as the policy is."""
+        found = super()._prepare_for_training(*args, **kwargs)
+        self._place_reference()
+        return found
 
     @property
     def aux_loss_enabled(self) -> bool:
@@ -303,8 +346,26 @@ class PackTrainer(Trainer):
         raise NotImplementedError
 
     def packs(self, groups: Sequence[PromptGroup]) -> list[Pack]:
-        """Split a batch under the present budget."""
-        return [self.scorer.pack(part) for part in self.budget.split(groups, self.scorer.shares)]
+        """Split a batch under the present budget; where the model is sharded, into as many packs as in every other process."""
+        parts = self.budget.split(groups, self.scorer.shares)
+        if self.together.sharded and not self._made_up:
+            wanted = self.together.most(len(parts))
+            parts = divided(parts, wanted)
+            self._missing = wanted - len(parts)
+        return [self.scorer.pack(part) for part in parts]
+
+    def _make_up(self, passes: Callable[[list[PromptGroup]], Any], mode: str) -> None:
+        """The passes that other processes make beyond those of this one, which has too few groups: of one group, and for nothing."""
+        missing, self._missing = self._missing, 0
+        if not missing:
+            return
+        before, self._made_up = self.notes.so_far(mode), True
+        try:
+            for _ in range(missing):
+                passes([self._shortest])
+        finally:
+            self._made_up = False
+            self.notes.take_back(mode, before)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Backward through accelerate (loss scaling, distributed)."""
@@ -359,7 +420,9 @@ class PackTrainer(Trainer):
 
     def weights_are_finite(self) -> bool:
         """Whether every trained weight is a number."""
-        return all(bool(torch.isfinite(p).all()) for p in self.scorer.unwrapped.parameters() if p.requires_grad)
+        trained = [p.detach() for p in self.scorer.unwrapped.parameters() if p.requires_grad]
+        parts = [p.to_local() if hasattr(p, "to_local") else p for p in trained]  # a sharded one's own part
+        return self.together.all(all(bool(torch.isfinite(part).all()) for part in parts))
 
     def drop_gradients(self, model: nn.Module) -> None:
         """Forget gradients of everything that is trained."""
@@ -372,24 +435,27 @@ class PackTrainer(Trainer):
 
     def _average_gradients(self, model: nn.Module) -> None:
         """Average over processes once, after all packs: their number may differ between processes."""
-        if not isinstance(model, DistributedDataParallel):
-            return
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        flat = torch._utils._flatten_dense_tensors(gradients)
-        torch.distributed.all_reduce(flat)
-        flat /= torch.distributed.get_world_size()
-        for gradient, mean in zip(gradients, torch._utils._unflatten_dense_tensors(flat, gradients), strict=True):
-            gradient.copy_(mean)
+        if isinstance(model, DistributedDataParallel):
+            self.together.average_gradients(model.parameters())
 
     def _batch(self, groups: list[PromptGroup], micro: int) -> torch.Tensor:
-        if not groups:
-            return torch.zeros((), device=self.args.device)
         scale = 1.0 / self.current_gradient_accumulation_steps
-        loss = self.batch_backward(groups, scale)
+        if groups:
+            self._shortest = min(groups, key=PromptGroup.num_tokens)
+            loss = self.batch_backward(groups, scale)
+        else:
+            loss = torch.zeros((), device=self.args.device)
+            if not self.together.sharded:
+                return loss
+            self.packs(groups)
+        self._make_up(lambda few: self.batch_backward(few, 0.0), "train")
         if self.retention is not None:
             size = self.args.retain_batch_size or len(groups)
-            drawn = self.retention.draw(size, self.state.global_step, micro, self.accelerator.process_index)
-            retained = self.retain_backward(drawn, scale * self.args.retain_weight)
+            place = self.accelerator.process_index, self.accelerator.num_processes
+            drawn = self.retention.draw(size, self.state.global_step, micro, *place)
+            tokens = self.together.mean(sum(len(g.completion_ids[0]) for g in drawn))
+            retained = self.retain_backward(drawn, scale * self.args.retain_weight, tokens)
+            self._make_up(lambda few: self.retain_backward(few, 0.0, tokens), "train")
             self.note("train", "retention/loss", retained.item(), len(drawn))
             loss = loss + self.args.retain_weight * retained
         return loss * scale
@@ -417,16 +483,20 @@ class PackTrainer(Trainer):
     def _shrink(self) -> None:
         """Halve the budget, since the pack that was run last did not fit."""
         before = self.budget.tokens
+        if self.together.sharded:  # the others wait within a pass that this one has left
+            raise ModelError(
+                f"out of memory in process {self.accelerator.process_index} with packs of {before} tokens, and a sharded model cannot take "
+                f"a step back; go on from the last checkpoint with --token-budget {before // 2}",
+                code="PF-M07",
+            )
         self.budget.shrink(Scorer.attended, self.scorer.shares)
         self.on_event("out_of_memory", step=self.state.global_step, token_budget_before=before, token_budget=self.budget.tokens)
 
-    def retain_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
-        """Gradients of the retention loss, mean over its tokens."""
+    def retain_backward(self, groups: list[PromptGroup], scale: float, total_tokens: float) -> torch.Tensor:
+        """Gradients of the retention loss, summed over the groups' tokens and divided by so many."""
         assert self.retention is not None
-        total_tokens = sum(len(g.completion_ids[0]) for g in groups)
         total = torch.zeros((), device=self.args.device)
-        for part in self.budget.split(groups, self.scorer.shares):
-            pack = self.scorer.pack(part)
+        for pack in self.packs(groups):
             ref_hidden = self.reference.hidden(pack) if self.retention.uses_reference and self.reference else None
             with self.scorer.attending(pack):
                 with self.compute_loss_context_manager():
@@ -491,6 +561,7 @@ class PackTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> Any:
         """transformers', with our metrics under the dataset's own name."""
+        self._place_reference()
         self.notes.clear("eval")
         out = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         for name, (mean, _) in self._means("eval").items():
@@ -502,15 +573,40 @@ class PackTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Loss and metrics of an evaluation batch, and predictions with labels where they are wanted."""
-        before = self.notes.so_far("eval")
+        groups, before = inputs["groups"], self.notes.so_far("eval")
+        count = self._not_repeated(len(inputs["items"]))
+        fresh = groups[: int(inputs["items"][:count].sum())]
+        self._shortest = min(groups, key=PromptGroup.num_tokens)
+
+        def work() -> Evaluated:
+            if not fresh and self.together.sharded:
+                self.packs(fresh)
+            out = self.batch_loss(fresh, not prediction_loss_only) if fresh else Evaluated(torch.zeros((), device=self.args.device))
+            self._make_up(self.batch_loss, "eval")
+            return out
+
         with torch.no_grad(), self.compute_loss_context_manager():
-            out = smaller_on_oom(
-                lambda: self.batch_loss(inputs["groups"], not prediction_loss_only),
-                self._shrink,
-                lambda: self.notes.take_back("eval", before),
-            )
+            out = smaller_on_oom(work, self._shrink, lambda: self.notes.take_back("eval", before))
+            if not prediction_loss_only and self._repeats:  # rows that are repeated are cut off behind what all processes give
+                so_far = self.notes.so_far("eval")
+                whole = self.batch_loss(groups, True)
+                self.notes.take_back("eval", so_far)
+                out = Evaluated(out.loss, whole.predictions, whole.labels)
+        if fresh:
+            self.note("eval", "loss", float(out.loss), count)
         self.budget.keep()
         return out.loss, out.predictions, out.labels
+
+    def _not_repeated(self, number: int) -> int:
+        """How many of a batch's items were not dealt out before."""
+        left = self.accelerator.gradient_state.remainder - self.accelerator.process_index * number
+        return min(number, max(0, left)) if self._repeats else number
+
+    @property
+    def _repeats(self) -> bool:
+        """Whether this evaluation batch is the last of several processes', filled up with rows that were dealt out already."""
+        state = self.accelerator.gradient_state
+        return bool(self.together.several and state.end_of_dataloader and state.remainder > 0)
 
     def note(self, mode: str, name: str, mean: float, count: float = 1.0) -> None:
         """Add a mean over so many to a metric's sum and count; logged as their ratio."""
@@ -532,9 +628,7 @@ class PackTrainer(Trainer):
 
     def _count_tokens(self) -> int:
         """Tokens seen in all (every completion with its prompt, as a padded batch would hold them); kept in checkpoints."""
-        pending = torch.tensor(float(self._pending_tokens), dtype=torch.float64)
-        if self.accelerator.num_processes > 1:
-            pending = self.accelerator.reduce(pending.float().to(self.args.device))
+        ((pending,),) = self.together.summed({"tokens": [float(self._pending_tokens)]}).values()
         self._pending_tokens = 0
         self.state.num_input_tokens_seen += int(pending)
         return int(self.state.num_input_tokens_seen)
@@ -546,13 +640,9 @@ class PackTrainer(Trainer):
 
     def _means(self, mode: str) -> dict[str, tuple[float, float]]:
         """Metrics' means and counts over all processes; they begin anew."""
-        sums = self.notes.take(mode)
-        if not sums:
-            return {}
-        table = torch.tensor(list(sums.values()), dtype=torch.float64, device="cpu")
-        if self.accelerator.num_processes > 1:
-            table = self.accelerator.reduce(table.float().to(self.args.device)).double().cpu()
-        return {n: (s / c if c else 0.0, c) for n, (s, c) in zip(sums, table.tolist(), strict=True)}
+        return {
+            name: (total / count if count else 0.0, count) for name, (total, count) in self.together.summed(self.notes.take(mode)).items()
+        }
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics gathered since the last log."""
@@ -688,9 +778,17 @@ class PackTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         model = self.accelerator.unwrap_model(self.model)
+        if state_dict is not None:  # gathered: tied weights came as several tensors, and would be saved as such
+            first: dict[int, str] = {}
+            for name, parameter in model.named_parameters(remove_duplicate=False):
+                if name in state_dict:
+                    state_dict[name] = state_dict[first.setdefault(id(parameter), name)]
         if len(getattr(model, "peft_config", ())) > 1:  # the reference's, a reward's or the values' stand beside the policy's
             folder = output_dir or self.args.output_dir
-            model.save_pretrained(folder, selected_adapters=[model.active_adapter])
+            saves = self.args.should_save
+            model.save_pretrained(folder, selected_adapters=[model.active_adapter], state_dict=state_dict, is_main_process=saves)
+            if not saves:
+                return
             self.processing_class.save_pretrained(folder)
             torch.save(self.args, Path(folder) / "training_args.bin")
             return
@@ -764,8 +862,7 @@ def _is_placed_whole(model: Any, args: PackConfig) -> bool:
     """Whether transformers will move the model to this process's device as it is: not sharded, spread, or quantised where it lies."""
     if getattr(model, "hf_device_map", None) or getattr(model, "hf_quantizer", None) or args.place_model_on_device is False:
         return False
-    launched = any(os.environ.get(name, "").lower() in ("1", "true") for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
-    return not (args.fsdp or args.deepspeed or launched)
+    return not (args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"))
 
 
 def _loaded(model: str | nn.Module, args: PackConfig, quantization_config: Any = None) -> nn.Module:

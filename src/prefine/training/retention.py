@@ -20,7 +20,7 @@ from prefine.packing.rendering import LeftOut
 from prefine.preferences.examples import ExampleSource
 from prefine.scoring.reference import Reference
 from prefine.scoring.scorer import Scorer
-from prefine.scoring.token_logps import chunk_tokens, head_logps
+from prefine.scoring.token_logps import chunk_tokens, head_logps, whole_head
 
 
 class Retention:
@@ -61,18 +61,19 @@ class Retention:
             raise DataError(f"{source}: none of its {len(examples)} rows is left after encoding: {own.report.left_out()}", code="PF-D04")
         return cls(groups, not with_answers[0], seed, data.summary() | {"encoding": own.report.summary()})
 
-    def draw(self, size: int, step: int, micro: int, process: int) -> list[PromptGroup]:
-        """``size`` groups without repeats (with, where there are fewer)."""
-        generator = np.random.default_rng((self.seed, step, micro, process))
-        picks = generator.choice(len(self.groups), size, replace=size > len(self.groups))
-        return [self.groups[i] for i in picks]
+    def draw(self, size: int, step: int, micro: int, process: int, processes: int) -> list[PromptGroup]:
+        """``size`` groups for this process, of those drawn for all without repeats (with, where there are fewer)."""
+        generator = np.random.default_rng((self.seed, step, micro, 0))
+        number = size * processes
+        picks = generator.choice(len(self.groups), number, replace=number > len(self.groups))
+        return [self.groups[i] for i in picks[process * size : (process + 1) * size]]
 
     def token_losses(self, scorer: Scorer, reference: Reference | None, pack: Pack, ref_hidden: torch.Tensor | None) -> torch.Tensor:
         """Loss of each scored token, shape (N,): negative log-likelihood or KL(reference || policy)."""
         if ref_hidden is None or reference is None:
             losses_N = -scorer.token_logps(pack)
             return losses_N if pack.weight_N is None else losses_N * pack.weight_N
-        ref_head, ref_N = reference.scorer.head, ref_hidden
+        ref_head, ref_N = reference.scorer.head if reference.is_policy else whole_head(reference.scorer.head), ref_hidden
 
         def one(hidden_CD: torch.Tensor, ref_CD: torch.Tensor) -> torch.Tensor:
             logp = head_logps(hidden_CD, scorer.head, scorer.scaling)

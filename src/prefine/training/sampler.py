@@ -142,15 +142,15 @@ class SamplingTrainer(PackTrainer):
     def _scorers(self) -> list[Scorer]:
         return [self.scorer, *([self.reference.scorer] if self.reference is not None and self.reference.scorer is not self.scorer else [])]
 
-    def retain_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
+    def retain_backward(self, groups: list[PromptGroup], scale: float, total_tokens: float) -> torch.Tensor:
         """Data to retain is the model's as it is, not as it is sampled from: temperature 1."""
         if not self.tempered:
-            return super().retain_backward(groups, scale)
+            return super().retain_backward(groups, scale, total_tokens)
         tempered = [(s, s.scaling) for s in self._scorers()]
         for scorer, scaling in tempered:
             scorer.scaling = HeadScaling(scaling.factor * self.args.temperature, scaling.cap)
         try:
-            return super().retain_backward(groups, scale)
+            return super().retain_backward(groups, scale, total_tokens)
         finally:
             for scorer, scaling in tempered:
                 scorer.scaling = scaling

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(
-        ("fsdp", "fsdp_config", "deepspeed", "parallelism_config"),
-        "sharded training is not supported yet, and packs would not be computed as they should be; torchrun (DDP) is supported",
+        ("deepspeed", "parallelism_config"),
+        "packs would not be computed as they should be; several processes are supported by DDP (torchrun) and FSDP2 (fsdp)",
     ),
     **dict.fromkeys(
         ("torch_compile", "torch_compile_backend", "torch_compile_mode"), "every packed batch has another shape and would be compiled anew"

@@ -80,6 +80,8 @@ class PackConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Fill what depends on the machine and check our own fields."""
+        if isinstance(self.fsdp, str) and self.fsdp.lower() in ("true", "false", ""):  # of a command line
+            self.fsdp = self.fsdp.lower() == "true" or None
         if not torch.cuda.is_available():
             self.use_cpu = True  # else transformers refuses bf16 here, though the CPU computes it
         if self.bf16 is None:

@@ -1,0 +1,62 @@
+"""The processes of one run, as its launcher numbers them (torchrun, accelerate launch, prefine launch). Torch is not imported here.
+
+The first owns the files, what is said, and what comes after training; the others follow.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+LONG = timedelta(days=30)
+"""For which processes wait for the first: for as long as an evaluation takes."""
+PATIENCE = 5.0
+"""Seconds after which a process that failed says so itself: where the first failed of the same, its launcher has ended this one by then."""
+_waiting: list[Any] = []
+"""The group in which they wait, made at the first time."""
+
+
+def several() -> bool:
+    """Whether this process is one of several."""
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+
+
+def number() -> int:
+    """This process's, from 0."""
+    return int(os.environ.get("RANK") or 0)
+
+
+def is_first() -> bool:
+    """Whether this is the one that owns the files."""
+    return number() == 0
+
+
+def meet() -> None:
+    """Wait until all processes are here; with one, or before they know of each other, nothing."""
+    torch = sys.modules.get("torch")
+    if not several() or torch is None or not torch.distributed.is_initialized():
+        return
+    if not _waiting:
+        _waiting.append(torch.distributed.new_group(backend="gloo", timeout=LONG))
+    torch.distributed.barrier(group=_waiting[0])
+
+
+@contextmanager
+def first_then_others() -> Iterator[None]:
+    """The block is run by the first process, then by the others, which find what it left in the cache."""
+    if not is_first():
+        meet()
+    yield
+    if is_first():
+        meet()
+
+
+def give_way() -> None:
+    """Called where a process has failed and would say so: it is left to the first to say what all failed of."""
+    if several() and not is_first():
+        time.sleep(PATIENCE)

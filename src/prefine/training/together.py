@@ -1,0 +1,107 @@
+"""What the processes of one run have to agree on: how many passes a batch takes, gradients, whether the weights are numbers.
+
+Where weights are sharded (FSDP), each pass of one process waits for those of all others, so all make the same number of passes in the
+same order. Where each process holds the whole model (DDP), they meet once an update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from prefine.packing.group import PromptGroup
+from prefine.training.notes import Sums
+
+T = TypeVar("T")
+BUCKET = 64 * 2**20
+"""Numbers of gradients that travel at once."""
+
+
+class Together:
+    """Questions to all processes; every one of them must ask the same, in the same order."""
+
+    def __init__(self, accelerator: Any) -> None:
+        self.accelerator = accelerator
+
+    @property
+    def several(self) -> bool:
+        """Whether there are others."""
+        return bool(self.accelerator.num_processes > 1)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether no process holds the whole model."""
+        return self.several and getattr(self.accelerator.state, "fsdp_plugin", None) is not None
+
+    def _reduced(self, values: torch.Tensor, how: Any) -> torch.Tensor:
+        values = values.to(self.accelerator.device)
+        torch.distributed.all_reduce(values, op=how)
+        return values
+
+    def most(self, number: int) -> int:
+        """The largest of all processes' numbers."""
+        return int(self._reduced(torch.tensor(number), torch.distributed.ReduceOp.MAX)) if self.several else number
+
+    def all(self, flag: bool) -> bool:
+        """Whether it is so in every process."""
+        return self.most(int(not flag)) == 0
+
+    def gathered(self, value: T) -> list[T]:
+        """Every process's value, in order."""
+        every: list[Any] = [value] * self.accelerator.num_processes
+        if self.several:
+            torch.distributed.all_gather_object(every, value)
+        return every
+
+    def mean(self, number: float) -> float:
+        """Over processes."""
+        return sum(self.gathered(number)) / self.accelerator.num_processes if self.several else number
+
+    def summed(self, sums: Sums) -> Sums:
+        """Sums over processes by name, of names that may be those of one process alone."""
+        if not self.several:
+            return sums
+        every = self.gathered(sums)
+        names = sorted({name for each in every for name in each})
+        return {name: [sum(column) for column in zip(*(each[name] for each in every if name in each), strict=True)] for name in names}
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Average over processes; where one has no gradient and another has, it counts as zero."""
+        trained = [p for p in parameters if p.requires_grad]
+        there = self._reduced(torch.tensor([p.grad is not None for p in trained], dtype=torch.int32), torch.distributed.ReduceOp.MAX)
+        gradients = []
+        for parameter, anywhere in zip(trained, there.tolist(), strict=True):
+            if anywhere:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                gradients.append(parameter.grad)
+        for bucket in _buckets(gradients):
+            flat = torch._utils._flatten_dense_tensors(bucket)
+            torch.distributed.all_reduce(flat)
+            flat /= torch.distributed.get_world_size()
+            for gradient, mean in zip(bucket, torch._utils._unflatten_dense_tensors(flat, bucket), strict=True):
+                gradient.copy_(mean)
+
+
+def _buckets(gradients: Sequence[torch.Tensor]) -> Iterable[list[torch.Tensor]]:
+    """Gradients of one dtype each, in order, as many as may travel at once."""
+    bucket: list[torch.Tensor] = []
+    for gradient in gradients:
+        if bucket and (gradient.dtype != bucket[0].dtype or sum(g.numel() for g in bucket) + gradient.numel() > BUCKET):
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket
+
+
+def divided(parts: list[list[PromptGroup]], wanted: int) -> list[list[PromptGroup]]:
+    """The same groups in the same order in so many parts, as far as there are groups: the longest part is halved first."""
+    parts = list(parts)
+    while len(parts) < wanted and any(len(part) > 1 for part in parts):
+        at = max((i for i, part in enumerate(parts) if len(part) > 1), key=lambda i: sum(g.num_tokens() for g in parts[i]))
+        half = len(parts[at]) // 2
+        parts[at : at + 1] = [parts[at][:half], parts[at][half:]]
+    return parts

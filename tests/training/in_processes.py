@@ -1,0 +1,143 @@
+"""A run of each kind, in this process of several or alone: ``python in_processes.py OUT ENGINE PROCESSES CASE...``; not collected."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+ROWS, HELD_OUT, BATCH = 96, 13, 12
+
+
+def lora(**more: Any) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", **more)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "dpo": {},
+    "dpo, untied, checkpointing": {"untied": True, "gradient_checkpointing": True},
+    "dpo, accumulated": {"gradient_accumulation_steps": 2},
+    "dpo, LoRA": {"peft": True},
+    "dpo, LoRA that goes on": {"peft": True, "trained": True},
+    "dpo, coupled loss": {"loss_type": ["aot"], "beta": 1.0},
+    "dpo, precomputed": {"precompute_ref_log_probs": True},
+    "dpo, retained replies": {"retain": "replies"},
+    "dpo, retained prompts": {"retain": "prompts"},
+    "dpo, retained prompts, LoRA": {"retain": "prompts", "peft": True},
+    "dpo, weighed by the policy": {"use_weighting": True},
+    "sft": {"kind": "sft"},
+    "sft, LoRA": {"kind": "sft", "peft": True},
+    "sft, packed": {"kind": "sft", "packing": True, "max_length": 48},
+    "reward": {"kind": "reward"},
+    "reward, LoRA": {"kind": "reward", "peft": True},
+}
+
+
+def model_of(kind: str, untied: bool, trained: bool) -> Any:
+    from transformers import AutoModelForCausalLM, LlamaForSequenceClassification
+
+    from prefine.lab.model import build_model
+
+    model = build_model(0, hidden=32, layers=2)
+    if kind == "reward":
+        torch.manual_seed(5)
+        config = model.config
+        config.num_labels, config.pad_token_id = 1, 0
+        out = LlamaForSequenceClassification(config)
+        out.model.load_state_dict(model.model.state_dict())
+        return out
+    if untied:
+        config = model.config
+        config.tie_word_embeddings = False
+        torch.manual_seed(5)
+        model = AutoModelForCausalLM.from_config(config)
+    if trained:
+        from peft import get_peft_model
+
+        torch.manual_seed(6)
+        model = get_peft_model(model, lora(init_lora_weights=False))
+    return model
+
+
+def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int) -> dict[str, Any]:
+    import prefine
+    from conftest import lab_pairs
+    from prefine.lab.model import build_tokenizer
+
+    case = dict(case)
+    kind, peft = case.pop("kind", "dpo"), case.pop("peft", False)
+    untied, trained = case.pop("untied", False), case.pop("trained", False)
+    folder = out / name.replace(" ", "-").replace(",", "")
+    if "retain" in case:
+        path = out / f"{case['retain']}.jsonl"
+        rows = [{"prompt": r["prompt"]} | ({"completion": r["chosen"]} if case["retain"] == "replies" else {}) for r in lab_pairs(20, 9)]
+        with contextlib.suppress(FileExistsError), path.open("x") as stream:
+            stream.write("".join(json.dumps(row) + "\n" for row in rows))
+        case["retain"], case["retain_batch_size"] = str(path), 18 // processes
+    # Tokens of one process's packs and another's differ, so that the numbers of packs do, too.
+    settings = {
+        **{"output_dir": str(folder), "per_device_train_batch_size": BATCH // processes, "max_steps": 4, "logging_steps": 1, "seed": 3},
+        **{"learning_rate": 1e-2 if peft else 1e-3, "save_strategy": "no", "disable_tqdm": True, "token_budget": "130", "use_cpu": True},
+        **{"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 5, "ddp_backend": "gloo" if processes > 1 else None},
+        **{"gradient_checkpointing": False, "max_grad_norm": 0.5, **case, **({"fsdp": True} if engine == "fsdp" else {})},
+    }
+    pairs = lab_pairs(ROWS + HELD_OUT)
+    rows = [{"prompt": r["prompt"], "completion": r["chosen"]} for r in pairs] if kind == "sft" else pairs
+    config, trainer_kind = {
+        "dpo": (prefine.DPOConfig, prefine.DPOTrainer),
+        "sft": (prefine.SFTConfig, prefine.SFTTrainer),
+        "reward": (prefine.RewardConfig, prefine.RewardTrainer),
+    }[kind]
+    adapter = (lora() if kind != "reward" else lora_of_a_classifier()) if peft and not trained else None
+    trainer = trainer_kind(
+        model_of(kind, untied, trained),
+        args=config(**settings),
+        train_dataset=rows[:ROWS],
+        eval_dataset=rows[ROWS:],
+        processing_class=build_tokenizer(),
+        peft_config=adapter,
+    )
+    trainer.train()
+    trainer.save_model(str(folder / "saved"))
+    logs = trainer.state.log_history
+    wanted = ("loss", "grad_norm", "rewards/margins", "accuracy", "eval_loss", "eval_rewards/margins", "eval_accuracy", "num_tokens")
+    return {
+        "logs": [{k: float(e[k]) for k in wanted if k in e} for e in logs if "loss" in e or "eval_loss" in e],
+        "sharded": trainer.together.sharded,
+        "numbers": sum(p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in trainer.model.parameters()),
+    }
+
+
+def lora_of_a_classifier() -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="SEQ_CLS", modules_to_save=["score"])
+
+
+def main() -> None:
+    import faulthandler
+    import warnings
+
+    faulthandler.dump_traceback_later(240, exit=True)  # of what hangs
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    out, engine, processes, names = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
+    out.mkdir(parents=True, exist_ok=True)
+    found = {name: run(name, CASES[name], out, engine, processes) for name in names}
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        (out / "found.json").write_text(json.dumps(found))
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
