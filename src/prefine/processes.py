@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from prefine.errors import PrefineError
+
 LONG = timedelta(days=30)
 """For which processes wait for the first: for as long as an evaluation takes."""
 PATIENCE = 5.0
@@ -43,7 +45,10 @@ def meet() -> None:
         return
     if not _waiting:
         _waiting.append(torch.distributed.new_group(backend="gloo", timeout=LONG))
-    torch.distributed.barrier(group=_waiting[0])
+    try:
+        torch.distributed.barrier(group=_waiting[0])
+    except RuntimeError as error:  # gloo's, where a connection broke
+        raise PrefineError("another process of this run has ended; what it said stands above") from error
 
 
 @contextmanager
@@ -56,7 +61,11 @@ def first_then_others() -> Iterator[None]:
         meet()
 
 
-def give_way() -> None:
-    """Called where a process has failed and would say so: it is left to the first to say what all failed of."""
-    if several() and not is_first():
+def give_way(of_others: bool = False) -> None:
+    """Called where a process has failed and would say so: it is left to the first to say what all failed of.
+
+    Args:
+        of_others: what it failed of may be that another process ended, whose words are to be heard first, and the launcher's end be met.
+    """
+    if several() and (of_others or not is_first()):
         time.sleep(PATIENCE)

@@ -9,6 +9,7 @@ from prefine.errors import ConfigError
 
 MAY_CHANGE = {
     *("output_dir", "max_steps", "num_train_epochs", "save_steps", "save_total_limit", "eval_steps", "ignore_plan"),
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "fsdp", "fsdp_config"),  # the batch of all processes is looked at
     *("logging_steps", "report_to", "disable_tqdm", "guard", "guard_prompts", "guard_every", "token_budget", "final_eval", "final_judge"),
 }
 """What a resumed run may be told otherwise: how far it goes, how it is watched, what it fits."""
@@ -32,6 +33,12 @@ def check_same(was: dict[str, Any], now: dict[str, Any]) -> None:
     Raises:
         ConfigError: what is another now.
     """
+    if "batch" in was and was["batch"] != now["batch"]:
+        raise ConfigError(
+            f"--resume goes on with the run as it was, but a batch of all processes was {was['batch']} and is now {now['batch']}; "
+            "give another --per-device-train-batch-size, or the number of processes that it had",
+            code="PF-C06",
+        )
     for name, what in (("key", "data"), ("eval_key", "evaluation data")):
         if name in was and was[name] != now[name]:
             raise ConfigError(

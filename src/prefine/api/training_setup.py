@@ -123,6 +123,7 @@ class TrainingSetup:
         config |= {k: storable(v) for k, v in asdict_shallow(self.extra).items()} if self.extra is not None else {}
         config["output_dir"] = self.output_dir
         keys: dict[str, Any] = {"key": data_key, "eval_key": eval_key}
+        keys["batch"] = self.args.per_device_train_batch_size * self.args.world_size
         commit = getattr(getattr(model, "config", None), "_commit_hash", None)
         keys["model_files"] = fingerprint(own.model, commit)
         for name in getattr(self.extra, "reward_model", None) or []:

@@ -129,8 +129,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"prefine: error: {_in_process()}{error} [{error.code}]", file=sys.stderr)
         return 2
     except Stopped as stopped:
-        print(f"prefine: {stopped}", file=sys.stderr)
+        if is_first():
+            print(f"prefine: {stopped}", file=sys.stderr)
         return STOPPED
+    except RuntimeError:
+        give_way(of_others=True)
+        raise
     except BrokenPipeError:  # whoever reads this has read enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

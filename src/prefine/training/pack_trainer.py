@@ -23,7 +23,7 @@ from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialS
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainerCallback, TrainerState, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from prefine.checkpoints import SAVING, begin, check, newest, publish, rotate, seal, storing
 from prefine.errors import CheckpointError, ConfigError, DataError, ModelError, PrefineError
@@ -51,6 +51,7 @@ from prefine.training.peak_memory import peak_memory_bytes
 from prefine.training.prepared import Encode, LazyGroups, StreamedGroups, are_groups, flat, in_memory, is_stream, prepare_rows, with_first
 from prefine.training.refusals import refusals
 from prefine.training.retention import Retention
+from prefine.training.sharded_checkpoint import gathered_optimizer, hand_out_optimizer, hand_out_weights
 from prefine.training.together import Together, divided
 
 MOST_SKIPPED = 10
@@ -758,7 +759,10 @@ class PackTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with loading(resume_from_checkpoint, "the weights"):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            if self.together.sharded:
+                hand_out_weights(self.model, Path(resume_from_checkpoint))
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
         moved = Path(resume_from_checkpoint) / MOVED_REFERENCE
         if self.reference is not None and moved.exists():
             with loading(resume_from_checkpoint, MOVED_REFERENCE):
@@ -766,7 +770,22 @@ class PackTrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with loading(checkpoint, "optimizer or schedule"):
-            super()._load_optimizer_and_scheduler(checkpoint)
+            if checkpoint is None or not self.together.sharded:
+                super()._load_optimizer_and_scheduler(checkpoint)
+                return
+            hand_out_optimizer(self.model, self.optimizer.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
+            self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.together.sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = gathered_optimizer(self.model, self.optimizer.optimizer)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+            if self.accelerator.scaler is not None:
+                torch.save(self.accelerator.scaler.state_dict(), Path(output_dir) / SCALER_NAME)
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         with loading(checkpoint, "the loss scale"):

@@ -80,8 +80,9 @@ class PackConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Fill what depends on the machine and check our own fields."""
-        if isinstance(self.fsdp, str) and self.fsdp.lower() in ("true", "false", ""):  # of a command line
-            self.fsdp = self.fsdp.lower() == "true" or None
+        asked: Any = getattr(self, "fsdp", None)
+        if isinstance(asked, str) and asked.lower() in ("true", "false", ""):  # of a command line
+            setattr(self, "fsdp", asked.lower() == "true" or None)  # noqa: B010  transformers has it of another type
         if not torch.cuda.is_available():
             self.use_cpu = True  # else transformers refuses bf16 here, though the CPU computes it
         if self.bf16 is None:

@@ -1,0 +1,149 @@
+"""Commands in several processes, as people start them: files once, words once, errors once, stops and resumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+PREFINE = [sys.executable, "-m", "prefine.cli"]
+SETTINGS = [
+    *("--max-steps", "6", "--per-device-train-batch-size", "4", "--learning-rate", "1e-3", "--save-steps", "3"),
+    *("--logging-steps", "1", "--eval-fraction", "0.2"),
+]
+
+
+def run(words: list[Any], processes: int = 2, launcher: list[str] | None = None) -> subprocess.CompletedProcess[str]:
+    launch = [*PREFINE, "launch", "--processes", str(processes)] if launcher is None else launcher
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*launch, *map(str, words)], capture_output=True, text=True, timeout=200, check=False, env=environment)
+
+
+def losses(folder: Path) -> list[float]:
+    return [m["loss"] for m in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if "loss" in m]
+
+
+def test_a_run_of_two_is_a_run_of_one(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    common = ["dpo", "--model", lab_model, "--data", pairs_file, *SETTINGS]
+    alone, ddp, fsdp = (tmp_path / name for name in ("alone", "ddp", "fsdp"))
+    done = run([*common, "--output-dir", alone, "--per-device-train-batch-size", 8], launcher=PREFINE)
+    assert done.returncode == 0, done.stderr
+    verdicts = {}
+    for folder, more in ((ddp, []), (fsdp, ["--fsdp", "true"])):
+        done = run([*common, "--output-dir", folder, *more])
+        assert done.returncode == 0, done.stderr
+        assert losses(folder) == pytest.approx(losses(alone), rel=1e-5)
+        assert done.stdout.count("run directory: ") == done.stdout.count("report: ") == 1
+        assert "Traceback" not in done.stderr
+        weights = load_file(folder / "model" / "model.safetensors")
+        for name, weight in load_file(alone / "model" / "model.safetensors").items():
+            torch.testing.assert_close(weights[name], weight, rtol=1e-4, atol=1e-4)
+        assert (folder / "report.html").exists()
+        verdicts[folder] = done.stdout
+    summaries = [json.loads((folder / "eval" / "final" / "summary.json").read_text()) for folder in (alone, ddp)]
+    assert summaries[0]["learning"]["accuracy"] == summaries[1]["learning"]["accuracy"]
+    assert "no process has the whole model" in verdicts[fsdp]
+    done = run(["eval", fsdp], launcher=PREFINE)
+    assert done.returncode == 0, done.stderr
+
+
+def test_one_mistake_is_told_once(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    for more, told in (
+        (["--map", "chosen=good"], "there is no column 'good'"),
+        (["--loss-typ", "ipo"], "did you mean 'loss_type'"),
+        (["--fsdp", "true", "--fsdp-config", '{"version": 1}'], "FSDP1 is not supported"),
+    ):
+        done = run(["dpo", "--model", lab_model, "--data", pairs_file, "--output-dir", tmp_path / "run", *SETTINGS, *more])
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("prefine: error:") == 1, done.stderr
+        assert told in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--processes", "0", "dpo"], "expected a number from 1 on"),
+        (["--processes", "2", "ppo"], "'ppo' runs in one process"),
+        (["--processes=2"], "no command is named"),
+    ],
+)
+def test_what_cannot_be_launched_is_said(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from prefine.cli import main
+
+    assert main(["launch", *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("engine", [[], ["--fsdp", "true"]], ids=["ddp", "fsdp"])
+def test_one_process_dies_and_the_run_goes_on(engine: list[str], lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    """Killed at a checkpoint, the other does not wait for it; resumed, the steps are those of a run that was left alone."""
+    common = ["dpo", "--model", lab_model, "--data", pairs_file, *SETTINGS, *engine, "--final-eval", "off", "--max-steps", 40]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run([*common, "--output-dir", whole]).returncode == 0
+    words = [*PREFINE, "launch", "--processes", "2", *map(str, common), "--output-dir", str(cut)]
+    launched = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        deadline = time.monotonic() + 120
+        while not (cut / "checkpoints" / "checkpoint-3" / "prefine_manifest.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        children = subprocess.run(["pgrep", "-P", str(launched.pid)], capture_output=True, text=True, check=False).stdout.split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        killed = time.monotonic()
+        assert launched.wait(timeout=60) != 0
+        assert time.monotonic() - killed < 60
+    finally:
+        launched.kill()
+    for later in cut.glob("checkpoints/checkpoint-*"):
+        if int(later.name.rpartition("-")[2]) > 3:
+            shutil.rmtree(later)
+    done = run([*common, "--output-dir", cut, "--resume"])
+    assert done.returncode == 0, done.stderr
+    assert "resuming from step 3" in done.stdout
+    assert losses(cut) == pytest.approx(losses(whole), rel=1e-5)
+
+
+ENGINES: dict[str, tuple[list[str], int]] = {
+    "alone": (["--per-device-train-batch-size", "8"], 1),
+    "ddp": ([], 2),
+    "fsdp": (["--fsdp", "true"], 2),
+}
+
+
+@pytest.mark.parametrize("more", [[], ["--lora-r", "4", "--learning-rate", "1e-2"]], ids=["whole", "LoRA"])
+def test_a_checkpoint_is_resumed_by_any_engine(more: list[str], lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    """Of one process, of two, of two that share the weights: the same files, and the same steps behind them."""
+    common = ["dpo", "--model", lab_model, "--data", pairs_file, *SETTINGS, *more, "--final-eval", "off"]
+
+    def started(engine: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        options, processes = ENGINES[engine]
+        return run([*common, *options, "--output-dir", folder, *words], processes, PREFINE if processes == 1 else None)
+
+    for engine in ("fsdp", "ddp"):
+        assert started(engine, tmp_path / engine).returncode == 0
+    names = [sorted(p.name for p in (tmp_path / e / "checkpoints" / "checkpoint-3").iterdir()) for e in ("fsdp", "ddp")]
+    assert names[0] == names[1]
+    expected = losses(tmp_path / "ddp")
+    for of, by in (("fsdp", "fsdp"), ("fsdp", "ddp"), ("fsdp", "alone"), ("ddp", "fsdp"), ("ddp", "alone")):
+        folder = tmp_path / f"{of}-{by}"
+        shutil.copytree(tmp_path / of, folder)
+        for made in ("model", "checkpoints/checkpoint-6"):
+            shutil.rmtree(folder / made)
+        done = started(by, folder, "--resume")
+        assert done.returncode == 0, (of, by, done.stderr)
+        assert "resuming from step 3" in done.stdout
+        assert losses(folder) == pytest.approx(expected, rel=1e-5), (of, by)
+    done = run([*common, "--output-dir", tmp_path / "ddp", "--resume"], launcher=PREFINE)
+    assert done.returncode == 2
+    assert "a batch of all processes was 8 and is now 4" in done.stderr
