@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 TORCH_FROM := $(if $(CPU),--index-url https://download.pytorch.org/whl/cpu)
 SEES_GPU := $(if $(GPU),$(BIN)/prefine env && $(BIN)/python -c "import torch; torch.cuda.init()",true)
 
-.PHONY: setup demo test test-real test-lowest check docs bench clean
+.PHONY: setup demo test test-processes test-real test-lowest check docs bench clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -26,6 +26,9 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2
 
 # A real chat model, SmolLM2-135M-Instruct, which a package brings: some five minutes on two cores.
+test-processes: $(STAMP)
+	$(BIN)/python -m pytest -m processes tests/test_launch.py tests/training/test_processes.py
+
 test-real: $(STAMP)
 	$(BIN)/python -m pytest -m real_model tests/test_real_model.py
 

@@ -90,7 +90,7 @@ is taken with a warning. Rows that are dropped or truncated are a warning with c
 figures are in [RESULTS.md](../benchmarks/RESULTS.md).
 
 Not there: images (an error), `KTOTrainer` (unpaired feedback), GRPO and RLOO as trainers of their own (they are `PPOTrainer` with
-`advantage_estimator`), a vLLM server, FSDP and DeepSpeed. A subclass that overrides `compute_loss`, a `data_collator` or a
+`advantage_estimator`), a vLLM server, DeepSpeed. A subclass that overrides `compute_loss`, a `data_collator` or a
 `compute_loss_func` is refused, since losses are computed on packed batches: override `batch_backward` and `batch_loss`.
 
 ## What means something else

@@ -33,6 +33,7 @@ def losses(folder: Path) -> list[float]:
     return [m["loss"] for m in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if "loss" in m]
 
 
+@pytest.mark.processes
 def test_a_run_of_two_is_a_run_of_one(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     common = ["dpo", "--model", lab_model, "--data", pairs_file, *SETTINGS]
     alone, ddp, fsdp = (tmp_path / name for name in ("alone", "ddp", "fsdp"))
@@ -57,6 +58,7 @@ def test_a_run_of_two_is_a_run_of_one(lab_model: Path, pairs_file: Path, tmp_pat
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.processes
 def test_one_mistake_is_told_once(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     for more, told in (
         (["--map", "chosen=good"], "there is no column 'good'"),
@@ -86,6 +88,7 @@ def test_what_cannot_be_launched_is_said(words: list[str], told: str, capsys: py
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("engine", [[], ["--fsdp", "true"]], ids=["ddp", "fsdp"])
 def test_one_process_dies_and_the_run_goes_on(engine: list[str], lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     """Killed at a checkpoint, the other does not wait for it; resumed, the steps are those of a run that was left alone."""
@@ -121,6 +124,7 @@ ENGINES: dict[str, tuple[list[str], int]] = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("more", [[], ["--lora-r", "4", "--learning-rate", "1e-2"]], ids=["whole", "LoRA"])
 def test_a_checkpoint_is_resumed_by_any_engine(more: list[str], lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     """Of one process, of two, of two that share the weights: the same files, and the same steps behind them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prefine.cli import COMMANDS, find
+from prefine.cli import COMMANDS, OWN_WORDS, find
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
@@ -54,7 +54,7 @@ def test_pages_use_the_fields_words(page: str) -> None:
     assert not [found for line in prose(page) for found in old_words(line)]
 
 
-@pytest.mark.parametrize("name", [n for n in COMMANDS if n != "completion"])
+@pytest.mark.parametrize("name", [n for n in COMMANDS if n not in OWN_WORDS])
 def test_help_uses_the_fields_words(name: str) -> None:
     command = find(name)
     own = [o for o in command.options().values() if not o.group.startswith("transformers")]

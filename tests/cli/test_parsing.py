@@ -15,11 +15,11 @@ import yaml
 import prefine as pf
 from prefine.api.fields import TRANSFORMERS
 from prefine.api.options import load_yaml
-from prefine.cli import COMMANDS, GROUPS, find, main
+from prefine.cli import COMMANDS, GROUPS, OWN_WORDS, find, main
 from prefine.cli.parsing import parse
 
 TRAINING = ("dpo", "sft", "reward", "ppo", "online-dpo")
-NAMED = [name for name in COMMANDS if name != "completion"]
+NAMED = [name for name in COMMANDS if name not in OWN_WORDS]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -40,6 +40,7 @@ def saved(folder: Path, case: str) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
+@pytest.mark.processes
 def test_several_processes_equal_one(tmp_path: Path) -> None:
     """Losses, gradient norms, evaluation, metrics and weights, whole (DDP) and sharded (FSDP2), where packs differ in number."""
     alone = found_in(tmp_path, "ddp", 1, list(CASES))

@@ -62,6 +62,8 @@ GROUPS = {
     },
 }
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
+OWN_WORDS = ("completion", "launch")
+"""Commands that are no calls with options."""
 HELP = ("-h", "--help", "--help-all")
 STOPPED = 75
 """The exit code of training that a signal or a time limit stopped: EX_TEMPFAIL of sysexits.h, as of what is to be tried again."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from cyclopts import App
 
-from prefine.cli import COMMANDS, find
+from prefine.cli import COMMANDS, OWN_WORDS, find
 from prefine.cli.parsing import make_app
 from prefine.errors import ConfigError, nearest
 
@@ -29,7 +29,7 @@ def completion(words: list[str]) -> str:
     app.command(data)
     for name, about in COMMANDS.items():
         parent = data if name.startswith("data ") else app
-        if name == "completion":
+        if name in OWN_WORDS:
             parent.command(App(name=name, help=about, version_flags=[]))
         else:
             parent.command(make_app(name, about, find(name).options(), everything=True))

@@ -44,6 +44,7 @@ from prefine.training.arguments import fit_settings, refuse_hooks
 from prefine.training.card import write_card
 from prefine.training.config import PackConfig
 from prefine.training.config.fields import REFUSED
+from prefine.training.config.pack import FSDP1
 from prefine.training.notes import Notes, Sums
 from prefine.training.offload import OffloadActivations
 from prefine.training.optimizer_step import survive_out_of_memory
@@ -200,7 +201,7 @@ class PackTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.together = Together(self.accelerator)
         if self.together.sharded and self.accelerator.state.fsdp_plugin.fsdp_version != 2:
-            raise ConfigError("FSDP1 is not supported, and transformers gives it up; leave fsdp_version out, or give 2", code="PF-C02")
+            raise ConfigError(FSDP1, code="PF-C02")  # of accelerate's configuration
         for scorer in (self.scorer, *([self.reference.scorer] if self.reference is not None else [])):
             scorer.autocast = self.accelerator.autocast
         if not self.together.sharded:
@@ -239,7 +240,7 @@ class PackTrainer(Trainer):
     def create_accelerator_and_postprocess(self) -> None:
         """As transformers'; FSDP that is asked for shards on processors too, where accelerate would go on without it and not say so."""
         super().create_accelerator_and_postprocess()
-        state, asked = self.accelerator.state, self.args.fsdp_plugin_args
+        state, asked = self.accelerator.state, self.args.fsdp_plugin_args or ({} if _is_launched_sharded() else None)
         if asked is not None and state.distributed_type == DistributedType.MULTI_CPU:
             state.fsdp_plugin = FullyShardedDataParallelPlugin(**asked)
             for shared in (state, PartialState()):  # the second overwrites the first whenever accelerate asks for either
@@ -881,7 +882,12 @@ def _is_placed_whole(model: Any, args: PackConfig) -> bool:
     """Whether transformers will move the model to this process's device as it is: not sharded, spread, or quantised where it lies."""
     if getattr(model, "hf_device_map", None) or getattr(model, "hf_quantizer", None) or args.place_model_on_device is False:
         return False
-    return not (args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"))
+    return not (args.fsdp or _is_launched_sharded())
+
+
+def _is_launched_sharded() -> bool:
+    """Whether accelerate's launcher was told to share the weights out."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
 
 
 def _loaded(model: str | nn.Module, args: PackConfig, quantization_config: Any = None) -> nn.Module:

@@ -25,6 +25,7 @@ LEAST = {
     **{"dataloader_num_workers": 0, "seed": 0, "learning_rate": 0, "weight_decay": 0},
 }
 """transformers' options that it would fail on late, or take to mean nothing."""
+FSDP1 = "FSDP1 is not supported, and transformers gives it up; leave the version out, or give 2"
 
 
 @dataclass
@@ -119,6 +120,8 @@ class PackConfig(TrainingArguments):
             )
         refuse_conditional(self, {name for row in CONDITIONAL for name in row.names if self._is_given(name)})
         super().__post_init__()
+        if (self.fsdp_plugin_args or {}).get("fsdp_version", 2) != 2:
+            raise ConfigError(FSDP1, code="PF-C02")
 
     def __getstate__(self) -> dict[str, Any]:
         """What ``training_args.bin`` holds, beside each saved model: no secrets."""
