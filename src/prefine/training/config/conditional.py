@@ -71,6 +71,7 @@ CONDITIONAL: tuple[Conditional, ...] = (
         lambda a: a.lr_scheduler_type not in ("constant", "constant_with_warmup"),
         "by this lr_scheduler_type, which takes none (cosine_with_restarts and others do)",
     ),
+    Conditional(("fsdp_config",), lambda a: bool(a.fsdp), "without fsdp"),
     Conditional(("liger_kernel_config",), lambda a: bool(a.use_liger_kernel), "without use_liger_kernel"),
     Conditional(
         ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"),
