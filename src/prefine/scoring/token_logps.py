@@ -339,7 +339,9 @@ def within_head(head: nn.Module, work: Callable[[torch.Tensor], tuple[Any, ...]]
     """
     done = HeadWork()
     before = vars(head).get("forward")
-    modes = {device: torch.is_autocast_enabled(device) for device in ("cpu", "cuda") if torch.amp.is_autocast_available(device)}
+    modes = {
+        device: torch.is_autocast_enabled(device) for device in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(device)
+    }
 
     def forward(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         hidden = in_mixed_precision(hidden)
