@@ -16,7 +16,7 @@ from prefine.scoring.loading import first_line
 
 HANDED_ON = {
     *("__init__", "train", "__post_init__", "create_optimizer", "set_initial_training_values", "trackers", "schedule", "checkpointing"),
-    "<lambda>",
+    *("_prepare_for_training", "create_accelerator_and_postprocess", "<lambda>"),
 }
 """Our functions that do no more than hand options on."""
 MANY = 3
