@@ -13,7 +13,7 @@ from prefine.api.run_options import RunOptions
 from prefine.api.summaries import evaluation_lines
 from prefine.api.training_data import read_pair_data
 from prefine.api.training_setup import model_lines, set_up, settings_line
-from prefine.processes import first_then_others, is_first, meet
+from prefine.processes import is_first, meet
 from prefine.runs import RunDirectory
 
 SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "tokens_per_second")
@@ -44,8 +44,7 @@ def dpo(given: Mapping[str, Any], progress: Progress) -> Run:
 
     args = setup.args
     judge = setup.extra.ready_judge(setup.options.model, setup.output_dir)
-    with first_then_others():
-        data = read_pair_data(setup)
+    data = read_pair_data(setup)
     setup.extra.check_held_out(len(data.held_out))
     eval_dataset = data.eval_dataset(args)
     started = setup.start(data.encoded.key, data.lengths, data.eval_key)

@@ -63,10 +63,11 @@ def add_guard(
     )
     steps = args.max_steps if args.max_steps > 0 else int(args.num_train_epochs * len(trainer.get_train_dataloader()))
     probe = None
-    if trainer.together.sharded and questions is not None and own.guard != "off" and own.guard_prompts and steps >= LEAST_STEPS:
+    probes = questions if own.guard != "off" and own.guard_prompts and steps >= LEAST_STEPS else None
+    if probes is not None and trainer.together.sharded:
         setup.progress.say("guard: no process has the whole model, so it probes no responses")
-    elif questions is not None and own.guard != "off" and own.guard_prompts and steps >= LEAST_STEPS:
-        asked = list(questions(own.guard_prompts))
+    elif probes is not None:
+        asked = list(probes(own.guard_prompts))
         longest = min(TOKENS, getattr(args, "response_length", TOKENS))
         temperature = getattr(args, "temperature", 0.0)  # as it is trained to respond
         probe = Probe(asked, judge if isinstance(judge, ByScore) else None, longest, temperature, args.seed) if asked else None

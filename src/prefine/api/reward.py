@@ -16,7 +16,7 @@ from prefine.api.run_options import RunOptions
 from prefine.api.training_data import PairData, read_pair_data
 from prefine.api.training_setup import TrainingSetup, model_lines, set_up, settings_line
 from prefine.errors import ConfigError
-from prefine.processes import first_then_others, is_first, meet, several
+from prefine.processes import is_first, meet, several
 from prefine.runs import RunDirectory, read_json, write_json
 
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins")
@@ -45,8 +45,7 @@ def reward(given: Mapping[str, Any], progress: Progress) -> Run:
     from prefine.training.reward import RewardTrainer
 
     args = setup.args
-    with first_then_others():
-        data = read_pair_data(setup)
+    data = read_pair_data(setup)
     eval_dataset = data.eval_dataset(args)
     margins = _margins(setup, data)
     if args.ensemble > 1:

@@ -10,6 +10,7 @@ import numpy as np
 
 from prefine.api.reading import column_map, counted, describe, dropped_text, reading_lines
 from prefine.errors import ConfigError
+from prefine.processes import first_then_others
 
 if TYPE_CHECKING:
     from prefine.api.training_setup import TrainingSetup
@@ -129,6 +130,7 @@ class PairData:
         ]
 
 
+@first_then_others()
 def read_pair_data(setup: TrainingSetup) -> PairData:
     """Read what a training command names.
 

@@ -454,8 +454,7 @@ class PackTrainer(Trainer):
         if self.retention is not None:
             size = self.args.retain_batch_size or len(groups)
             place = self.accelerator.process_index, self.accelerator.num_processes
-            drawn = self.retention.draw(size, self.state.global_step, micro, *place)
-            tokens = self.together.mean(sum(len(g.completion_ids[0]) for g in drawn))
+            drawn, tokens = self.retention.draw(size, self.state.global_step, micro, *place)
             retained = self.retain_backward(drawn, scale * self.args.retain_weight, tokens)
             self._make_up(lambda few: self.retain_backward(few, 0.0, tokens), "train")
             self.note("train", "retention/loss", retained.item(), len(drawn))
@@ -482,13 +481,18 @@ class PackTrainer(Trainer):
         self.budget.keep()
         return loss
 
+    @property
+    def waits_within_batches(self) -> bool:
+        """Whether processes meet before a batch is done, so that none can do it again by itself."""
+        return self.together.sharded
+
     def _shrink(self) -> None:
         """Halve the budget, since the pack that was run last did not fit."""
         before = self.budget.tokens
-        if self.together.sharded:  # the others wait within a pass that this one has left
+        if self.waits_within_batches:
             raise ModelError(
-                f"out of memory in process {self.accelerator.process_index} with packs of {before} tokens, and a sharded model cannot take "
-                f"a step back; go on from the last checkpoint with --token-budget {before // 2}",
+                f"out of memory in process {self.accelerator.process_index} with packs of {before} tokens, and this cannot take a step "
+                f"back, as the others wait within it; go on from the last checkpoint with --token-budget {before // 2}",
                 code="PF-M07",
             )
         self.budget.shrink(Scorer.attended, self.scorer.shares)

@@ -56,10 +56,6 @@ class Together:
             torch.distributed.all_gather_object(every, value)
         return every
 
-    def mean(self, number: float) -> float:
-        """Over processes."""
-        return sum(self.gathered(number)) / self.accelerator.num_processes if self.several else number
-
     def summed(self, sums: Sums) -> Sums:
         """Sums over processes by name, of names that may be those of one process alone."""
         if not self.several:
