@@ -64,8 +64,10 @@ def test_one_mistake_is_told_once(lab_model: Path, pairs_file: Path, tmp_path: P
         (["--map", "chosen=good"], "there is no column 'good'"),
         (["--loss-typ", "ipo"], "did you mean 'loss_type'"),
         (["--fsdp", "true", "--fsdp-config", '{"version": 1}'], "FSDP1 is not supported"),
+        (["--fsdp", "true", "--reward-function", "x.py:f"], "nothing is sampled from a policy"),
     ):
-        done = run(["dpo", "--model", lab_model, "--data", pairs_file, "--output-dir", tmp_path / "run", *SETTINGS, *more])
+        command = "ppo" if "--reward-function" in more else "dpo"
+        done = run([command, "--model", lab_model, "--data", pairs_file, "--output-dir", tmp_path / "run", *SETTINGS, *more])
         assert done.returncode == 2, done.stderr
         assert done.stderr.count("prefine: error:") == 1, done.stderr
         assert told in done.stderr
@@ -77,7 +79,7 @@ def test_one_mistake_is_told_once(lab_model: Path, pairs_file: Path, tmp_path: P
     ("words", "told"),
     [
         (["--processes", "0", "dpo"], "expected a number from 1 on"),
-        (["--processes", "2", "ppo"], "'ppo' runs in one process"),
+        (["--processes", "2", "eval"], "'eval' runs in one process"),
         (["--processes=2"], "no command is named"),
     ],
 )
@@ -151,3 +153,52 @@ def test_a_checkpoint_is_resumed_by_any_engine(more: list[str], lab_model: Path,
     done = run([*common, "--output-dir", tmp_path / "ddp", "--resume"], launcher=PREFINE)
     assert done.returncode == 2
     assert "a batch of all processes was 8 and is now 4" in done.stderr
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [e for e in map(json.loads, (folder / "events.jsonl").read_text().splitlines()) if e["event"] == kind]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("command", ["ppo", "online-dpo"])
+def test_what_two_sample_is_what_one_samples(command: str, lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    """Texts, scores, weights and the verdict; a checkpoint of two is resumed by one."""
+    reward = tmp_path / "reward.py"
+    reward.write_text("def score(prompts, answers):\n    return [sum(w in ('the', 'a', 'is') for w in x.split()) for x in answers]\n")
+    common = [command, "--model", lab_model, "--data", pairs_file, *SETTINGS, "--reward-function", f"{reward}:score"]
+    common += ["--response-length", 12, "--num-samples", 2, "--eval-fraction", "0.2"]
+    alone, two = tmp_path / "alone", tmp_path / "two"
+    done = run([*common, "--output-dir", alone, "--per-device-train-batch-size", 8], launcher=PREFINE)
+    assert done.returncode == 0, done.stderr
+    done = run([*common, "--output-dir", two])
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count("run directory: ") == done.stdout.count("report: ") == 1
+    assert [e["texts"] for e in events(two, "samples")] == [e["texts"] for e in events(alone, "samples")]
+    assert losses(two) == pytest.approx(losses(alone), rel=1e-4, abs=1e-6)
+    summaries = [(folder / "eval" / "final" / "summary.json").read_text() for folder in (alone, two)]
+    sentences = [
+        json.loads(summary)["sentence"].replace(str(folder), "RUN") for summary, folder in zip(summaries, (alone, two), strict=True)
+    ]
+    assert sentences[0] == sentences[1]
+    for made in ("model", "checkpoints/checkpoint-6"):
+        shutil.rmtree(two / made)
+    done = run([*common, "--output-dir", two, "--resume", "--per-device-train-batch-size", 8], launcher=PREFINE)
+    assert done.returncode == 0, done.stderr
+    assert "resuming from step" in done.stdout
+    assert losses(two) == pytest.approx(losses(alone), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.processes
+def test_an_ensemble_of_two_processes(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    common = ["reward", "--model", lab_model, "--data", pairs_file, *SETTINGS, "--ensemble", 2]
+    folders = {1: tmp_path / "alone", 2: tmp_path / "two"}
+    for processes, folder in folders.items():
+        words = [*common, "--output-dir", folder, "--per-device-train-batch-size", 8 // processes]
+        done = run(words, launcher=PREFINE if processes == 1 else None)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("use them together") == 1
+    for member in (0, 1):
+        weights = [load_file(folder / "model" / f"member-{member}" / "model.safetensors") for folder in folders.values()]
+        for name, weight in weights[0].items():
+            torch.testing.assert_close(weights[1][name], weight, rtol=1e-4, atol=1e-4)

@@ -175,13 +175,6 @@ _KINDS = (
         "Install what the message names, or leave the option out.",
     ),
     ErrorKind(
-        "PF-C11",
-        "one process only",
-        "A method that samples was started in several processes.",
-        "PPO runs in one process here; start it without torchrun or accelerate launch",
-        "Start it as prefine ppo.",
-    ),
-    ErrorKind(
         "PF-C13",
         "a run directory that another process trains in",
         "Two processes in one folder would mix their logs and overwrite each other's checkpoints.",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dpo, accumulated": {"gradient_accumulation_steps": 2},
     "dpo, LoRA": {"peft": True},
     "dpo, LoRA that goes on": {"peft": True, "trained": True},
+    "dpo, LoRA in 4-bit": {"peft": True, "four_bit": True},
     "dpo, coupled loss": {"loss_type": ["aot"], "beta": 1.0},
     "dpo, precomputed": {"precompute_ref_log_probs": True},
     "dpo, retained replies": {"retain": "replies"},
@@ -38,6 +41,18 @@ CASES: dict[str, dict[str, Any]] = {
     "sft, packed": {"kind": "sft", "packing": True, "max_length": 48},
     "reward": {"kind": "reward"},
     "reward, LoRA": {"kind": "reward", "peft": True},
+    "ppo": {"kind": "ppo", "advantage_estimator": "gae", "num_mini_batches": 2},
+    "ppo, values by a model of their own": {"kind": "ppo", "advantage_estimator": "gae", "value_role": "reward", "retain": "replies"},
+    "ppo, values by an adapter": {"kind": "ppo", "advantage_estimator": "gae", "value_role": "reward", "peft": True, "adapters": True},
+    "ppo, rloo, LoRA": {"kind": "ppo", "advantage_estimator": "rloo", "num_samples": 3, "peft": True, "scale_scores": True},
+    "ppo, grpo": {
+        **{"kind": "ppo", "advantage_estimator": "grpo", "num_samples": 3, "num_ppo_epochs": 4, "stop_kl": 1e-4, "kl_in_loss": True},
+        "target_kl": 0.1,
+    },
+    "online dpo": {"kind": "online", "num_samples": 3, "gradient_accumulation_steps": 2},
+    "online dpo, LoRA": {"kind": "online", "peft": True},
+    "online dpo, coupled loss": {"kind": "online", "loss_type": ["aot"]},
+    "online dpo, two rewards": {"kind": "online", "reward_aggregate": "min", "rewards": 2},
 }
 
 
@@ -67,6 +82,50 @@ def model_of(kind: str, untied: bool, trained: bool) -> Any:
     return model
 
 
+def words_paid(prompts: Any, answers: Any) -> list[float]:
+    """A reward: how many words that pay, of any prompt."""
+    return [sum(word in ("a", "the", "you", "is", "to") for word in answer.split()) + 0.01 * len(answer) for answer in answers]
+
+
+def digits_paid(prompts: Any, answers: Any) -> list[float]:
+    """Another."""
+    return [-0.1 * sum(letter.isdigit() for letter in answer) for answer in answers]
+
+
+def saved_once(place: Path, save: Any) -> Path:
+    """A folder that the first process makes, for all."""
+    if os.environ.get("RANK", "0") == "0":
+        save(place.with_suffix(".unfinished"))
+        place.with_suffix(".unfinished").rename(place)
+    while not place.exists():
+        time.sleep(0.01)
+    return place
+
+
+def sampling(kind: str, case: dict[str, Any], out: Path) -> tuple[Any, dict[str, Any]]:
+    """The model and what pays, for a trainer that samples."""
+    from peft import get_peft_model
+
+    rewards: Any = words_paid
+    model = model_of(kind, False, False)
+    if case.pop("adapters", False):
+
+        def save(place: Path) -> None:
+            model.save_pretrained(place / "model")
+            torch.manual_seed(7)
+            adapted = get_peft_model(model_of("reward", False, False), lora_of_a_classifier(init_lora_weights=False))
+            adapted.peft_config["default"].base_model_name_or_path = str(out / "base" / "model")
+            adapted.save_pretrained(place / "reward")
+
+        place = saved_once(out / "base", save)
+        model, rewards = str(place / "model"), str(place / "reward")
+    elif case.get("value_role") == "reward":
+        rewards = model_of("reward", False, False)
+    if case.pop("rewards", 1) > 1:
+        rewards = [words_paid, digits_paid]
+    return model, {"reward_model" if kind == "ppo" else "reward_funcs": rewards}
+
+
 def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int) -> dict[str, Any]:
     import prefine
     from conftest import lab_pairs
@@ -82,6 +141,10 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
         with contextlib.suppress(FileExistsError), path.open("x") as stream:
             stream.write("".join(json.dumps(row) + "\n" for row in rows))
         case["retain"], case["retain_batch_size"] = str(path), 18 // processes
+    samples, four_bit = kind in ("ppo", "online"), case.pop("four_bit", False)
+    if samples:
+        case = {"num_samples": 1 if kind == "ppo" else 2, "response_length": 8, "temperature": 1.0, "missing_eos_penalty": 1.0} | case
+        case = ({"num_ppo_epochs": 2} if kind == "ppo" else {}) | case
     # Tokens of one process's packs and another's differ, so that the numbers of packs do, too.
     settings = {
         **{"output_dir": str(folder), "per_device_train_batch_size": BATCH // processes, "max_steps": 4, "logging_steps": 1, "seed": 3},
@@ -95,31 +158,48 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
         "dpo": (prefine.DPOConfig, prefine.DPOTrainer),
         "sft": (prefine.SFTConfig, prefine.SFTTrainer),
         "reward": (prefine.RewardConfig, prefine.RewardTrainer),
+        "ppo": (prefine.PPOConfig, prefine.PPOTrainer),
+        "online": (prefine.OnlineDPOConfig, prefine.OnlineDPOTrainer),
     }[kind]
     adapter = (lora() if kind != "reward" else lora_of_a_classifier()) if peft and not trained else None
-    trainer = trainer_kind(
-        model_of(kind, untied, trained),
-        args=config(**settings),
-        train_dataset=rows[:ROWS],
-        eval_dataset=rows[ROWS:],
-        processing_class=build_tokenizer(),
-        peft_config=adapter,
-    )
+    given = {"train_dataset": rows[:ROWS], "eval_dataset": rows[ROWS:], "processing_class": build_tokenizer(), "peft_config": adapter}
+    model = None
+    if four_bit:
+        from prefine.lab.model import build_model
+        from prefine.scoring.loading import four_bit_config
+
+        model = str(saved_once(out / "whole", build_model(0, hidden=64, layers=2).save_pretrained))  # as wide as 4-bit takes
+        given["quantization_config"] = four_bit_config(torch.float32, engine == "fsdp")
+    if samples:
+        rows = [{"prompt": r["prompt"]} for r in pairs]
+        model, rewards = sampling(kind, settings, out)
+        given |= {"train_dataset": rows[:ROWS], "eval_dataset": rows[ROWS:], **rewards}
+    trainer = trainer_kind(model=model_of(kind, untied, trained) if model is None else model, args=config(**settings), **given)
+    rollouts: list[Any] = []
+    if samples:
+        noted = trainer.note_samples
+        trainer.note_samples = lambda sampled: (
+            noted(sampled) or rollouts.append([[x.group.index, [a.ids for a in x.answers], x.scores] for x in sampled])
+        )
     trainer.train()
     trainer.save_model(str(folder / "saved"))
     logs = trainer.state.log_history
-    wanted = ("loss", "grad_norm", "rewards/margins", "accuracy", "eval_loss", "eval_rewards/margins", "eval_accuracy", "num_tokens")
+    wanted = ("loss", "grad_norm", "rewards/margins", "accuracy", "eval_loss", "eval_rewards/margins", "eval_accuracy", "num_tokens",
+              "objective/kl", "objective/kl_coef", "objective/scores", "objective/scores_std", "objective/disagreement",
+              "objective/prompts_used", "completions/length", "policy/approxkl", "policy/clipfrac", "loss/policy", "loss/value",
+              "val/explained_variance", "eval_objective/scores")  # fmt: skip
     return {
-        "logs": [{k: float(e[k]) for k in wanted if k in e} for e in logs if "loss" in e or "eval_loss" in e],
+        "logs": [{k: float(e[k]) for k in wanted if k in e} for e in logs if {"loss", "eval_loss", "eval_objective/scores"} & set(e)],
+        "rollouts": json.loads(json.dumps(rollouts)),
         "sharded": trainer.together.sharded,
-        "numbers": sum(p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in trainer.model.parameters()),
+        "bytes": sum((p.to_local() if hasattr(p, "to_local") else p).nbytes for p in trainer.model.parameters()),
     }
 
 
-def lora_of_a_classifier() -> Any:
+def lora_of_a_classifier(**more: Any) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="SEQ_CLS", modules_to_save=["score"])
+    return LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="SEQ_CLS", modules_to_save=["score"], **more)
 
 
 def main() -> None:

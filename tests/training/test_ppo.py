@@ -686,6 +686,7 @@ def test_the_split_into_packs_changes_no_gradient(estimator: str, lab_model: Pat
         made.budget.tokens = tokens
         made.model.zero_grad()
         moved = [replace(g, old=g.old - 0.05 * (i + 1)) for i, g in enumerate(batch)]
+        made.of_all = moved
         loss = made.batch_backward(moved, 1.0)
         found.append([float(loss), *(float(p.grad.norm()) for p in made.model.parameters() if p.grad is not None)])
         assert (len(made.packs(batch)) == 1) == (tokens > 24)

@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 from training.in_processes import CASES
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-WHOLE = ("dpo", "dpo, LoRA", "dpo, coupled loss", "dpo, retained replies", "sft, packed", "reward")
+SAMPLING = [name for name, case in CASES.items() if case.get("kind") in ("ppo", "online")]
+"""Of these no model is shared out."""
+THREE = ("dpo", "dpo, LoRA", "dpo, coupled loss", "dpo, retained replies", "sft, packed", "reward")
 
 
 def found_in(folder: Path, engine: str, processes: int, cases: Sequence[str]) -> dict[str, Any]:
@@ -42,18 +44,25 @@ def saved(folder: Path, case: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.processes
 def test_several_processes_equal_one(tmp_path: Path) -> None:
-    """Losses, gradient norms, evaluation, metrics and weights, whole (DDP) and sharded (FSDP2), where packs differ in number."""
-    alone = found_in(tmp_path, "ddp", 1, list(CASES))
-    for engine, processes, cases in (("ddp", 2, list(CASES)), ("fsdp", 2, list(CASES)), ("ddp", 3, WHOLE), ("fsdp", 3, WHOLE)):
+    """Losses, gradient norms, evaluation, metrics and weights, whole (DDP) and sharded (FSDP2), where packs differ in number; what is
+    sampled, and its scores.
+    """
+    every, sharded = list(CASES), [name for name in CASES if name not in SAMPLING]
+    alone = found_in(tmp_path, "ddp", 1, every)
+    for engine, processes, cases in (("ddp", 2, every), ("fsdp", 2, sharded), ("ddp", 3, [*THREE, *SAMPLING]), ("fsdp", 3, THREE)):
         found = found_in(tmp_path, engine, processes, cases)
         for case in cases:
             told = f"{case} with {engine} in {processes} processes"
             assert found[case]["sharded"] is (engine == "fsdp"), told
             share = processes if engine == "fsdp" else 1
-            assert found[case]["numbers"] == pytest.approx(alone[case]["numbers"] / share, rel=0.05), told
+            assert found[case]["bytes"] == pytest.approx(alone[case]["bytes"] / share, rel=0.05), told
             assert len(found[case]["logs"]) == len(alone[case]["logs"]), told
             for several, one in zip(found[case]["logs"], alone[case]["logs"], strict=True):
                 assert several == pytest.approx(one, rel=2e-5, abs=2e-6), told
+            assert len(found[case]["rollouts"]) == len(alone[case]["rollouts"]) >= 2 * (case in SAMPLING), told
+            for several, one in zip(found[case]["rollouts"], alone[case]["rollouts"], strict=True):
+                assert [x[:2] for x in several] == [x[:2] for x in one], told
+                assert [x[2] for x in several] == [pytest.approx(x[2], abs=1e-5) for x in one], told
             weights = [saved(tmp_path / name, case) for name in (f"{engine}-{processes}", "ddp-1")]
             assert set(weights[0]) == set(weights[1]), told
             for name, weight in weights[0].items():

@@ -16,7 +16,7 @@ from prefine.api.run_options import RunOptions
 from prefine.api.training_data import PairData, read_pair_data
 from prefine.api.training_setup import TrainingSetup, model_lines, set_up, settings_line
 from prefine.errors import ConfigError
-from prefine.processes import is_first, meet, several
+from prefine.processes import is_first, meet
 from prefine.runs import RunDirectory, read_json, write_json
 
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins")
@@ -49,9 +49,6 @@ def reward(given: Mapping[str, Any], progress: Progress) -> Run:
     eval_dataset = data.eval_dataset(args)
     margins = _margins(setup, data)
     if args.ensemble > 1:
-        if several():
-            told = "the members of an ensemble are trained one after the other in one process here; start it without a launcher"
-            raise ConfigError(told, code="PF-C11")
         return _ensemble(setup, data, margins, eval_dataset)
     started = setup.start(data.encoded.key, data.lengths, data.eval_key)
     started.write_data(data.summary)
@@ -164,10 +161,14 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
     members = train_ensemble(load, args, data.train, started.peft_config, started.run.model, prepare, done, train, **kwargs)
     for member, trainer in members:
         progress.stage("scoring held-out pairs")
+        if not is_first():
+            continue
         found = _rewards(trainer, data.held_out)
         write_json(measured(member), schedule | {"rewards": found.tolist()})
         if len(found):
             progress.say(f"member {member}: held-out accuracy {100 * (found[:, 0] > found[:, 1]).mean():.1f} %")
+    if not is_first():
+        return started.followed()
     if len(data.held_out):
         rewards = [np.array(read_json(measured(m))["rewards"]) for m in range(args.ensemble)]
         table = np.stack([(r - r.mean()) / (r.std() or 1.0) for r in rewards])  # rewards have no common scale
@@ -175,6 +176,7 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
         progress.say(["", *_measure(table.mean(0), data.held_out, started.run), disagreement])
     use = f"use them together: --reward-model {started.run.path} --reward-aggregate mean-std"
     progress.say([use, f"report: {write_report(started.run)}"])
+    meet()
     return Run(started.run.path)
 
 

@@ -21,6 +21,7 @@ from prefine.api.training_setup import TrainingSetup, model_lines, set_up, setti
 from prefine.errors import ConfigError
 from prefine.evaluation.judge import ByScore
 from prefine.evaluation.questions import Question
+from prefine.processes import is_first, meet
 from prefine.runs import HELD_OUT_PROMPTS, write_jsonl
 
 SHOWN = ("loss", "objective/scores", "objective/kl", "completions/length", "completions/ended")
@@ -143,7 +144,8 @@ def _sample_and_train(command: str, reward_name: str, trainer_name: str, given: 
     extra.check_held_out(len(data.held_out))
     started = setup.start(data.key, lambda: prompt_lengths(command, data.learnt, args, setup.tokenizer), data.eval_key)
     rows = [Example(q.prompt, None, 0, q.tools, q.template_kwargs) for q in data.held_out]
-    write_jsonl(started.run.path / HELD_OUT_PROMPTS, [canonical(row) for row in rows])
+    if is_first():
+        write_jsonl(started.run.path / HELD_OUT_PROMPTS, [canonical(row) for row in rows])
     trainer = getattr(prefine, trainer_name)(
         model=started.model,
         args=args,
@@ -169,6 +171,8 @@ def _sample_and_train(command: str, reward_name: str, trainer_name: str, given: 
         ]
     )
     started.train(trainer, SHOWN, lambda most: data.held_out[:most], judge)
+    if not is_first():
+        return started.followed()
     if extra.final_eval == "off":
         progress.say(f"no responses were looked at (--final-eval off): prefine eval {started.run.path} --judge ...")
     elif data.held_out:
@@ -178,6 +182,7 @@ def _sample_and_train(command: str, reward_name: str, trainer_name: str, given: 
     else:
         progress.say("no prompts were held out, so nothing is known of what was learned; give --eval-data or --eval-fraction")
     progress.say(f"report: {write_report(started.run)}")
+    meet()
     return Run(started.run.path)
 
 

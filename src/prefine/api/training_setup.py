@@ -84,7 +84,7 @@ class TrainingSetup:
 
         self.progress.stage("loading the model")
         set_seed(self.args.seed)  # of what loading draws: a new reward head
-        quantized = {"quantization_config": four_bit_config(self.dtype)} if self.options.load_in_4bit else {}
+        quantized = {"quantization_config": four_bit_config(self.dtype, self.args.is_sharded)} if self.options.load_in_4bit else {}
         kwargs = self.args.init_kwargs() | quantized
         model = self.load(self.options.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **kwargs)
         if self.dtype is torch.float16 and not quantized:

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefine.errors import ConfigError
 
-LAUNCHED = ("dpo", "sft", "reward")
+LAUNCHED = ("dpo", "sft", "reward", "ppo", "online-dpo")
 HELP = f"""usage: prefine launch [--processes N] COMMAND [OPTIONS]
 
 Runs a training command ({", ".join(LAUNCHED)}) in N processes of this machine, one a GPU; without --processes, as many as there are GPUs.

@@ -201,8 +201,12 @@ def _refuse_narrow_quantised(name: str, model: Any) -> None:
             )
 
 
-def four_bit_config(dtype: torch.dtype) -> Any:
+def four_bit_config(dtype: torch.dtype, sharded: bool = False) -> Any:
     """NF4 with double quantisation (QLoRA, arXiv 2305.14314).
+
+    Args:
+        sharded: whether the weights will be shared out over processes (FSDP2), which moves numbers of floating point alone: the bits are
+            then stored as such.
 
     Raises:
         ConfigError: bitsandbytes is not installed.
@@ -213,7 +217,13 @@ def four_bit_config(dtype: torch.dtype) -> Any:
         raise ConfigError("load_in_4bit needs bitsandbytes: pip install 'prefine[qlora]'", code="PF-C10") from error
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=dtype if sharded else torch.uint8,
+    )
 
 
 def add_adapter(model: Any, peft_config: Any, gradient_checkpointing: bool = False) -> Any:

@@ -228,13 +228,13 @@ class DPOTrainer(PackTrainer):
                     scored = self._score(pack, ref_N, self.will_log)
                     logps = scored.logps
                     if coefficients is None:
-                        loss = self._loss(logps, scored.weights).sum() / len(groups)
+                        loss = self._loss(logps, scored.weights).sum() / self.mean_number
                         total += loss.detach()
                     else:
                         chosen, rejected = coefficients[i]
                         loss = (logps.chosen * chosen).sum() + (logps.rejected * rejected).sum()
                     if scored.aux_loss is not None:
-                        auxiliary = self.router_aux_loss_coef * scored.aux_loss * (len(pack.groups) / len(groups))
+                        auxiliary = self.router_aux_loss_coef * scored.aux_loss * (len(pack.groups) / self.mean_number)
                         self.note("train", "aux_loss", scored.aux_loss.item(), len(pack.groups))
                         total += auxiliary.detach()
                         loss = loss + auxiliary
@@ -250,7 +250,8 @@ class DPOTrainer(PackTrainer):
             references.append(self._reference_tokens(pack))
             with torch.no_grad(), self.scorer.attending(pack), self.compute_loss_context_manager():
                 parts.append(self._score(pack, references[-1], False))
-        joined = _join([p.logps for p in parts])
+        none = torch.zeros(0, device=self.args.device)
+        joined = _join([p.logps for p in parts] or [PairLogps(*[none] * 6)])
         leaf = PairLogps(joined.chosen.requires_grad_(), joined.rejected.requires_grad_(), *_rest(joined))
         loss = self._loss(*self._of_all(leaf, _join_weights(parts))).mean()
         chosen, rejected = (g * self.accelerator.num_processes for g in torch.autograd.grad(loss, (leaf.chosen, leaf.rejected)))

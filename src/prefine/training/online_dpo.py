@@ -86,14 +86,12 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
             quantization_config=quantization_config,
             peft_config=peft_config,
         )
-        if self.accelerator.num_processes > 1:
-            raise ConfigError("online DPO runs in one process here; start it without torchrun or accelerate launch", code="PF-C11")
         self.reward_funcs = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
         if reward_processing_classes is None:
             reward_processing_classes = [self._own_tokenizer(reward) for reward in self.reward_funcs]
         weights = args.reward_weights if reward_weights is None else reward_weights
         self.set_rewards(reward_funcs, weights, reward_processing_classes)
-        prompts = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        prompts = self.prompts_per_rollout * args.gradient_accumulation_steps
         if args.max_steps <= 0:
             args.max_steps = max(1, math.ceil(args.num_train_epochs * math.ceil(len(self.train_dataset) / prompts)))
 
@@ -107,8 +105,13 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
 
     def scheduled_beta(self) -> float:
         """Beta of this pass over the prompts."""
-        drawn = max(0, self.rollouts_done - 1) * self.args.per_device_train_batch_size
+        drawn = max(0, self.rollouts_done - 1) * self.prompts_per_rollout
         return self.args.beta_at(drawn // len(self.train_dataset))
+
+    @property
+    def prompts_per_rollout(self) -> int:
+        """Of all processes."""
+        return self.args.per_device_train_batch_size * self.accelerator.num_processes
 
     @property
     def use_vllm(self) -> bool:
@@ -141,12 +144,13 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
 
     def get_train_dataloader(self) -> Any:
         """Pairs, made as they are asked for."""
-        return RolloutLoader(self._pairs, self.rollouts_done, None, self.args.max_steps * self.args.gradient_accumulation_steps)
+        batches = self.args.max_steps * self.args.gradient_accumulation_steps
+        return RolloutLoader(self._pairs, self.own_part, self.rollouts_done, None, batches)
 
     def _pairs(self, rollout: int) -> Iterator[list[PromptGroup]]:
-        sampled = self.score(self.sample(self.drawn_prompts(rollout, self.args.per_device_train_batch_size), rollout))
+        sampled = self.score(self.sample(self.drawn_prompts(rollout, self.prompts_per_rollout), rollout))
         self.note_samples(sampled)
-        self._check_first(sampled, rollout)
+        self._check_first(self.together.own(sampled), rollout)
         pairs = [pair for x in sampled if (pair := best_against_worst(x, self.args.min_score_gap)) is not None]
         for x in sampled:
             known = [s for s in x.scores if not math.isnan(s)]
@@ -184,7 +188,7 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
 
         The loss takes log-probs of the model as it is; here they are the sampler's, at its temperature.
         """
-        if self.args.is_greedy:
+        if self.args.is_greedy or not sampled:
             return
         scaling = self.scorer.scaling
         if scaling.cap is not None and self.args.temperature != 1:

@@ -44,7 +44,7 @@ from prefine.training.arguments import fit_settings, refuse_hooks
 from prefine.training.card import write_card
 from prefine.training.config import PackConfig
 from prefine.training.config.fields import REFUSED
-from prefine.training.config.pack import FSDP1
+from prefine.training.config.pack import FSDP1, is_launched_sharded
 from prefine.training.notes import Notes, Sums
 from prefine.training.offload import OffloadActivations
 from prefine.training.optimizer_step import survive_out_of_memory
@@ -59,7 +59,14 @@ MOST_SKIPPED = 10
 """Updates without a finite gradient, one after the other, that end a run."""
 MOVED_REFERENCE = "reference.pt"
 """In a checkpoint: the reference's weights, where they moved."""
-"""A metric's sum and count by its name."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Groups of this process, and those of all where they are no equal parts of a batch."""
+
+    groups: list[PromptGroup]
+    of_all: Sequence[PromptGroup] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,8 +176,10 @@ class PackTrainer(Trainer):
                 "accelerator_config: dispatch_batches would be ignored: a batch is groups, made in each process; leave it out"
             )
         args.accelerator_config.dispatch_batches = False  # a batch is groups, which another process cannot be sent
-        self._since_update: list[list[PromptGroup]] = []
+        self._since_update: list[Batch] = []
         self.notes = Notes()
+        self.of_all: Sequence[PromptGroup] = ()  # the batch's groups of all processes, where they are no equal parts
+        self.mean_number = 0.0  # of the batch's groups, over processes
         self._missing = 0  # passes that other processes make beyond this one's
         self._made_up = self._reference_placed = False
         self._notes_before: Sums = {}
@@ -240,7 +249,7 @@ class PackTrainer(Trainer):
     def create_accelerator_and_postprocess(self) -> None:
         """As transformers'; FSDP that is asked for shards on processors too, where accelerate would go on without it and not say so."""
         super().create_accelerator_and_postprocess()
-        state, asked = self.accelerator.state, self.args.fsdp_plugin_args or ({} if _is_launched_sharded() else None)
+        state, asked = self.accelerator.state, self.args.fsdp_plugin_args or ({} if is_launched_sharded() else None)
         if asked is not None and state.distributed_type == DistributedType.MULTI_CPU:
             state.fsdp_plugin = FullyShardedDataParallelPlugin(**asked)
             for shared in (state, PartialState()):  # the second overwrites the first whenever accelerate asks for either
@@ -336,7 +345,10 @@ class PackTrainer(Trainer):
         return optimizer
 
     def batch_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
-        """Accumulate ``scale`` x the batch's mean loss's gradient; return the unscaled loss, detached."""
+        """Accumulate ``scale`` x the batch's mean loss's gradient; return the unscaled loss, detached.
+
+        Means over processes are the batch's own: a mean over groups divides by ``mean_number``.
+        """
         raise NotImplementedError
 
     def batch_loss(self, groups: list[PromptGroup], predict: bool = False) -> Evaluated:
@@ -376,14 +388,13 @@ class PackTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One batch: gradients of its mean loss, whatever number of packs it takes."""
         model.train()
-        if self.scorer.model is not model:
-            self.scorer.model = model
+        # DDP's own forward would have processes meet in it, which may make another number of passes; gradients are averaged below.
+        self.scorer.model = model.module if isinstance(model, DistributedDataParallel) else model
         if not self._since_update:
             self._notes_before = self.notes.so_far("train")
-        self._since_update.append(inputs["groups"])
-        quiet = model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+        self._since_update.append(Batch(inputs["groups"], inputs.get("of_all")))
         self._pending_tokens += sum(len(g.prompt_ids) * len(g.completion_ids) + g.num_completion_tokens for g in inputs["groups"])
-        with quiet, self._offload():
+        with self._offload():
             loss = self._batches_since_update(model)
         if self.first_loss is None and self.state.global_step == 0:
             self.first_loss = float(loss) * self.current_gradient_accumulation_steps
@@ -438,21 +449,20 @@ class PackTrainer(Trainer):
     def _average_gradients(self, model: nn.Module) -> None:
         """Average over processes once, after all packs: their number may differ between processes."""
         if isinstance(model, DistributedDataParallel):
-            self.together.average_gradients(model.parameters())
+            self.together.average_gradients(p for p in model.parameters() if p.requires_grad)
 
-    def _batch(self, groups: list[PromptGroup], micro: int) -> torch.Tensor:
-        scale = 1.0 / self.current_gradient_accumulation_steps
+    def _batch(self, batch: Batch, micro: int) -> torch.Tensor:
+        scale, groups = 1.0 / self.current_gradient_accumulation_steps, batch.groups
+        of_all = len(groups) * self.accelerator.num_processes if batch.of_all is None else len(batch.of_all)
+        if not of_all:  # sampled, and of nothing to learn from
+            return torch.zeros((), device=self.args.device)
+        self.of_all, self.mean_number = batch.of_all or groups, of_all / self.accelerator.num_processes
         if groups:
             self._shortest = min(groups, key=PromptGroup.num_tokens)
-            loss = self.batch_backward(groups, scale)
-        else:
-            loss = torch.zeros((), device=self.args.device)
-            if not self.together.sharded:
-                return loss
-            self.packs(groups)
+        loss = self.batch_backward(groups, scale)
         self._make_up(lambda few: self.batch_backward(few, 0.0), "train")
         if self.retention is not None:
-            size = self.args.retain_batch_size or len(groups)
+            size = self.args.retain_batch_size or math.ceil(self.mean_number)
             place = self.accelerator.process_index, self.accelerator.num_processes
             drawn, tokens = self.retention.draw(size, self.state.global_step, micro, *place)
             retained = self.retain_backward(drawn, scale * self.args.retain_weight, tokens)
@@ -469,7 +479,7 @@ class PackTrainer(Trainer):
         first = len(self._since_update) - 1
 
         def work() -> torch.Tensor:
-            return [self._batch(groups, micro) for micro, groups in enumerate(self._since_update) if micro >= first][-1]
+            return [self._batch(batch, micro) for micro, batch in enumerate(self._since_update) if micro >= first][-1]
 
         def undo() -> None:
             nonlocal first
@@ -656,7 +666,7 @@ class PackTrainer(Trainer):
             return
         means = {} if self._evaluating else self._means("train")
         if "skipped_updates" in means:
-            means["skipped_updates"] = (means["skipped_updates"][1], 1.0)
+            means["skipped_updates"] = (means["skipped_updates"][1] / self.accelerator.num_processes, 1.0)  # each counted it
         if not math.isfinite(float(logs.get("grad_norm") or 0.0)):
             logs.pop("grad_norm")
         tokens, unshared = means.pop("tokens", (0.0, 0.0))[1], means.pop("tokens_unshared", (0.0, 0.0))[1]
@@ -886,12 +896,7 @@ def _is_placed_whole(model: Any, args: PackConfig) -> bool:
     """Whether transformers will move the model to this process's device as it is: not sharded, spread, or quantised where it lies."""
     if getattr(model, "hf_device_map", None) or getattr(model, "hf_quantizer", None) or args.place_model_on_device is False:
         return False
-    return not (args.fsdp or _is_launched_sharded())
-
-
-def _is_launched_sharded() -> bool:
-    """Whether accelerate's launcher was told to share the weights out."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
+    return not args.is_sharded
 
 
 def _loaded(model: str | nn.Module, args: PackConfig, quantization_config: Any = None) -> nn.Module:

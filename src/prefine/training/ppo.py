@@ -1,7 +1,7 @@
 """PPO, RLOO, GRPO and REINFORCE++ on packs: a prompt's samples share it in sampling, scoring and every update.
 
 Policy, reference, reward and value are roles; with LoRA they are adapters and heads on one frozen base.
-What is left out: several processes (rollouts would have to be shared out), and process rewards.
+What is left out: sharded policies (FSDP), and process rewards.
 
 Legend: K samples of one prompt, T tokens of one answer, N tokens of a pack's answers, M answers of a pack.
 """
@@ -114,8 +114,8 @@ class PPOTrainer(SamplingTrainer):
     ) -> None:
         refuse_hooks(self, data_collator)
         args = config_of(args, PPOConfig)
-        # Prompts of a rollout; of its updates no gradients are accumulated, packs are.
-        self.prompts_per_rollout = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        # Prompts of a rollout, of all processes; of its updates no gradients are accumulated, packs are.
+        self.prompts_per_rollout = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         self.args = args = copy.copy(args)
         args.gradient_accumulation_steps = 1
         super().__init__(
@@ -131,8 +131,6 @@ class PPOTrainer(SamplingTrainer):
             ref_model,
             quantization_config=quantization_config,
         )
-        if self.accelerator.num_processes > 1:
-            raise ConfigError("PPO runs in one process here; start it without torchrun or accelerate launch", code="PF-C11")
         self.set_rewards(reward_model, reward_weights)
         self.temper()
         self.value: HeadRole | None = None
@@ -162,6 +160,7 @@ class PPOTrainer(SamplingTrainer):
         self.passes, self.clip = args.num_ppo_epochs, (args.cliprange, args.cliprange_high)
         self.kl = AdaptiveKL(args.kl_coef, args.target_kl, args.kl_horizon)
         self.pending = self._rollout = 0
+        self._moved = torch.zeros(())
         self._stop_passes = False
         episodes = args.total_episodes or math.ceil(args.num_train_epochs * len(self.train_dataset) * args.num_samples)
         self.num_rollouts = max(1, round(episodes / (self.prompts_per_rollout * args.num_samples)))
@@ -179,7 +178,7 @@ class PPOTrainer(SamplingTrainer):
 
     def get_train_dataloader(self) -> Any:
         """Batches of experience, made as they are asked for."""
-        return RolloutLoader(self._rollout_batches, self.rollouts_done, self._last_rollout, self.args.max_steps)
+        return RolloutLoader(self._rollout_batches, self.own_part, self.rollouts_done, self._last_rollout, self.args.max_steps)
 
     def _rollout_batches(self, rollout: int) -> Iterator[list[PromptGroup]]:
         experience = self.rollout(rollout)
@@ -219,10 +218,10 @@ class PPOTrainer(SamplingTrainer):
         tokens = sum(a.num_tokens for x in sampled for a in x.answers)
         self.note("train", "rollout/tokens_per_second", tokens / max(1e-9, time.perf_counter() - begun))
         self.note_samples(sampled)
-        groups = [x.group for x in sampled]
-        old = self._old_logps(sampled, number)
-        ref = self._token_logps(groups, of_reference=True)
-        values = self._token_values(groups)
+        own = self.together.own(sampled)
+        groups = [x.group for x in own]
+        scored = zip(self._old_logps(own, number), self._token_logps(groups, of_reference=True), self._token_values(groups), strict=True)
+        old, ref, values = map(list, zip(*self.together.of_all(list(scored)), strict=True))
         kept = [self._keep(x) for x in sampled]
         out = self._experience(sampled, kept, old, ref, values)
         answers = sum(len(x.answers) for x in sampled)
@@ -239,7 +238,8 @@ class PPOTrainer(SamplingTrainer):
         """Log-probs of the policy that sampled: the sampler's own where they are the trainer's to the last digits, else the trainer's."""
         first = [x.group for x in sampled[:CHECKED_PROMPTS]]
         scored = self._token_logps(first)
-        if self.check_sampler(sampled[: len(first)], scored, number) <= SAME_LOGPS:
+        gap = self.check_sampler(sampled[: len(first)], scored, number) if sampled else 0.0
+        if self.together.all(gap <= SAME_LOGPS):
             return [np.concatenate([np.array(a.logps, np.float32) for a in x.answers]) for x in sampled]
         return scored + self._token_logps([x.group for x in sampled[len(first) :]])
 
@@ -377,7 +377,7 @@ class PPOTrainer(SamplingTrainer):
 
     def batch_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
         """Gradients of the clipped losses, means over the minibatch's tokens; policy and value pack by pack."""
-        totals = _totals(groups)
+        totals = _totals(self.of_all, self.accelerator.num_processes)
         total, args = torch.zeros((), device=self.args.device), self.args
         moved = torch.zeros((), device=self.args.device)
         for pack in self.packs(groups):
@@ -404,10 +404,7 @@ class PPOTrainer(SamplingTrainer):
             moved += self._note_update(logps.detach() - old, found.clipped_N, found.losses_N.detach(), weights / totals.tokens)
         if self.value is not None and not (self.value.scorer is self.scorer and self.value.adapter is None):
             total += self._value_backward(groups, totals.tokens, scale)
-        if self.args.stop_kl is not None and self.pending > 0 and float(moved) > self.args.stop_kl:
-            self._stop_passes = True
-            self.rollouts_done = self._rollout + 1  # a checkpoint of this very step must know
-            self.on_event("stopped_passes", step=self.state.global_step, kl=float(moved), left=self.pending)
+        self._moved = moved
         return total
 
     def _read(self, pack: Pack) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
@@ -472,7 +469,14 @@ class PPOTrainer(SamplingTrainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One minibatch."""
         self._drop_value_gradients()  # the loop drops those of the policy's model alone
-        return super().training_step(model, inputs, num_items_in_batch)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.args.stop_kl is not None and self.pending > 0:
+            moved = self.together.mean(self._moved)
+            if moved > self.args.stop_kl:
+                self._stop_passes = True
+                self.rollouts_done = self._rollout + 1  # a checkpoint of this very step must know
+                self.on_event("stopped_passes", step=self.state.global_step, kl=moved, left=self.pending)
+        return loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         """Policy and value model are clipped apart, as their gradients have different scales; returns the policy's norm."""
@@ -482,6 +486,13 @@ class PPOTrainer(SamplingTrainer):
         of_values = nn.utils.clip_grad_norm_(list(values.values()), most) if values else torch.zeros(())
         norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if id(p) not in values], most)
         return norm if torch.isfinite(of_values) else of_values
+
+    def _average_gradients(self, model: nn.Module) -> None:
+        """Also the value model's, which is no part of what accelerate prepared."""
+        super()._average_gradients(model)
+        if self.together.several and self.value is not None:
+            done = {id(p) for p in model.parameters() if p.requires_grad}
+            self.together.average_gradients(p for p in self.value.parameters() if id(p) not in done)
 
     def drop_gradients(self, model: nn.Module) -> None:
         """Forget the policy's gradients and the value model's."""
@@ -524,15 +535,15 @@ class _SaveBetweenRollouts(TrainerCallback):
             self.due = False
 
 
-def _totals(groups: Sequence[PromptGroup]) -> Totals:
-    """Tokens and responses of a minibatch that count."""
+def _totals(groups: Sequence[PromptGroup], processes: int) -> Totals:
+    """Tokens and responses of a minibatch that count, a process: gradients are averaged over them."""
     tokens = responses = 0.0
     for group in groups:
         ends = np.cumsum([len(ids) for ids in group.completion_ids])[:-1]
         sums = [float(part.sum()) for part in np.split(group.weights, ends)]  # type: ignore[attr-defined]
         tokens += sum(sums)
         responses += sum(s > 0 for s in sums)
-    return Totals(max(1.0, tokens), max(1.0, responses))
+    return Totals(max(1.0, tokens) / processes, max(1.0, responses) / processes)
 
 
 def _by_group(pack: Pack, values_N: torch.Tensor) -> list[FloatN]:

@@ -65,7 +65,8 @@ class Sampled:
 class SamplingTrainer(PackTrainer):
     """Samples, scores, and turns both into batches; a subclass says what is learned from them.
 
-    A rollout is decided by the weights, the seed and its number, so that a resumed run samples the same.
+    A rollout is decided by the weights, the seed and its number, so that a resumed run samples the same. Of several processes each
+    samples and scores its part of the prompts; what is learned from is decided over all, and dealt out anew.
     """
 
     args: SamplingConfig
@@ -246,16 +247,19 @@ class SamplingTrainer(PackTrainer):
             out.append(groups[int(orders[turn][place])])
         return out
 
+    def own_part(self, groups: list[PromptGroup]) -> list[PromptGroup]:
+        """This process's part of a batch, dealt by tokens."""
+        return self.together.own_by_tokens(groups, self.scorer.shares)
+
     # ---- samples and scores
 
     def sample(self, prompts: Sequence[PromptGroup], rollout: int) -> list[tuple[PromptGroup, tuple[Answer, ...]]]:
-        """``num_samples`` answers for each prompt by the policy as it is."""
+        """``num_samples`` answers for each of this process's prompts by the policy as it is."""
         k = self.args.num_samples
+        seeds = [_seed(self.args.seed, rollout, place, s) for place in self.together.own(range(len(prompts))) for s in range(k)]
+        prompts = self.together.own(prompts)
         ids = [np.concatenate((g.prompt_ids, *g.completion_ids)) for g in prompts for _ in range(k)]
-        seeds = [_seed(self.args.seed, rollout, place, sample) for place in range(len(prompts)) for sample in range(k)]
-        sampling = self.sampling()
-        found = dict(self._generate(ids, sampling, seeds, rollout))
-        self.tokens_sampled += sum(a.num_tokens for a in found.values())
+        found = dict(self._generate(ids, self.sampling(), seeds)) if ids else {}
         out = []
         for place, prompt in enumerate(prompts):
             answers = tuple(found[place * k + s] for s in range(k))
@@ -267,7 +271,7 @@ class SamplingTrainer(PackTrainer):
         """How tokens are drawn."""
         return Sampling(self.args.response_length, self.args.temperature)
 
-    def _generate(self, ids: Sequence[Ids], sampling: Sampling, seeds: Sequence[int], rollout: int) -> Iterator[tuple[int, Answer]]:
+    def _generate(self, ids: Sequence[Ids], sampling: Sampling, seeds: Sequence[int]) -> Iterator[tuple[int, Answer]]:
         model = self.scorer.unwrapped
         if self.args.rollout_engine == "transformers":
             return generate(model, self.processing_class, ids, sampling, seeds, self.args.sampling_batch_size)
@@ -286,13 +290,9 @@ class SamplingTrainer(PackTrainer):
         return self._vllm.sample(ids, sampling, seeds, str(adapter), self._adapters_given)
 
     def score(self, sampled: Sequence[tuple[PromptGroup, tuple[Answer, ...]]]) -> list[Sampled]:
-        """Weighted scores of all answers, less the penalty for those that do not end; failures are NaN and counted."""
-        groups = [self._as_trained_on(g, answers) for g, answers in sampled]
-        prompts = [self.prompts[g.index] for g, answers in sampled for _ in answers]
-        texts = [a.text for _, answers in sampled for a in answers]
-        columns = self._columns([g.index for g, answers in sampled for _ in answers])
-        columns |= {"completion_ids": [list(a.ids) for _, answers in sampled for a in answers], "trainer_state": self.state}
-        each = [score_answers(r, groups, prompts, texts, self.budget, columns) for r in self.rewards]
+        """Weighted scores of all processes' answers, less the penalty for those that do not end; failures are NaN and counted."""
+        sampled, each = self._scored(sampled)
+        self.tokens_sampled += sum(a.num_tokens for _, answers in sampled for a in answers)
         scores_RM = torch.stack(each)
         # A function that raises, or a model that gives no number, fails an answer; a function may have no opinion of it.
         no_number = torch.stack([s.isnan() & isinstance(r, HeadRole | TextRole) for s, r in zip(each, self.rewards, strict=True)])
@@ -318,6 +318,24 @@ class SamplingTrainer(PackTrainer):
             if failed == len(total):
                 raise ModelError("not one sampled response has a score: every reward failed or is not a number", code="PF-M15")
         return out
+
+    def _scored(
+        self, own: Sequence[tuple[PromptGroup, tuple[Answer, ...]]]
+    ) -> tuple[list[tuple[PromptGroup, tuple[Answer, ...]]], list[torch.Tensor]]:
+        """What all processes sampled, and each reward's scores of it, of which each process gives those of its own."""
+        groups = [self._as_trained_on(g, answers) for g, answers in own]
+        prompts = [self.prompts[g.index] for g, answers in own for _ in answers]
+        texts = [a.text for _, answers in own for a in answers]
+        columns = self._columns([g.index for g, answers in own for _ in answers])
+        columns |= {"completion_ids": [list(a.ids) for _, answers in own for a in answers], "trainer_state": self.state}
+        each = [score_answers(r, groups, prompts, texts, self.budget, columns) for r in self.rewards] if own else []
+        if not self.together.several:
+            return list(own), each
+        parts = [row.split([len(answers) for _, answers in own]) for row in each]
+        every = self.together.of_all([(*x, [row[i] for row in parts]) for i, x in enumerate(own)])
+        return [(group, answers) for group, answers, _ in every], [
+            torch.cat([scores[i] for *_, scores in every]) for i in range(len(self.rewards))
+        ]
 
     def _columns(self, rows: Sequence[int]) -> dict[str, list[Any]]:
         """The data's columns beside the prompt, a value for each answer: what TRL's reward functions are given."""
@@ -502,12 +520,21 @@ class RolloutLoader:
     """What stands in a data loader's place: yields the batches that a trainer makes of each rollout.
 
     Args:
+        own: this process's part of a batch.
         first, last: rollouts to make, ``last`` excluded; None goes on until training stops.
         length: batches in all, at most.
     """
 
-    def __init__(self, batches: Callable[[int], Iterator[list[PromptGroup]]], first: int, last: int | None, length: int) -> None:
+    def __init__(
+        self,
+        batches: Callable[[int], Iterator[list[PromptGroup]]],
+        own: Callable[[list[PromptGroup]], list[PromptGroup]],
+        first: int,
+        last: int | None,
+        length: int,
+    ) -> None:
         self.batches = batches
+        self.own = own
         self.first = first
         self.last = last
         self.length = length
@@ -519,5 +546,5 @@ class RolloutLoader:
         rollout = self.first
         while self.last is None or rollout < self.last:
             for groups in self.batches(rollout):
-                yield {"groups": groups}
+                yield {"groups": self.own(groups), "of_all": groups}
             rollout += 1

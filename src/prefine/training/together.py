@@ -45,6 +45,12 @@ class Together:
         """The largest of all processes' numbers."""
         return int(self._reduced(torch.tensor(number), torch.distributed.ReduceOp.MAX)) if self.several else number
 
+    def mean(self, number: torch.Tensor) -> float:
+        """The mean of all processes' numbers."""
+        if not self.several:
+            return float(number)
+        return float(self._reduced(number.detach().double(), torch.distributed.ReduceOp.SUM)) / self.accelerator.num_processes
+
     def all(self, flag: bool) -> bool:
         """Whether it is so in every process."""
         return self.most(int(not flag)) == 0
@@ -56,6 +62,21 @@ class Together:
             torch.distributed.all_gather_object(every, value)
         return every
 
+    def own(self, items: Sequence[T]) -> list[T]:
+        """This process's of what is dealt to all in turn."""
+        return list(items[self.accelerator.process_index :: self.accelerator.num_processes])
+
+    def of_all(self, own: Sequence[T]) -> list[T]:
+        """What :meth:`own` had dealt, or what each process made of its own, in the order in which it was dealt."""
+        every = self.gathered(own)
+        longest = max(map(len, every))
+        return [part[i] for i in range(longest) for part in every if i < len(part)]
+
+    def own_by_tokens(self, groups: Sequence[PromptGroup], shared: bool) -> list[PromptGroup]:
+        """This process's of groups that are dealt to all by tokens."""
+        parts = dealt([g.num_tokens(shared) for g in groups], self.accelerator.num_processes)
+        return [groups[i] for i in parts[self.accelerator.process_index]]
+
     def summed(self, sums: Sums) -> Sums:
         """Sums over processes by name, of names that may be those of one process alone."""
         if not self.several:
@@ -66,7 +87,7 @@ class Together:
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average over processes; where one has no gradient and another has, it counts as zero."""
-        trained = [p for p in parameters if p.requires_grad]
+        trained = list(parameters)
         there = self._reduced(torch.tensor([p.grad is not None for p in trained], dtype=torch.int32), torch.distributed.ReduceOp.MAX)
         gradients = []
         for parameter, anywhere in zip(trained, there.tolist(), strict=True):
@@ -91,6 +112,17 @@ def _buckets(gradients: Sequence[torch.Tensor]) -> Iterable[list[torch.Tensor]]:
         bucket.append(gradient)
     if bucket:
         yield bucket
+
+
+def dealt(costs: Sequence[int], processes: int) -> list[list[int]]:
+    """Places for each process, in order: the dearest first, to whom has the least so far."""
+    parts: list[list[int]] = [[] for _ in range(processes)]
+    sums = [0] * processes
+    for place in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        least = sums.index(min(sums))
+        parts[least].append(place)
+        sums[least] += costs[place]
+    return [sorted(part) for part in parts]
 
 
 def divided(parts: list[list[PromptGroup]], wanted: int) -> list[list[PromptGroup]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -123,6 +124,11 @@ class PackConfig(TrainingArguments):
         if (self.fsdp_plugin_args or {}).get("fsdp_version", 2) != 2:
             raise ConfigError(FSDP1, code="PF-C02")
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the model's weights are to be shared out over processes."""
+        return bool(self.fsdp) or is_launched_sharded()
+
     def __getstate__(self) -> dict[str, Any]:
         """What ``training_args.bin`` holds, beside each saved model: no secrets."""
         remember({"hub_token": self.hub_token, "model_init_kwargs": self.model_init_kwargs})
@@ -205,3 +211,8 @@ class PackConfig(TrainingArguments):
                 raise ConfigError(f"model_init_kwargs: no dtype {dtype!r}; expected float32, bfloat16, float16 or auto", code="PF-C03")
             dtype = getattr(torch, dtype)
         return kwargs if dtype is None else kwargs | {"dtype": dtype}
+
+
+def is_launched_sharded() -> bool:
+    """Whether accelerate's launcher was told to share the weights out."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")

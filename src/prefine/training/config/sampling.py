@@ -64,4 +64,12 @@ class SamplingConfig(PackConfig):
         if self.temperature <= 0:
             raise ConfigError(f"temperature is {self.temperature}; sampling from a policy needs one above 0")
         super().__post_init__()
+        if self.is_sharded:
+            raise ConfigError(
+                "fsdp: nothing is sampled from a policy whose weights are shared out over processes; leave it out, and each process holds "
+                "the whole model (--lora-r makes its training small)",
+                code="PF-C02",
+            )
+        if self.world_size > 1 and self.rollout_engine == "vllm":
+            raise ConfigError("rollout_engine vllm samples for one process; leave it out, or train in one process", code="PF-C02")
         self.ignore_data_skip = True  # what is trained on is sampled anew, not skipped through
