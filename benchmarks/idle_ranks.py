@@ -4,8 +4,7 @@
 
 Lengths of real pairs by MODEL's tokenizer, and of long responses (log-normal, medians 200 and 600 tokens, sigma .6, as gpu_dpo.py has
 them). A batch is dealt to N processes; each computes its pairs with the prompt once, and waits for the others at the update. The share is
-1 - mean / most tokens of a process, over batches. By count is what accelerate's sampler does; by tokens gives each pair, longest
-first, to the process with the fewest so far, which holds each process's number of pairs only roughly.
+1 - mean / most tokens of a process, over batches. By count is what accelerate's sampler does; by tokens is what Prefine's trainers do.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+
+from prefine.training.dealing import dealt
 
 RANKS = (2, 4, 8, 16, 32, 64)
 BATCHES = 200
@@ -41,16 +42,13 @@ def idle(tokens_NP: np.ndarray) -> float:
     return float(1 - tokens_NP.mean(1).sum() / tokens_NP.max(1).sum())
 
 
-def dealt(lengths: np.ndarray, ranks: int, each: int, rng: np.random.Generator) -> tuple[float, float]:
+def shares(lengths: np.ndarray, ranks: int, each: int, rng: np.random.Generator) -> tuple[float, float]:
     """Shares by count and by tokens, of the same batches."""
     by_count, by_tokens = [], []
     for _ in range(BATCHES):
         batch = rng.choice(lengths, ranks * each)
         by_count.append(batch.reshape(ranks, each).sum(1))
-        loads = np.zeros(ranks)
-        for length in np.sort(batch)[::-1]:
-            loads[loads.argmin()] += length
-        by_tokens.append(loads)
+        by_tokens.append([batch[places].sum() for places in dealt(batch.tolist(), ranks, each)])
     return idle(np.array(by_count)), idle(np.array(by_tokens))
 
 
@@ -64,9 +62,9 @@ def main() -> None:
     print("| --- " * (3 + len(RANKS)) + "|")
     for name, lengths in (("hh-rlhf", real_lengths(args.data, args.model)), ("long responses", long_lengths(rng))):
         for each in (4, 16):
-            shares = [dealt(lengths, ranks, each, rng) for ranks in RANKS]
+            found = [shares(lengths, ranks, each, rng) for ranks in RANKS]
             for place, how in enumerate(("count", "tokens")):
-                cells = " | ".join(f"{100 * share[place]:.0f} %" for share in shares)
+                cells = " | ".join(f"{100 * share[place]:.0f} %" for share in found)
                 print(f"| {name} | {each} | {how} | {cells} |")
 
 

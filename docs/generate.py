@@ -253,6 +253,14 @@ def trl() -> str:
     return page()
 
 
+def engines() -> str:
+    """What was run in several processes."""
+    sys.path.insert(0, str(HERE))
+    from engines_page import page
+
+    return page()
+
+
 def main() -> int:
     """Write or check."""
     stale = []
@@ -271,6 +279,7 @@ def main() -> int:
         "guard.md": guard(),
         "templates.md": templates(),
         "trl.md": trl(),
+        "engines.md": engines(),
         "errors.md": errors(),
     }.items():
         path = HERE / name

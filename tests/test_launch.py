@@ -16,6 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vllm_double import vllm_serving
+
 PREFINE = [sys.executable, "-m", "prefine.cli"]
 SETTINGS = [
     *("--max-steps", "6", "--per-device-train-batch-size", "4", "--learning-rate", "1e-3", "--save-steps", "3"),
@@ -202,3 +204,29 @@ def test_an_ensemble_of_two_processes(lab_model: Path, pairs_file: Path, tmp_pat
         weights = [load_file(folder / "model" / f"member-{member}" / "model.safetensors") for folder in folders.values()]
         for name, weight in weights[0].items():
             torch.testing.assert_close(weights[1][name], weight, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.processes
+def test_two_processes_sample_from_one_server(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    from prefine.lab.model import build_tokenizer
+
+    reward = tmp_path / "reward.py"
+    reward.write_text("def score(prompts, answers):\n    return [sum(w in ('the', 'a', 'is') for w in x.split()) for x in answers]\n")
+    common = ["ppo", "--model", lab_model, "--data", pairs_file, *SETTINGS, "--reward-function", f"{reward}:score", "--lora-r", 4]
+    common += ["--response-length", 12, "--final-eval", "off", "--rollout-engine", "vllm"]
+    done = run([*common, "--output-dir", tmp_path / "none"])
+    assert done.returncode == 2
+    assert "give --vllm-mode server" in done.stderr
+    with vllm_serving(str(lab_model), build_tokenizer()) as server:
+        common += ["--vllm-mode", "server", "--vllm-server-base-url", server.url]
+        folders = {1: tmp_path / "alone", 2: tmp_path / "two"}
+        for processes, folder in folders.items():
+            words = [*common, "--output-dir", folder, "--per-device-train-batch-size", 8 // processes]
+            done = run(words, launcher=PREFINE if processes == 1 else None)
+            assert done.returncode == 0, done.stderr
+        told = [line.split()[0] for line in server.told]
+        assert told[: len(told) // 2] == told[len(told) // 2 :]  # each adapter is handed over once, whatever number of processes
+        assert told.count("load") == told.count("unload") + 2
+    texts = [[e["texts"] for e in events(folder, "samples")] for folder in folders.values()]
+    assert texts[0] == texts[1]
+    assert losses(folders[2]) == pytest.approx(losses(folders[1]), rel=1e-4, abs=1e-6)

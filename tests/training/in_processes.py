@@ -27,6 +27,8 @@ CASES: dict[str, dict[str, Any]] = {
     "dpo": {},
     "dpo, untied, checkpointing": {"untied": True, "gradient_checkpointing": True},
     "dpo, accumulated": {"gradient_accumulation_steps": 2},
+    "dpo, epochs of an odd number": {"rows": 31},
+    "dpo, epochs of an odd number, accumulated": {"rows": 31, "gradient_accumulation_steps": 2},
     "dpo, LoRA": {"peft": True},
     "dpo, LoRA that goes on": {"peft": True, "trained": True},
     "dpo, LoRA in 4-bit": {"peft": True, "four_bit": True},
@@ -37,9 +39,11 @@ CASES: dict[str, dict[str, Any]] = {
     "dpo, retained prompts, LoRA": {"retain": "prompts", "peft": True},
     "dpo, weighed by the policy": {"use_weighting": True},
     "sft": {"kind": "sft"},
+    "sft, epochs of an odd number": {"kind": "sft", "rows": 31, "packing": True, "max_length": 48},
     "sft, LoRA": {"kind": "sft", "peft": True},
     "sft, packed": {"kind": "sft", "packing": True, "max_length": 48},
     "reward": {"kind": "reward"},
+    "reward, epochs of an odd number": {"kind": "reward", "rows": 31},
     "reward, LoRA": {"kind": "reward", "peft": True},
     "ppo": {"kind": "ppo", "advantage_estimator": "gae", "num_mini_batches": 2},
     "ppo, values by a model of their own": {"kind": "ppo", "advantage_estimator": "gae", "value_role": "reward", "retain": "replies"},
@@ -54,6 +58,13 @@ CASES: dict[str, dict[str, Any]] = {
     "online dpo, coupled loss": {"kind": "online", "loss_type": ["aot"]},
     "online dpo, two rewards": {"kind": "online", "reward_aggregate": "min", "rewards": 2},
 }
+
+SAMPLING = [name for name, case in CASES.items() if case.get("kind") in ("ppo", "online")]
+"""Of these no model is shared out."""
+SHARDED = [name for name in CASES if name not in SAMPLING]
+THREE = ["dpo", "dpo, LoRA", "dpo, coupled loss", "dpo, retained replies", "reward", *(name for name in SHARDED if "epochs" in name)]
+RUNS = (("ddp", 2, list(CASES)), ("fsdp", 2, SHARDED), ("ddp", 3, [*THREE, *SAMPLING]), ("fsdp", 3, THREE))
+"""Engines and numbers of processes, with what is run by them."""
 
 
 def model_of(kind: str, untied: bool, trained: bool) -> Any:
@@ -132,7 +143,7 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
     from prefine.lab.model import build_tokenizer
 
     case = dict(case)
-    kind, peft = case.pop("kind", "dpo"), case.pop("peft", False)
+    kind, peft, count = case.pop("kind", "dpo"), case.pop("peft", False), case.pop("rows", ROWS)
     untied, trained = case.pop("untied", False), case.pop("trained", False)
     folder = out / name.replace(" ", "-").replace(",", "")
     if "retain" in case:
@@ -162,7 +173,7 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
         "online": (prefine.OnlineDPOConfig, prefine.OnlineDPOTrainer),
     }[kind]
     adapter = (lora() if kind != "reward" else lora_of_a_classifier()) if peft and not trained else None
-    given = {"train_dataset": rows[:ROWS], "eval_dataset": rows[ROWS:], "processing_class": build_tokenizer(), "peft_config": adapter}
+    given = {"train_dataset": rows[:count], "eval_dataset": rows[ROWS:], "processing_class": build_tokenizer(), "peft_config": adapter}
     model = None
     if four_bit:
         from prefine.lab.model import build_model
@@ -173,7 +184,7 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
     if samples:
         rows = [{"prompt": r["prompt"]} for r in pairs]
         model, rewards = sampling(kind, settings, out)
-        given |= {"train_dataset": rows[:ROWS], "eval_dataset": rows[ROWS:], **rewards}
+        given |= {"train_dataset": rows[:count], "eval_dataset": rows[ROWS:], **rewards}
     trainer = trainer_kind(model=model_of(kind, untied, trained) if model is None else model, args=config(**settings), **given)
     rollouts: list[Any] = []
     if samples:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig
 
 from conftest import lab_pairs
 from prefine import OnlineDPOConfig, OnlineDPOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer
@@ -26,6 +27,7 @@ from prefine.lab.model import build_model, build_tokenizer
 from prefine.losses.policy_gradient import combine_rewards
 from prefine.training.online_dpo import best_against_worst
 from prefine.training.sampler import Sampled
+from vllm_double import fake_vllm, vllm_serving
 
 
 def ppo(model: Any, reward: Any, args: PPOConfig, prompts: Any, tokenizer: Any = None, **more: Any) -> PPOTrainer:
@@ -600,63 +602,20 @@ def test_judge_as_a_reward(lab_model: Path, tmp_path: Path, capsys: pytest.Captu
     assert "did you mean 'judge'" in capsys.readouterr().err
 
 
+def by_vllm(lab_model: Path, folder: Path, peft: Any, **settings: Any) -> PPOTrainer:
+    settings = {"rollout_engine": "vllm", "response_length": 6, "total_episodes": 24, "learning_rate": 5e-2} | settings
+    args = config(folder, per_device_train_batch_size=8, **settings)
+    return ppo(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4, peft_config=peft)
+
+
 @pytest.mark.parametrize("stale", [False, True])
 def test_rollouts_by_vllm_take_each_adapter_over(stale: bool, lab_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM is not installed here. A stand-in with its published signatures draws from base and adapter as they lie on disk."""
-    import types
-
-    from peft import LoraConfig, PeftModel
-    from transformers import AutoModelForCausalLM
-
-    from prefine.generation.engine import Sampling
-    from prefine.generation.generate import generate
-
-    loaded: dict[int, Any] = {}
-
-    class LLM:
-        def __init__(self, model: str, **settings: Any) -> None:
-            assert settings == {
-                "enable_lora": True,
-                "max_lora_rank": 8,
-                "max_model_len": 1024,
-                "dtype": "float32",
-                "gpu_memory_utilization": 0.55,
-                "logprobs_mode": "processed_logprobs",
-            }
-            self.base = model
-
-        def generate(self, prompts: Any, settings: Any, lora_request: Any, use_tqdm: bool) -> Any:
-            _, number, folder = lora_request
-            number = 1 if stale else number
-            if number not in loaded:
-                loaded[number] = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(self.base), folder)
-            first = settings[0]
-            ids = [np.array(p["prompt_token_ids"]) for p in prompts]
-            sampling = Sampling(first["max_tokens"], first["temperature"])
-            found = dict(generate(loaded[number], build_tokenizer(), ids, sampling, [s["seed"] for s in settings]))
-            for place in range(len(prompts)):
-                a = found[place]
-                logprobs = [{t: types.SimpleNamespace(logprob=lp)} for t, lp in zip(a.ids, a.logps, strict=True)]
-                out = types.SimpleNamespace(token_ids=tuple(a.ids), logprobs=logprobs, finish_reason="stop" if a.ended else "length")
-                yield types.SimpleNamespace(outputs=[out])
-
-    fake = types.ModuleType("vllm")
-    fake.LLM, fake.SamplingParams = LLM, lambda **k: k  # type: ignore[attr-defined]
-    lora, request = types.ModuleType("vllm.lora"), types.ModuleType("vllm.lora.request")
-    request.LoRARequest = lambda *a: a  # type: ignore[attr-defined]
-
-    def trainer(peft: Any) -> PPOTrainer:
-        args = config(
-            tmp_path, rollout_engine="vllm", response_length=6, total_episodes=24, per_device_train_batch_size=8, learning_rate=5e-2
-        )
-        return ppo(str(lab_model), lambda p, a: [float(len(t)) for t in a], args, [PROMPT] * 4, peft_config=peft)
-
     adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
     with pytest.raises(ConfigError, match=r"pip install 'prefine\[vllm\]'"):
-        trainer(adapter).train()
-    for name, module in (("vllm", fake), ("vllm.lora", lora), ("vllm.lora.request", request)):
-        monkeypatch.setitem(sys.modules, name, module)
-    made = trainer(adapter)
+        by_vllm(lab_model, tmp_path, adapter).train()
+    told = fake_vllm(monkeypatch, build_tokenizer(), stale)
+    made = by_vllm(lab_model, tmp_path, adapter)
     if stale:  # a sampler that goes on with the first adapter is found out
         with pytest.raises(ModelError, match="sampler and trainer disagree"):
             made.train()
@@ -665,11 +624,62 @@ def test_rollouts_by_vllm_take_each_adapter_over(stale: bool, lab_model: Path, t
     gaps = [m["objective/sampler_gap"] for m in made.state.log_history if "objective/sampler_gap" in m]
     assert len(gaps) == 3
     assert max(gaps) < 1e-4
-    assert sorted(loaded) == [1, 2, 3]
+    rollouts = [line for i in (1, 2, 3) for line in ("reset", f"generate policy-{i} {i}")]
+    assert told == ["start sleeping=False gpus=1", *rollouts]
     with pytest.raises(ConfigError, match="train one"):
-        trainer(None).train()
-    with pytest.raises(ConfigError, match="did you mean 'vllm'"):
-        config(tmp_path, rollout_engine="vlm")
+        by_vllm(lab_model, tmp_path, None).train()
+
+
+def test_vllm_sleeps_between_rollouts(lab_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = fake_vllm(monkeypatch, build_tokenizer())
+    adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    by_vllm(lab_model, tmp_path, adapter, vllm_enable_sleep_mode=True, vllm_tensor_parallel_size=2).train()
+    assert told[0] == "start sleeping=True gpus=2"
+    assert told[1:4] == ["reset", "generate policy-1 1", "sleep 1"]
+    assert told[4:8] == ["wake", "reset", "generate policy-2 2", "sleep 1"]
+
+
+def test_rollouts_by_a_vllm_server(lab_model: Path, tmp_path: Path) -> None:
+    """Adapters that it need not keep are taken out; a second run's are others, under names of its own, and it learns the same."""
+    adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    with vllm_serving(str(lab_model), build_tokenizer()) as server:
+        settings = {"vllm_mode": "server", "vllm_server_base_url": server.url}
+        made = [by_vllm(lab_model, tmp_path / str(run), adapter, **settings) for run in range(2)]
+        for trainer in made:
+            trainer.train()
+            gaps = [m["objective/sampler_gap"] for m in trainer.state.log_history if "objective/sampler_gap" in m]
+            assert len(gaps) == 3
+            assert max(gaps) < 1e-4
+        losses = [[m["loss"] for m in t.state.log_history if "loss" in m] for t in made]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4, abs=1e-6)
+        assert server.asked == 2 * 24
+        names = [line.split() for line in server.told]
+        assert [what for what, _ in names[:5]] == ["load", "load", "unload", "load", "unload"]
+        assert names[2][1] == names[0][1]
+        assert len({name for what, name in names if what == "load"}) == 6
+        server.broken = True
+        with pytest.raises(ModelError, match="gives no token ids"):
+            by_vllm(lab_model, tmp_path / "broken", adapter, **settings).train()
+        server.broken, server.takes_adapters = False, False
+        with pytest.raises(ConfigError, match="takes no adapters while it runs"):
+            by_vllm(lab_model, tmp_path / "closed", adapter, **settings).train()
+    with pytest.raises(ConfigError, match="no vLLM server answers there"):
+        by_vllm(lab_model, tmp_path / "gone", adapter, **settings).train()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"rollout_engine": "vlm"}, "did you mean 'vllm'"),
+        ({"rollout_engine": "vllm", "vllm_mode": "serve"}, "did you mean 'server'"),
+        ({"rollout_engine": "vllm", "vllm_server_port": 1}, "by vllm_mode colocate"),
+        ({"rollout_engine": "vllm", "vllm_mode": "server", "vllm_enable_sleep_mode": True}, "by vllm_mode server"),
+        ({"vllm_server_base_url": "http://x"}, "by rollout_engine transformers"),
+    ],
+)
+def test_what_vllm_would_not_read_is_refused(settings: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=told):
+        config(tmp_path, **settings)
 
 
 @pytest.mark.parametrize("estimator", ["grpo", "dr_grpo", "dapo", "gspo", "gae"])

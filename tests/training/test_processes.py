@@ -16,12 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from training.in_processes import CASES
+from training.in_processes import CASES, RUNS, SAMPLING
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-SAMPLING = [name for name, case in CASES.items() if case.get("kind") in ("ppo", "online")]
-"""Of these no model is shared out."""
-THREE = ("dpo", "dpo, LoRA", "dpo, coupled loss", "dpo, retained replies", "sft, packed", "reward")
 
 
 def found_in(folder: Path, engine: str, processes: int, cases: Sequence[str]) -> dict[str, Any]:
@@ -47,9 +44,8 @@ def test_several_processes_equal_one(tmp_path: Path) -> None:
     """Losses, gradient norms, evaluation, metrics and weights, whole (DDP) and sharded (FSDP2), where packs differ in number; what is
     sampled, and its scores.
     """
-    every, sharded = list(CASES), [name for name in CASES if name not in SAMPLING]
-    alone = found_in(tmp_path, "ddp", 1, every)
-    for engine, processes, cases in (("ddp", 2, every), ("fsdp", 2, sharded), ("ddp", 3, [*THREE, *SAMPLING]), ("fsdp", 3, THREE)):
+    alone = found_in(tmp_path, "ddp", 1, list(CASES))
+    for engine, processes, cases in RUNS:
         found = found_in(tmp_path, engine, processes, cases)
         for case in cases:
             told = f"{case} with {engine} in {processes} processes"
@@ -58,7 +54,7 @@ def test_several_processes_equal_one(tmp_path: Path) -> None:
             assert found[case]["bytes"] == pytest.approx(alone[case]["bytes"] / share, rel=0.05), told
             assert len(found[case]["logs"]) == len(alone[case]["logs"]), told
             for several, one in zip(found[case]["logs"], alone[case]["logs"], strict=True):
-                assert several == pytest.approx(one, rel=2e-5, abs=2e-6), told
+                assert several == pytest.approx(one, rel=2e-5, abs=1e-5), told
             assert len(found[case]["rollouts"]) == len(alone[case]["rollouts"]) >= 2 * (case in SAMPLING), told
             for several, one in zip(found[case]["rollouts"], alone[case]["rollouts"], strict=True):
                 assert [x[:2] for x in several] == [x[:2] for x in one], told

@@ -6,18 +6,22 @@ import sys
 from logging import ERROR, NOTSET
 from logging import getLogger as logger
 
+TALKATIVE = ("bitsandbytes", "torchao", "torch.utils._pytree")
+"""bitsandbytes advises a package that would load code from the Hub; torchao, which transformers loads where it is installed, tells of
+kernels that it has not, and by it torch of names that will change."""
 _before: list[tuple[int, bool]] = []
 
 
 def quiet_transformers() -> None:
     """Keep transformers' load reports, bars and advice off the screen, until :func:`restore`."""
+    for name in TALKATIVE:
+        logger(name).setLevel(ERROR)
     from transformers.utils import logging
 
     if not _before:
         _before.append((logging.get_verbosity(), logging.is_progress_bar_enabled()))
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    logger("bitsandbytes").setLevel(ERROR)  # it advises a package that would load code from the Hub
 
 
 def restore() -> None:
@@ -27,6 +31,7 @@ def restore() -> None:
 
         verbosity, bars = _before.pop()
         logging.set_verbosity(verbosity)
-        logger("bitsandbytes").setLevel(NOTSET)
+        for name in TALKATIVE:
+            logger(name).setLevel(NOTSET)
         if bars:
             logging.enable_progress_bar()

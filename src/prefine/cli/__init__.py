@@ -48,6 +48,7 @@ GROUPS = {
         "tune": "find the learning rate, beta and loss that suit this data",
         "pairs": "preference pairs of a model's own responses, scored by a judge",
         "launch": "a training command in several processes, one a GPU",
+        "serve-rollouts": "a vLLM server that training samples from",
     },
     "evaluation": {
         "eval": "judge a finished run: win rate, degeneration, drift, skills",

@@ -21,6 +21,7 @@ WORDS = {
         "eval": "RUN",
         "chat": "RUN",
         "merge": "RUN",
+        "serve-rollouts": "MODEL",
         "report": "RUN ...",
         "lab": "EXPERIMENT",
     },

@@ -58,53 +58,91 @@ VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class VllmPolicy:
-    """A policy under training in vLLM: its base is loaded once, its adapter handed over before each rollout.
+    """A policy under training in vLLM, in this process: its base is loaded once, its adapter handed over before each rollout.
 
     Args:
         model: the base, a folder or Hub id.
-        rank: the adapter's.
+        ends: ids that end a response; rank: the adapter's.
         max_tokens: most tokens of prompt and answer; None for all the model takes.
         dtype: of the base's weights, as ``"bfloat16"``: another one would sample otherwise than the trainer scores.
-        memory_share: of the GPU's memory, for vLLM; training has the rest.
+        memory_share: of the GPU's memory, for vLLM; training has the rest, and all of it between rollouts where vLLM ``sleeps``.
+        gpus: how many share the base out between them (tensor parallelism).
 
     Raises:
         ConfigError: vLLM is not installed.
     """
 
-    def __init__(self, model: str, tokenizer: Any, rank: int, max_tokens: int | None, dtype: str, memory_share: float) -> None:
+    def __init__(
+        self,
+        model: str,
+        tokenizer: Any,
+        ends: Sequence[int],
+        rank: int,
+        max_tokens: int | None,
+        dtype: str,
+        memory_share: float,
+        sleeps: bool = False,
+        gpus: int = 1,
+    ) -> None:
         self._vllm, self._adapter = _vllm("--rollout-engine")
         self.tokenizer = tokenizer
+        self.ends = list(ends)
+        self.sleeps = sleeps
+        self._asleep = False
         # processed_logprobs: those of the tempered distribution that tokens are drawn from, as the trainer scores them.
         self._model = self._vllm.LLM(
             model=model,
             enable_lora=True,
-            max_lora_rank=min((r for r in VLLM_RANKS if r >= rank), default=rank),
+            max_lora_rank=vllm_rank(rank),
             max_model_len=max_tokens,
             dtype=dtype,
             gpu_memory_utilization=memory_share,
+            tensor_parallel_size=gpus,
+            enable_sleep_mode=sleeps,
             logprobs_mode="processed_logprobs",
         )
+        self._request: Any = None
 
-    def sample(
-        self, prompts: Sequence[Ids], sampling: Sampling, seeds: Sequence[int], adapter: str, number: int
-    ) -> Iterator[tuple[int, Answer]]:
-        """Each prompt's place with its answer and its tokens' log-probs.
+    def take(self, adapter: str, number: int) -> None:
+        """Sample by the adapter in a folder from now on.
 
         Args:
-            adapter: folder of the policy's adapter as it is now; number: never the same for two of them, for vLLM keeps each.
+            number: never the same for two of them. vLLM keeps adapters by it, and the cached keys and values of prompts by the adapter's
+                name and folder: under the same name those of an adapter before would be read.
         """
+        if self._asleep:
+            self._model.wake_up()
+            self._asleep = False
+        self._model.reset_prefix_cache()
+        self._request = self._adapter(f"policy-{number}", number, adapter)
+
+    def sample(self, prompts: Sequence[Ids], sampling: Sampling, seeds: Sequence[int]) -> Iterator[tuple[int, Answer]]:
+        """Each prompt's place with its answer and its tokens' log-probs."""
         asked = [{"prompt_token_ids": p.tolist()} for p in prompts]
         settings = [
-            self._vllm.SamplingParams(max_tokens=sampling.max_new_tokens, temperature=sampling.temperature, seed=s % 2**31, logprobs=0)
+            self._vllm.SamplingParams(
+                max_tokens=sampling.max_new_tokens,
+                temperature=sampling.temperature,
+                seed=s % 2**31,
+                logprobs=0,
+                stop_token_ids=self.ends,
+            )
             for s in seeds
         ]
-        request = self._adapter("policy", number, adapter)
-        for place, out in enumerate(self._model.generate(asked, settings, lora_request=request, use_tqdm=False)):
+        for place, out in enumerate(self._model.generate(asked, settings, lora_request=self._request, use_tqdm=False)):
             best = out.outputs[0]
             ids = list(best.token_ids)
             logps = tuple(float(at[token].logprob) for at, token in zip(best.logprobs, ids, strict=True))
             text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
             yield place, Answer(text, ids, best.finish_reason == "stop", len(ids), logps)
+        if self.sleeps:
+            self._model.sleep(level=1)
+            self._asleep = True
+
+
+def vllm_rank(rank: int) -> int:
+    """The least of the largest ranks that vLLM can be told to take, for an adapter's rank."""
+    return min((r for r in VLLM_RANKS if r >= rank), default=rank)
 
 
 def _vllm(option: str) -> tuple[Any, Any]:

@@ -68,8 +68,6 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
                 "compute_metrics would be ignored: an evaluation samples and scores, and has no predictions; leave it out", code="PF-C04"
             )
         self.args = args = copy.copy(config_of(args, OnlineDPOConfig))
-        if args.use_vllm and args.vllm_mode != "colocate":
-            raise ConfigError(f"vllm_mode {args.vllm_mode}: weights cannot be sent to a server yet; expected colocate", code="PF-C03")
         if args.is_greedy:
             warnings.warn("generation_kwargs: without sampling all responses to a prompt are the same, and none is preferred", stacklevel=2)
         DPOTrainer.__init__(

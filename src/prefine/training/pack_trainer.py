@@ -45,6 +45,7 @@ from prefine.training.card import write_card
 from prefine.training.config import PackConfig
 from prefine.training.config.fields import REFUSED
 from prefine.training.config.pack import FSDP1, is_launched_sharded
+from prefine.training.dealing import DealtByTokens
 from prefine.training.notes import Notes, Sums
 from prefine.training.offload import OffloadActivations
 from prefine.training.optimizer_step import survive_out_of_memory
@@ -63,9 +64,16 @@ MOVED_REFERENCE = "reference.pt"
 
 @dataclass(frozen=True)
 class Batch:
-    """Groups of this process, and those of all where they are no equal parts of a batch."""
+    """What one process has of a batch of all.
+
+    Attributes:
+        groups: its own; spare: one or more to make passes of for nothing.
+        number: how many all processes have, where they are no equal parts; of_all: these, where they are known.
+    """
 
     groups: list[PromptGroup]
+    spare: list[PromptGroup]
+    number: int | None = None
     of_all: Sequence[PromptGroup] | None = None
 
 
@@ -331,6 +339,33 @@ class PackTrainer(Trainer):
         encoder = self._encoders[name] = args.encoder(self.encoder.tokenizer)
         return self._checked(self.prepare(dataset, name, encoder), name, args)
 
+    def get_train_dataloader(self) -> Any:
+        """As transformers'; of several processes each has about as many tokens of a batch as the others."""
+        loader, data = super().get_train_dataloader(), self.train_dataset
+        if self.together.several and not isinstance(data, StreamedGroups | LazyGroups):
+
+            def cost(place: int) -> int:
+                return sum(g.num_tokens(self.scorer.shares) for g in flat([data[place]]))
+
+            batches = loader.batch_sampler.batch_sampler
+            batches.sampler = DealtByTokens(batches.sampler, cost, self._train_batch_size, self.accelerator.num_processes)
+        return loader
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """As transformers'; the rows that fill the last batch of an epoch up, so that each process has as many, are left out: they were
+        trained on already."""
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        each, processes = self._train_batch_size, self.accelerator.num_processes
+        fills = self.together.several and not self.args.dataloader_drop_last and not isinstance(self.train_dataset, StreamedGroups)
+        if fills and batches and "items" in batches[-1] and self.accelerator.gradient_state.end_of_dataloader:
+            last, left = batches[-1], len(self.train_dataset) % (each * processes)
+            if left:
+                items = min(each, max(0, left - self.accelerator.process_index * each))
+                own = last["groups"][: int(last["items"][:items].sum())]
+                number = round(self.together.mean(torch.tensor(float(len(own)))) * processes)
+                last |= {"groups": own, "spare": last["groups"], "number": number}
+        return batches, count
+
     @property
     def data_report(self) -> dict[str, Any]:
         """Of each dataset: how many rows were encoded, and which were dropped (from 1) or truncated, by reason."""
@@ -392,7 +427,9 @@ class PackTrainer(Trainer):
         self.scorer.model = model.module if isinstance(model, DistributedDataParallel) else model
         if not self._since_update:
             self._notes_before = self.notes.so_far("train")
-        self._since_update.append(Batch(inputs["groups"], inputs.get("of_all")))
+        of_all = inputs.get("of_all")
+        number = inputs.get("number") if of_all is None else len(of_all)
+        self._since_update.append(Batch(inputs["groups"], inputs.get("spare", inputs["groups"]), number, of_all))
         self._pending_tokens += sum(len(g.prompt_ids) * len(g.completion_ids) + g.num_completion_tokens for g in inputs["groups"])
         with self._offload():
             loss = self._batches_since_update(model)
@@ -453,12 +490,12 @@ class PackTrainer(Trainer):
 
     def _batch(self, batch: Batch, micro: int) -> torch.Tensor:
         scale, groups = 1.0 / self.current_gradient_accumulation_steps, batch.groups
-        of_all = len(groups) * self.accelerator.num_processes if batch.of_all is None else len(batch.of_all)
-        if not of_all:  # sampled, and of nothing to learn from
+        if batch.number == 0:  # sampled, and nothing to learn from
             return torch.zeros((), device=self.args.device)
-        self.of_all, self.mean_number = batch.of_all or groups, of_all / self.accelerator.num_processes
-        if groups:
-            self._shortest = min(groups, key=PromptGroup.num_tokens)
+        self.mean_number = len(groups) if batch.number is None else batch.number / self.accelerator.num_processes
+        self.of_all = batch.of_all or groups
+        if batch.spare:
+            self._shortest = min(batch.spare, key=PromptGroup.num_tokens)
         loss = self.batch_backward(groups, scale)
         self._make_up(lambda few: self.batch_backward(few, 0.0), "train")
         if self.retention is not None:

@@ -196,12 +196,13 @@ class RewardTrainer(PackTrainer):
             with self.scorer.attending(pack):
                 with self.compute_loss_context_manager():
                     losses_P, rewards_P2 = self._losses(pack, "train")
-                    loss = losses_P.sum() / len(groups)
+                    loss = losses_P.sum() / self.mean_number
                 self.backward(loss * scale)
             self.note_pack(pack)
             rewards.append(rewards_P2)
             total += loss.detach()
-        self._note_batch("train", rewards)
+        if rewards:
+            self._note_batch("train", rewards)
         return total
 
     def batch_loss(self, groups: list[PromptGroup], predict: bool = False) -> Evaluated:

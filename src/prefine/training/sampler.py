@@ -10,6 +10,7 @@ import hashlib
 import math
 import statistics
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from prefine.generation.engine import Answer, Sampling
 from prefine.generation.generate import generate
 from prefine.generation.rows import end_tokens
 from prefine.generation.vllm_engine import VllmPolicy
+from prefine.generation.vllm_server import VllmServer
 from prefine.losses.policy_gradient import combine_rewards
 from prefine.packing.encoding import Encoder, prompt_only
 from prefine.packing.group import Ids, PromptGroup, as_ids
@@ -73,7 +75,7 @@ class SamplingTrainer(PackTrainer):
     tokens_sampled: int = 0
     rollouts_done: int = 0
     _barren: int = 0
-    _vllm: VllmPolicy | None = None
+    _vllm: VllmPolicy | VllmServer | None = None
     _adapters_given = 0
     wanted_rows = "prompts, or rows that have them"
     tempered = False
@@ -259,6 +261,8 @@ class SamplingTrainer(PackTrainer):
         seeds = [_seed(self.args.seed, rollout, place, s) for place in self.together.own(range(len(prompts))) for s in range(k)]
         prompts = self.together.own(prompts)
         ids = [np.concatenate((g.prompt_ids, *g.completion_ids)) for g in prompts for _ in range(k)]
+        if self.args.rollout_engine == "vllm":
+            self._hand_over()
         found = dict(self._generate(ids, self.sampling(), seeds)) if ids else {}
         out = []
         for place, prompt in enumerate(prompts):
@@ -272,22 +276,47 @@ class SamplingTrainer(PackTrainer):
         return Sampling(self.args.response_length, self.args.temperature)
 
     def _generate(self, ids: Sequence[Ids], sampling: Sampling, seeds: Sequence[int]) -> Iterator[tuple[int, Answer]]:
-        model = self.scorer.unwrapped
-        if self.args.rollout_engine == "transformers":
-            return generate(model, self.processing_class, ids, sampling, seeds, self.args.sampling_batch_size)
-        if self._vllm is None:
-            if not hasattr(model, "peft_config"):
-                raise ConfigError("rollout_engine vllm takes the policy's adapter over after each update: train one (--lora-r 16, say)")
-            base = str(model.get_base_model().config._name_or_path)
-            rank = model.peft_config[model.active_adapter].r
-            dtype = str(self.scorer.head.weight.dtype).removeprefix("torch.")
-            share = self.args.vllm_gpu_memory_utilization
-            self._vllm = VllmPolicy(base, self.processing_class, rank, self.args.max_length, dtype, share)
-        folder = Path(self.args.output_dir) / "rollout-adapter"
-        model.save_pretrained(folder, selected_adapters=[model.active_adapter])
+        if self._vllm is not None:
+            return self._vllm.sample(ids, sampling, seeds)
+        return generate(self.scorer.unwrapped, self.processing_class, ids, sampling, seeds, self.args.sampling_batch_size)
+
+    def _hand_over(self) -> None:
+        """Give vLLM the policy's adapter as it is now; of several processes the first does."""
+        model, first = self.scorer.unwrapped, self.accelerator.is_main_process
+        self._vllm = self._vllm or self._start_vllm(model)
+        folder = Path(self.args.output_dir).resolve() / "rollout-adapter"
+        if first:
+            model.save_pretrained(folder, selected_adapters=[model.active_adapter])
         adapter = folder if model.active_adapter == "default" else folder / model.active_adapter
         self._adapters_given += 1
-        return self._vllm.sample(ids, sampling, seeds, str(adapter), self._adapters_given)
+        if first:
+            self._vllm.take(str(adapter), self._adapters_given)
+        elif isinstance(self._vllm, VllmServer):
+            self._vllm.follow(self._adapters_given)
+        self.accelerator.wait_for_everyone()
+
+    def _start_vllm(self, model: Any) -> VllmPolicy | VllmServer:
+        args = self.args
+        if not hasattr(model, "peft_config"):
+            raise ConfigError("rollout_engine vllm takes the policy's adapter over after each update: train one (--lora-r 16, say)")
+        ends = end_tokens(model, self.processing_class)
+        if args.vllm_mode == "server":
+            run = self.together.gathered(f"prefine-{uuid.uuid4().hex[:12]}")[0]
+            return VllmServer(args.vllm_address, self.processing_class, ends, run, args.vllm_server_timeout)
+        base = str(model.get_base_model().config._name_or_path)
+        rank = model.peft_config[model.active_adapter].r
+        dtype = str(self.scorer.head.weight.dtype).removeprefix("torch.")
+        return VllmPolicy(
+            base,
+            self.processing_class,
+            ends,
+            rank,
+            args.max_length,
+            dtype,
+            args.vllm_gpu_memory_utilization,
+            args.vllm_enable_sleep_mode,
+            args.vllm_tensor_parallel_size,
+        )
 
     def score(self, sampled: Sequence[tuple[PromptGroup, tuple[Answer, ...]]]) -> list[Sampled]:
         """Weighted scores of all processes' answers, less the penalty for those that do not end; failures are NaN and counted."""

@@ -240,14 +240,14 @@ class SFTTrainer(PackTrainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """An update's batches; their tokens are counted together, over all processes, so that each weighs the same."""
         batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
-        weights = torch.tensor([sum(_weight(b["groups"]) for b in batches)], device=self.args.device)
         if batches:
-            self._mean_weight = float(self.accelerator.gather(weights).mean()) / len(batches)
+            weights = torch.tensor(sum(_weight(b["groups"]) for b in batches))
+            self._mean_weight = max(1.0, self.together.mean(weights)) / len(batches)
         return batches, count
 
     def batch_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
         """Token-mean cross-entropy; with accumulated gradients, over all of an update's tokens."""
-        total_weight = self._mean_weight or _weight(groups)
+        total_weight = self._mean_weight or max(1.0, _weight(groups))
         total = torch.zeros((), device=self.args.device)
         for pack in self.packs(groups):
             with self.scorer.attending(pack), self._noisy(pack):
@@ -257,7 +257,7 @@ class SFTTrainer(PackTrainer):
                     loss = _weighted(losses_N, pack) / total_weight
                     if aux_loss is not None:
                         self.note("train", "aux_loss", aux_loss.item(), len(pack.groups))
-                        loss = loss + self.router_aux_loss_coef * aux_loss * (len(pack.groups) / len(groups))
+                        loss = loss + self.router_aux_loss_coef * aux_loss * (len(pack.groups) / self.mean_number)
                 self.backward(loss * scale)
             self.note_pack(pack)
             if stats is not None:
@@ -300,7 +300,7 @@ class SFTTrainer(PackTrainer):
         not count: as transformers' language models have them, so that ``predictions[:, :-1]`` predict ``labels[:, 1:]``. Logits are 0
         where nothing was to be predicted.
         """
-        total_weight = _weight(groups)
+        total_weight = max(1.0, _weight(groups))
         total = torch.zeros((), device=self.args.device)
         found: list[tuple[PromptGroup, torch.Tensor]] = []
         for pack in self.packs(groups):
@@ -345,7 +345,7 @@ def _is_conversational(row: Mapping[str, Any]) -> bool:
 
 
 def _weight(groups: Sequence[PromptGroup]) -> float:
-    return max(1.0, float(sum(weights_of(g).sum() for g in groups)))
+    return float(sum(weights_of(g).sum() for g in groups))
 
 
 def _weighted(logps_N: torch.Tensor, pack: Pack) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from prefine.packing.group import PromptGroup
+from prefine.training.dealing import dealt
 from prefine.training.notes import Sums
 
 T = TypeVar("T")
@@ -112,17 +113,6 @@ def _buckets(gradients: Sequence[torch.Tensor]) -> Iterable[list[torch.Tensor]]:
         bucket.append(gradient)
     if bucket:
         yield bucket
-
-
-def dealt(costs: Sequence[int], processes: int) -> list[list[int]]:
-    """Places for each process, in order: the dearest first, to whom has the least so far."""
-    parts: list[list[int]] = [[] for _ in range(processes)]
-    sums = [0] * processes
-    for place in sorted(range(len(costs)), key=lambda i: -costs[i]):
-        least = sums.index(min(sums))
-        parts[least].append(place)
-        sums[least] += costs[place]
-    return [sorted(part) for part in parts]
 
 
 def divided(parts: list[list[PromptGroup]], wanted: int) -> list[list[PromptGroup]]:

@@ -12,8 +12,7 @@ from prefine.training.config.sampling import SamplingConfig
 
 GENERATION = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens", "do_sample")
 """What ``generation_kwargs`` may hold."""
-SERVER = ("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port")
-ENGINE = ("vllm_mode", "vllm_model_impl", "vllm_structured_outputs_regex", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode")
+ENGINE = ("vllm_model_impl", "vllm_structured_outputs_regex", "vllm_group_port")
 
 
 @dataclass
@@ -43,16 +42,9 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
     num_samples: int = field(default=2, metadata={"help": "Responses sampled for each prompt; the best is paired with the worst."})
     min_score_gap: float = field(default=0.0, metadata={"help": "Minimum difference of scores in a pair."})
     use_vllm: bool = field(default=False, metadata={"help": "The same as rollout_engine vllm."})
-    vllm_mode: str = field(default="colocate", metadata={"help": "colocate; a server is refused: weights cannot be sent to one yet."})
     vllm_model_impl: str = field(default="vllm", metadata={"help": "TRL's; vLLM is started with its own default."})
     vllm_structured_outputs_regex: str | None = field(default=None, metadata={"help": "TRL's; refused."})
-    vllm_tensor_parallel_size: int = field(default=1, metadata={"help": "TRL's; refused above 1."})
-    vllm_enable_sleep_mode: bool = field(default=False, metadata={"help": "TRL's; refused."})
-    vllm_server_base_url: str | None = field(default=None, metadata={"help": "TRL's; refused, as vllm_mode server is."})
-    vllm_server_host: str = field(default="0.0.0.0", metadata={"help": "TRL's; refused, as vllm_mode server is."})
-    vllm_server_port: int = field(default=8000, metadata={"help": "TRL's; refused, as vllm_mode server is."})
-    vllm_server_timeout: float = field(default=240.0, metadata={"help": "TRL's; refused, as vllm_mode server is."})
-    vllm_group_port: int = field(default=51216, metadata={"help": "TRL's; refused, as vllm_mode server is."})
+    vllm_group_port: int = field(default=51216, metadata={"help": "TRL's; refused: a server is told of the adapter by its folder."})
     ds3_gather_for_generation: bool = field(default=True, metadata={"help": "TRL's, for DeepSpeed; it changes nothing."})
 
     def __post_init__(self) -> None:
@@ -77,11 +69,8 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
         if self.use_vllm:
             self.rollout_engine = "vllm"
         self.use_vllm = self.rollout_engine == "vllm"
-        self.refuse_unused(SERVER, "without a vLLM server, which is not supported yet")
-        if not self.use_vllm:
-            self.refuse_unused(ENGINE, "without use_vllm")
-        else:
-            self.refuse_unused([n for n in ENGINE if n != "vllm_mode"], "by the engine, which vLLM starts with its own defaults")
+        self.refuse_unused(ENGINE, "by the engine, which vLLM starts with its own defaults")
+        if self.use_vllm:
             self.refuse_unused(["top_p", "top_k", "min_p", "repetition_penalty"], "by the vLLM engine here")
         self.betas = [self.beta] if isinstance(self.beta, int | float) else list(self.beta)
         if not self.betas or any(not b > 0 for b in self.betas):

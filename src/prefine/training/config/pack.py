@@ -103,8 +103,11 @@ class PackConfig(TrainingArguments):
         if self.max_steps <= 0 and self.num_train_epochs <= 0:
             raise ConfigError(f"num_train_epochs is {self.num_train_epochs}; expected a number above 0, or max_steps", code="PF-C03")
         self._refuse_or_warn()
-        if "group" in str(self.train_sampling_strategy):
-            raise ConfigError("train_sampling_strategy: no batch is padded, so grouping rows by length saves nothing; leave it out")
+        if any(how in str(self.train_sampling_strategy) for how in ("group", "rebalance")):
+            raise ConfigError(
+                "train_sampling_strategy: no batch is padded, so grouping rows by length saves nothing, and rows are dealt to processes by "
+                "their tokens already; leave it out"
+            )
         if "inputs" in self.include_for_metrics:
             raise ConfigError("include_for_metrics: batches are packed prompt groups, and have no inputs to include; leave them out")
         if isinstance(self.model_init_kwargs, str):

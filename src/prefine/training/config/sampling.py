@@ -9,6 +9,11 @@ from prefine.losses.policy_gradient import REWARD_AGGREGATES
 from prefine.training.config.pack import PackConfig
 
 ROLLOUT_ENGINES = ("transformers", "vllm")
+VLLM_OPTIONS = {
+    "colocate": ("vllm_gpu_memory_utilization", "vllm_enable_sleep_mode", "vllm_tensor_parallel_size"),
+    "server": ("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout"),
+}
+"""What each ``vllm_mode`` reads."""
 LOADER = (
     "train_sampling_strategy",
     *("dataloader_drop_last", "dataloader_num_workers", "dataloader_persistent_workers"),
@@ -30,7 +35,20 @@ class SamplingConfig(PackConfig):
     rollout_engine: str = field(
         default="transformers", metadata={"help": "transformers, or vllm where it is installed (needs an adapter: --lora-r)."}
     )
-    vllm_gpu_memory_utilization: float = field(default=0.55, metadata={"help": "vllm: its share of the GPU's memory."})
+    vllm_mode: str = field(
+        default="colocate", metadata={"help": "vllm: colocate, in this process, or server, which prefine serve-rollouts starts."}
+    )
+    vllm_gpu_memory_utilization: float = field(default=0.55, metadata={"help": "vllm, colocate: its share of the GPU's memory."})
+    vllm_enable_sleep_mode: bool = field(
+        default=False, metadata={"help": "vllm, colocate: give the memory back between rollouts; it takes as much of the processor's."}
+    )
+    vllm_tensor_parallel_size: int = field(default=1, metadata={"help": "vllm, colocate: how many GPUs share the model out."})
+    vllm_server_base_url: str | None = field(
+        default=None, metadata={"help": "vllm, server: its address. Unset: http://HOST:PORT of the next two."}
+    )
+    vllm_server_host: str = field(default="0.0.0.0", metadata={"help": "vllm, server: its host."})
+    vllm_server_port: int = field(default=8000, metadata={"help": "vllm, server: its port."})
+    vllm_server_timeout: float = field(default=240.0, metadata={"help": "vllm, server: seconds that it has for a response."})
     reward_aggregate: str = field(
         default="sum", metadata={"help": "Several rewards as their weighted sum, mean, min (the most pessimistic), or mean-std."}
     )
@@ -58,8 +76,18 @@ class SamplingConfig(PackConfig):
             raise ConfigError(f"reward_std_weight is {self.reward_std_weight}; expected 0 or above", code="PF-C03")
         if self.reward_aggregate != "mean-std":
             self.refuse_unused(["reward_std_weight"], f"by reward_aggregate {self.reward_aggregate}")
-        engine_options = {"transformers": "vllm_gpu_memory_utilization", "vllm": "sampling_batch_size"}
-        self.refuse_unused([engine_options[self.rollout_engine]], f"by rollout_engine {self.rollout_engine}")
+        if self.vllm_mode not in VLLM_OPTIONS:
+            raise ConfigError(
+                f"vllm_mode is {self.vllm_mode!r}; expected one of {', '.join(VLLM_OPTIONS)}{nearest(self.vllm_mode, VLLM_OPTIONS)}",
+                code="PF-C03",
+            )
+        if self.rollout_engine == "vllm":
+            self.refuse_unused(["sampling_batch_size"], "by rollout_engine vllm")
+            for mode, names in VLLM_OPTIONS.items():
+                if mode != self.vllm_mode:
+                    self.refuse_unused(names, f"by vllm_mode {self.vllm_mode}")
+        else:
+            self.refuse_unused(["vllm_mode", *(n for names in VLLM_OPTIONS.values() for n in names)], "by rollout_engine transformers")
         self.refuse_unused(LOADER, "by a trainer that samples its batches")
         if self.temperature <= 0:
             raise ConfigError(f"temperature is {self.temperature}; sampling from a policy needs one above 0")
@@ -70,6 +98,12 @@ class SamplingConfig(PackConfig):
                 "the whole model (--lora-r makes its training small)",
                 code="PF-C02",
             )
-        if self.world_size > 1 and self.rollout_engine == "vllm":
-            raise ConfigError("rollout_engine vllm samples for one process; leave it out, or train in one process", code="PF-C02")
-        self.ignore_data_skip = True  # what is trained on is sampled anew, not skipped through
+        if self.world_size > 1 and self.rollout_engine == "vllm" and self.vllm_mode == "colocate":
+            raise ConfigError(
+                "vllm_mode colocate samples for one process; give --vllm-mode server, which prefine serve-rollouts starts", code="PF-C02"
+            )
+
+    @property
+    def vllm_address(self) -> str:
+        """Where the vLLM server listens."""
+        return self.vllm_server_base_url or f"http://{self.vllm_server_host}:{self.vllm_server_port}"
