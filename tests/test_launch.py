@@ -83,6 +83,10 @@ def test_one_mistake_is_told_once(lab_model: Path, pairs_file: Path, tmp_path: P
         (["--processes", "0", "dpo"], "expected a number from 1 on"),
         (["--processes", "2", "eval"], "'eval' runs in one process"),
         (["--processes=2"], "no command is named"),
+        (["--machines", "two", "dpo"], "--machines is 'two'"),
+        (["--machines", "2", "--processes", "1", "dpo"], "needs --head"),
+        (["--head", "node0", "--processes", "1", "dpo"], "where several machines meet"),
+        (["--machines", "2", "--head", "no-such-host", "--processes", "1", "dpo"], "no machine of that name"),
     ],
 )
 def test_what_cannot_be_launched_is_said(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,3 +234,27 @@ def test_two_processes_sample_from_one_server(lab_model: Path, pairs_file: Path,
     texts = [[e["texts"] for e in events(folder, "samples")] for folder in folders.values()]
     assert texts[0] == texts[1]
     assert losses(folders[2]) == pytest.approx(losses(folders[1]), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.processes
+def test_two_machines_meet(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    """Two launchers of one process each, on this machine: a run of two. Where it is stopped, both say so by their exit codes."""
+    import socket
+
+    common = ["dpo", "--model", lab_model, "--data", pairs_file, *SETTINGS, "--final-eval", "off"]
+
+    def both(folder: Path, *more: str) -> list[int]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        words = [*PREFINE, "launch", "--machines", "2", "--processes=1", "--head", f"localhost:{port}"]
+        words += [*map(str, common), "--output-dir", str(folder), *more]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        started = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) for _ in range(2)]
+        return [process.wait(timeout=200) for process in started]
+
+    assert both(tmp_path / "stopped", "--stop-after", "1s") == [75, 75]
+    assert both(tmp_path / "stopped", "--resume") == [0, 0]
+    done = run([*common, "--output-dir", tmp_path / "alone", "--per-device-train-batch-size", 8], launcher=PREFINE)
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "stopped") == pytest.approx(losses(tmp_path / "alone"), rel=1e-5)

@@ -119,7 +119,9 @@ ELSEWHERE = {
     **{"reference_cache_dir": "training/dpo.py", "router_aux_loss_coef": "training/pack_trainer.py"},
     **{"retain_weight": "training/pack_trainer.py", "retain_batch_size": "training/pack_trainer.py"},
     **{"ensemble": "training/reward.py", "ensemble_bootstrap": "training/reward.py", "eval_packing": "training/sft.py"},
-    **{"vllm_gpu_memory_utilization": "training/sampler.py", "vllm_mode": "training/online_dpo.py"},
+    **dict.fromkeys(("vllm_gpu_memory_utilization", "vllm_enable_sleep_mode", "vllm_tensor_parallel_size"), "training/sampler.py"),
+    **dict.fromkeys(("vllm_mode", "vllm_server_timeout"), "training/sampler.py"),
+    **dict.fromkeys(("vllm_server_base_url", "vllm_server_host", "vllm_server_port"), "training/config/sampling.py"),
     **{"value_learning_rate": "training/ppo.py", "reward_std_weight": "training/sampler.py", "label_smoothing": "training/reward.py"},
     **{"liger_kernel_config": "training/pack_trainer.py", "trust_remote_code": "training/config/pack.py", "drop_equal": "training/ppo.py"},
     **{"gamma": "training/ppo.py", "lam": "training/ppo.py", "target_kl": "training/ppo.py", "kl_horizon": "training/ppo.py"},
@@ -127,13 +129,7 @@ ELSEWHERE = {
 """Fields that only some settings have read: where."""
 CHECKED = {
     **dict.fromkeys(("stop_token", "stop_token_id", "max_new_tokens", "use_vllm", "generation_kwargs"), "read or refused by the config"),
-    **{
-        name: "refused by the config where it is given"
-        for name in (
-            *("vllm_model_impl", "vllm_structured_outputs_regex", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode"),
-            *("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port"),
-        )
-    },
+    **{name: "refused by the config where it is given" for name in ("vllm_model_impl", "vllm_structured_outputs_regex", "vllm_group_port")},
 }
 
 

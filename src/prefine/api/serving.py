@@ -26,7 +26,7 @@ class ServeOptions:
     host: str = field(default="127.0.0.1", metadata={"help": "Where to listen. Whoever reaches it can have it load any folder."})
     port: int = field(default=8000, metadata={"help": "Where to listen."})
     dtype: str = field(default="bfloat16", metadata={"help": "Of the weights: the trainer's, or it samples otherwise than it is trained."})
-    max_length: int | None = field(default=None, metadata={"help": "Most tokens of prompt and response. Unset: all the model takes."})
+    max_length: int | None = field(default=None, metadata={"help": "Maximum tokens of prompt and response. Unset: all the model takes."})
     gpu_memory_utilization: float = field(default=0.9, metadata={"help": "vLLM's share of each GPU's memory."})
     tensor_parallel_size: int = field(default=1, metadata={"help": "GPUs that share the model out."})
     data_parallel_size: int = field(default=1, metadata={"help": "Copies of the model, each with GPUs of its own."})

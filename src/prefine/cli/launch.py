@@ -1,73 +1,92 @@
-"""``prefine launch``: a training command in several processes of this machine, by torch's launcher."""
+"""``prefine launch``: a training command in several processes of this machine or of several, by torch's launcher."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import uuid
 from typing import Any
 
-from prefine.errors import ConfigError
+from prefine.errors import ConfigError, PrefineError
 
 LAUNCHED = ("dpo", "sft", "reward", "ppo", "online-dpo")
-HELP = f"""usage: prefine launch [--processes N] COMMAND [OPTIONS]
+HELP = f"""usage: prefine launch [--processes N] [--machines M --head HOST[:PORT]] COMMAND [OPTIONS]
 
-Runs a training command ({", ".join(LAUNCHED)}) in N processes of this machine, one a GPU; without --processes, as many as there are GPUs.
-Each holds the whole model and takes its part of every batch (DDP); with --fsdp true the model's weights are shared out over them (FSDP2).
-per_device_train_batch_size is each process's own.
+Runs a training command ({", ".join(LAUNCHED)}) in N processes of this machine, one a GPU; without --processes, as many as there
+are GPUs. Each holds the whole model and takes its part of every batch (DDP); with --fsdp true the model's weights are shared out over them
+(FSDP2; where nothing is sampled). per_device_train_batch_size is each process's own.
 
-Over several machines: torchrun or accelerate launch, with -m prefine.cli and the command's words."""
+With --machines M the same command is started on M machines, N processes each, which meet at --head, the name of one of them;
+--output-dir and the data are to be on a file system that all see. The exit code is the command's: 75 where it was stopped and can go on."""
+PORT = 29400
+"""Where machines meet when nothing else is said; torchrun's."""
 
 
 def launch(words: list[str]) -> int:
     """Run a command's words in several processes; returns the exit code of the first that failed, 0 where none did.
 
     Raises:
-        ConfigError: no such command, or no number of processes.
+        ConfigError: no such command, or a number or an address that is none.
     """
     if not words or words[0] in ("-h", "--help", "--help-all"):
         print(HELP)
         return 0
-    processes: int | None = None
-    if words[0].partition("=")[0] == "--processes":
+    own: dict[str, str] = {}
+    while words and (name := words[0].partition("=")[0]) in ("--processes", "--machines", "--head"):
         equals, value = words[0].partition("=")[1:]
-        value, words = (value, words[1:]) if equals else (words[1] if len(words) > 1 else "", words[2:])
-        if not value.isdigit() or int(value) < 1:
-            raise ConfigError(f"--processes is {value!r}; expected a number from 1 on", code="PF-C03")
-        processes = int(value)
+        own[name], words = (value, words[1:]) if equals else (words[1] if len(words) > 1 else "", words[2:])
+    asked, machines = (_number(name, own[name]) if name in own else None for name in ("--processes", "--machines"))
     if not words or words[0] not in LAUNCHED:
         told = f"{words[0]!r} runs in one process" if words else "no command is named"
         raise ConfigError(f"launch: {told}; expected one of {', '.join(LAUNCHED)}", code="PF-C09")
+    head = own.get("--head", "")
+    if (machines or 1) > 1 and not head:
+        raise ConfigError("--machines needs --head HOST[:PORT], the name of one of them, where they meet", code="PF-C03")
+    if head and (machines or 1) == 1:
+        raise ConfigError("--head is where several machines meet, and there is one; give --machines, or leave it out", code="PF-C04")
+    if head:
+        try:
+            socket.getaddrinfo(head.partition(":")[0], None)
+        except OSError as error:
+            raise ConfigError(f"--head {head}: no machine of that name is known here ({error.strerror})", code="PF-C03") from error
     import torch
 
-    if processes is None:
-        processes = torch.cuda.device_count()
-        if not processes:
-            raise ConfigError("launch: torch sees no GPU here; give --processes 2, say, to train on the processor", code="PF-C10")
-    elif torch.cuda.is_available() and processes > torch.cuda.device_count() and "--use-cpu" not in words:
+    processes = torch.cuda.device_count() if asked is None else asked
+    if not processes:
+        raise ConfigError("launch: torch sees no GPU here; give --processes 2, say, to train on the processor", code="PF-C10")
+    if torch.cuda.is_available() and processes > torch.cuda.device_count() and "--use-cpu" not in words:
         raise ConfigError(
             f"--processes is {processes}, and torch sees {torch.cuda.device_count()} GPUs; each process needs its own", code="PF-C03"
         )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    return _launched(processes, [sys.executable, "-m", "prefine.cli", *words])
+    place = (head if ":" in head else f"{head}:{PORT}") if head else "localhost:0"
+    return _launched(processes, machines or 1, place, [sys.executable, "-m", "prefine.cli", *words])
 
 
-def _launched(processes: int, command: list[str]) -> int:
+def _number(name: str, value: str) -> int:
+    if not value.isdigit() or int(value) < 1:
+        raise ConfigError(f"{name} is {value!r}; expected a number from 1 on", code="PF-C03")
+    return int(value)
+
+
+def _launched(processes: int, machines: int, place: str, command: list[str]) -> int:
     import logging
 
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what failed says so itself
     config: Any = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
+        min_nodes=machines,
+        max_nodes=machines,
         nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
+        run_id=uuid.uuid4().hex if machines == 1 else f"prefine at {place}",
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_endpoint=place,
         max_restarts=0,
         monitor_interval=0.2,
     )
@@ -76,6 +95,10 @@ def _launched(processes: int, command: list[str]) -> int:
     except ChildFailedError as error:
         failed = min(error.failures.values(), key=lambda f: f.timestamp)
         return failed.exitcode if failed.exitcode > 0 else 128 - failed.exitcode
+    except RendezvousError as error:
+        raise PrefineError(
+            f"the machine at {place}, where the others meet, is not reached or has ended; what it said stands there"
+        ) from error
     except SignalException as stopped:
         return 130 if stopped.sigval == signal.SIGINT else 128 + int(stopped.sigval)
     return 0

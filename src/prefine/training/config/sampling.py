@@ -92,6 +92,7 @@ class SamplingConfig(PackConfig):
         if self.temperature <= 0:
             raise ConfigError(f"temperature is {self.temperature}; sampling from a policy needs one above 0")
         super().__post_init__()
+        self.ignore_data_skip = True  # what is trained on is sampled anew, not skipped through
         if self.is_sharded:
             raise ConfigError(
                 "fsdp: nothing is sampled from a policy whose weights are shared out over processes; leave it out, and each process holds "
