@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import ModuleType
 from typing import Any
 
 from prefine.errors import PrefineError
@@ -59,6 +60,19 @@ def first_then_others() -> Iterator[None]:
     yield
     if is_first():
         meet()
+
+
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """Within the block, worker processes that are started ("spawn") do not run the caller's script first, which would start more of them
+    where it has no ``if __name__ == "__main__"``.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def give_way(of_others: bool = False) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from prefine.api import fields
+from prefine.cache import cache_folder
 from prefine.evaluation.chat_client import Reply, ReplyCache
 from prefine.generation.engine import Answer
 from prefine.generation.response_cache import ResponseCache
 from prefine.packing import kept_rows
-from prefine.packing.encoded import cache_folder
 
 Made = Callable[[int], Any]
 CACHES: dict[str, tuple[Callable[[Path], Any], Made, str]] = {

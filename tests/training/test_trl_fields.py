@@ -116,7 +116,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 ELSEWHERE = {
     **dict.fromkeys(("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"), "training/sync_reference.py"),
-    **{"reference_cache_dir": "training/dpo.py", "router_aux_loss_coef": "training/pack_trainer.py"},
+    **{
+        "dataset_num_proc": "api/training_data.py",
+        "reference_cache_dir": "training/dpo.py",
+        "router_aux_loss_coef": "training/pack_trainer.py",
+    },
     **{"retain_weight": "training/pack_trainer.py", "retain_batch_size": "training/pack_trainer.py"},
     **{"ensemble": "training/reward.py", "ensemble_bootstrap": "training/reward.py", "eval_packing": "training/sft.py"},
     **dict.fromkeys(("vllm_gpu_memory_utilization", "vllm_enable_sleep_mode", "vllm_tensor_parallel_size"), "training/sampler.py"),

@@ -67,8 +67,8 @@ def _table() -> dict[str, list[dict[str, Any]]]:
     shipped = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {}
     if shipped.get("versions") == versions():
         return dict(shipped["commands"])
+    from prefine.cache import cache_folder
     from prefine.packing.checksum import damaged, text_checksum
-    from prefine.packing.encoded import cache_folder
     from prefine.runs import write_text
 
     cached = cache_folder() / "fields.json"

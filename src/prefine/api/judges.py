@@ -160,9 +160,9 @@ class Gates:
 
 
 def _openai(choice: JudgeChoice, models: tuple[str, str]) -> Judge:
+    from prefine.cache import cache_folder
     from prefine.evaluation.chat_client import ChatClient, ReplyCache
     from prefine.evaluation.server_judge import Asker, LogprobJudge, PairJudge, RatingScorer
-    from prefine.packing.encoded import cache_folder
 
     if not choice.judge_model:
         raise ConfigError("--judge openai needs --judge-model: the model's name on the server")
@@ -356,7 +356,7 @@ def qualification_file(judge: Judge, choice: JudgeChoice) -> Path | None:
 
     None for one of which it cannot be told whether it will be the same another time.
     """
-    from prefine.packing.encoded import cache_folder
+    from prefine.cache import cache_folder
 
     asker = asker_of(judge)
     what = [type(getattr(judge, "scorer", judge)).__name__, judge.name, asker.client.server if asker else "", choice.mode, choice.aggregate]

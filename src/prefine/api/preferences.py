@@ -153,7 +153,7 @@ class Preferences:
 
     def _cache(self, what: str, options: Mapping[str, Any]) -> Path:
         """A place for what is made of these pairs, by their content and the options."""
-        from prefine.packing.encoded import cache_folder
+        from prefine.cache import cache_folder
 
         what_of = (__version__, self._open().fingerprint, self._options, what, sorted(options.items()))
         folder = cache_folder() / "preferences"
@@ -252,7 +252,7 @@ def files_of(given: Any) -> list[str]:
 
 def _write_rows(rows: Any) -> Path:
     """Rows that are in memory, as a file in the cache under their content."""
-    from prefine.packing.encoded import cache_folder
+    from prefine.cache import cache_folder
     from prefine.runs import write_text
 
     if hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # a pandas DataFrame

@@ -151,7 +151,7 @@ def read_pair_data(setup: TrainingSetup) -> PairData:
     audited = remembered("audits", pairs.fingerprint, lambda: audit(own.sources, reading, near=False).summary())
     check_findings(audited["findings"], own.ignore_audit)
     progress.stage("encoding the data")
-    data = encode_source(pairs, args.encoder(setup.tokenizer))
+    data = encode_source(pairs, args.encoder(setup.tokenizer), processes=args.dataset_num_proc)
     check_encoding(data.encoding, own.ignore_audit)
     held_keys: list[str] = []
     overlap, eval_key = 0, None
@@ -159,7 +159,7 @@ def read_pair_data(setup: TrainingSetup) -> PairData:
     if own.eval_data:
         train: Any = data.groups
         held_source = PairSource(own.eval_data, reading)
-        held = encode_source(held_source, args.encoder(setup.tokenizer))
+        held = encode_source(held_source, args.encoder(setup.tokenizer), processes=args.dataset_num_proc)
         held_out: Any = held.groups
         eval_key = held.key
         seen = np.isin(held_out.prompt_keys(), data.groups.prompt_keys())

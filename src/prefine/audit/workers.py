@@ -20,6 +20,7 @@ from prefine.preferences.blocks import Block
 from prefine.preferences.convert import PEEK_ROWS, Converter, Reading, find_converter
 from prefine.preferences.formats import format_named
 from prefine.preferences.source import Numbering, local_files
+from prefine.processes import starting_workers
 
 INLINE_BLOCKS = 6
 """A source with no more blocks than this is done here: starting workers would take longer."""
@@ -143,7 +144,8 @@ def _spread(stream: Iterator[tuple[Block, int]], job: Job, processes: int) -> It
     waiting: deque[Future[Part]] = deque()
     try:
         for task in stream:
-            waiting.append(pool.submit(_make, task))
+            with starting_workers():
+                waiting.append(pool.submit(_make, task))
             if len(waiting) > 2 * processes + 2:  # what is read ahead is bounded
                 yield waiting.popleft().result()
         while waiting:

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from prefine.cache import cache_folder
 from prefine.errors import ModelError
 from prefine.evaluation.answers import Answered
 from prefine.generation.generate import TransformersEngine
 from prefine.generation.response_cache import CachedEngine, ResponseCache, identity
 from prefine.packing.budget import TokenBudget
-from prefine.packing.encoded import cache_folder
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.packing.learned_tokens import memory_key

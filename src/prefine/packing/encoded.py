@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefine.cache import cache_folder
 from prefine.checkpoints import storing
 from prefine.packing.checksum import is_whole, keep, kept
 from prefine.packing.encoding import Encoder
+from prefine.packing.spread import encode_spread
 from prefine.packing.store import GroupStore
 from prefine.preferences.convert import PairSource
 from prefine.runs import read_json, write_json
-
-
-def cache_folder() -> Path:
-    """``$PREFINE_CACHE``, or ``~/.cache/prefine``."""
-    return Path(os.environ.get("PREFINE_CACHE") or "~/.cache/prefine").expanduser()
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,14 @@ class Encoded:
         return self.groups.folder.name
 
 
-def encode_source(pairs: PairSource, encoder: Encoder, folder: Path | None = None) -> Encoded:
+def encode_source(pairs: PairSource, encoder: Encoder, folder: Path | None = None, processes: int | None = None) -> Encoded:
     """Encode a source's pairs, or find them already encoded.
 
     The key is the source's content and how it is read, and the encoder's tokenizer, template
     and limits; neither names nor dates count.
+
+    Args:
+        processes: that encode a large source; None for one a core.
 
     Raises:
         PrefineError: the source or its rows do not fit.
@@ -59,7 +58,7 @@ def encode_source(pairs: PairSource, encoder: Encoder, folder: Path | None = Non
     reused = is_whole(place)
     if not reused:
         shutil.rmtree(place, ignore_errors=True)
-        groups = encoder.encode_pairs(pairs)
+        groups = encode_spread(pairs, encoder, processes)
         with storing(f"the encoded data in {place.parent}"):
             GroupStore.write(place, groups, lambda: {"data": pairs.summary(), "encoding": encoder.report.summary()})
     store = GroupStore(place)

@@ -69,6 +69,17 @@ class EncodingReport:
         help_template = "; give a model, or a chat template, that writes them (prefine data show --model M --tokens shows what it writes)"
         return reasons + ("; raise max_length" if by_length else "") + (help_template if by_template else "")
 
+    def add(self, other: EncodingReport) -> None:
+        """What was done to the rows that follow."""
+        self.pairs += other.pairs
+        for reason, rows in other.dropped.items():
+            self.dropped.setdefault(reason, []).extend(rows)
+        self.cut.update(other.cut)
+        self.merges += other.merges
+        self.end_tokens_added += other.end_tokens_added
+        self.notes.update(other.notes)
+        self.last_reason = other.last_reason or self.last_reason
+
     def summary(self) -> dict[str, Any]:
         """Counts as plain data, for ``data.json``."""
         return {

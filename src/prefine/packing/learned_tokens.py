@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from prefine.cache import cache_folder
 from prefine.errors import StorageError
-from prefine.packing.encoded import cache_folder
 from prefine.runs import write_json
 
 

@@ -5,6 +5,7 @@
 - a data set's clone: ``folder[:config][:split]``, by its card or its file names; ``train`` where nothing is said
 - ``-``: standard input, JSON lines (or a JSON list)
 - a Hub id: ``owner/name[@revision][:config][:split]``; a split may be a slice, ``train[:10%]``
+- a URL that fsspec reads: ``s3://bucket/pairs.jsonl.gz``, ``gs://``, ``hf://datasets/owner/name/file``, a folder or a pattern of them
 - a database: ``sqlite:///file.db#SELECT ...`` or ``postgresql://...#SELECT ...``, read only
 """
 
@@ -25,6 +26,7 @@ from urllib.parse import quote
 from prefine.errors import ConfigError, DataError, MissingFile
 from prefine.preferences.blocks import BLOCK_ROWS, READERS, Block, Row, data_suffix, read_blocks
 from prefine.preferences.folders import chosen_files
+from prefine.preferences.remote import check_url, copies, is_url, shown
 
 HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(:(?P<rest>.+))?")
 HUB_DEFAULTS: dict[str, tuple[str | None, str]] = {
@@ -52,7 +54,7 @@ def blocks(source: str) -> Iterator[Block]:
         if file.is_dir():
             yield from _batches(_load_saved(file), str(file))
         else:
-            yield from read_blocks(file, "standard input" if source == "-" else str(file))
+            yield from read_blocks(file, "standard input" if source == "-" else shown(file))
 
 
 class Numbering:
@@ -87,6 +89,8 @@ def local_files(source: str) -> list[Path] | None:
     """
     if source == "-":
         return [_standard_input()]
+    if is_url(source):
+        return copies(source)
     path, config, split = _folder_parts(source)
     if path.is_file():
         return [path]
@@ -115,7 +119,9 @@ def check_there(source: str) -> None:
     Raises:
         MissingFile: it looks like a path, and nothing is there.
     """
-    if source != "-" and not _is_database(source):
+    if is_url(source) and not _is_database(source):
+        check_url(source)
+    elif source != "-" and not _is_database(source):
         local_files(source)
 
 

@@ -25,7 +25,6 @@ REFUSED: Mapping[str, str] = {
 MACHINE: Mapping[str, str] = {
     **dict.fromkeys(("padding_free", "pad_to_multiple_of"), "packed batches hold no padding"),
     "pad_token": "packed batches hold no padding",
-    "dataset_num_proc": "rows are encoded in one process, once",
     "precompute_ref_batch_size": "the token budget sizes every forward pass",
     "local_rollout_forward_batch_size": "the token budget sizes every forward pass",
     "num_sample_generations": "samples are written into the run directory; num_sample_texts says how many",

@@ -1,0 +1,99 @@
+"""Pairs encoded over all cores, in order: what comes out is what one process would make."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import pickle
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from prefine.errors import DataError
+from prefine.packing.encoding import Encoder, EncodingReport
+from prefine.packing.group import PromptGroup
+from prefine.preferences.records import Pair
+from prefine.processes import starting_workers
+
+INLINE_PAIRS = 2000
+"""So many are encoded here before workers are started, which takes as long as some of them."""
+CHUNK = 32
+"""Pairs that a worker is given at once."""
+
+_encoder: Encoder | None = None
+
+
+def _start(encoder: bytes) -> None:
+    global _encoder
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the cores are taken by the workers
+    _encoder = Encoder(*pickle.loads(encoder))
+
+
+def _encode(pairs: list[Pair]) -> tuple[list[PromptGroup], EncodingReport]:
+    assert _encoder is not None
+    own = _encoder.fresh()
+    groups = [group for pair in pairs if (group := own.encode_pair(pair)) is not None]
+    return groups, own.report
+
+
+def encode_spread(pairs: Iterable[Pair], encoder: Encoder, processes: int | None = None) -> Iterator[PromptGroup]:
+    """Groups of (chosen, rejected), as :meth:`Encoder.encode_pairs` gives them, with the same report.
+
+    Args:
+        processes: None for one a core.
+
+    Raises:
+        DataError: as there; or a worker died.
+    """
+    stream, some = iter(pairs), False
+    for group in map(encoder.encode_pair, itertools.islice(stream, INLINE_PAIRS)):
+        if group is not None:
+            some = True
+            yield group
+    rest = list(itertools.islice(stream, 1))
+    workers = processes or os.cpu_count() or 1
+    made = _pickled(encoder) if rest and workers > 1 else None
+    stream = itertools.chain(rest, stream)
+    for groups, report in _here(stream, encoder) if made is None else _chunks(stream, made, workers):
+        if report is not None:
+            encoder.report.add(report)
+        some = some or bool(groups)
+        yield from groups
+    if not some:
+        raise DataError(f"no pair is left after encoding: {encoder.report.left_out()}", code="PF-D04")
+
+
+def _here(pairs: Iterator[Pair], encoder: Encoder) -> Iterator[tuple[list[PromptGroup], EncodingReport | None]]:
+    for pair in pairs:
+        group = encoder.encode_pair(pair)
+        yield ([] if group is None else [group]), None
+
+
+def _pickled(encoder: Encoder) -> bytes | None:
+    """What a worker makes an encoder of; None where the tokenizer does not travel."""
+    parts = (encoder.tokenizer, encoder.max_length, encoder.max_prompt_length, encoder.truncation_mode, encoder.renderer.template_kwargs)
+    try:
+        return pickle.dumps(parts)
+    except Exception:  # of whatever a tokenizer of its own code is made of
+        return None
+
+
+def _chunks(pairs: Iterator[Pair], encoder: bytes, processes: int) -> Iterator[tuple[list[PromptGroup], EncodingReport | None]]:
+    # "spawn": the parent has threads (tokenizers, BLAS), which a fork would copy in an unknown state.
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start, (encoder,))
+    waiting: deque[Future[Any]] = deque()
+    try:
+        while chunk := list(itertools.islice(pairs, CHUNK)):
+            with starting_workers():
+                waiting.append(pool.submit(_encode, chunk))
+            if len(waiting) > 2 * processes + 2:  # what is read ahead is bounded
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise DataError("a worker process that encodes died (out of memory?); try --dataset-num-proc 1", code="PF-M08") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
