@@ -66,6 +66,7 @@ def test_one_mistake_is_told_once(lab_model: Path, pairs_file: Path, tmp_path: P
         (["--map", "chosen=good"], "there is no column 'good'"),
         (["--loss-typ", "ipo"], "did you mean 'loss_type'"),
         (["--fsdp", "true", "--fsdp-config", '{"version": 1}'], "FSDP1 is not supported"),
+        (["--accelerator-config", '{"split_batches": true}'], "split_batches and even_batches would be ignored"),
         (["--fsdp", "true", "--reward-function", "x.py:f"], "nothing is sampled from a policy"),
     ):
         command = "ppo" if "--reward-function" in more else "dpo"

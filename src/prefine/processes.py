@@ -1,6 +1,6 @@
-"""The processes of one run, as its launcher numbers them (torchrun, accelerate launch, prefine launch). Torch is not imported here.
+"""The processes of one run, as its launcher numbers them (torchrun, accelerate launch, prefine launch), and worker processes on data.
 
-The first owns the files, what is said, and what comes after training; the others follow.
+Torch is not imported here. Of a run's processes the first owns the files, what is said, and what comes after training; the others follow.
 """
 
 from __future__ import annotations
@@ -8,13 +8,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from prefine.errors import PrefineError
+from prefine.errors import DataError, PrefineError
+
+Task = TypeVar("Task")
+Made = TypeVar("Made")
 
 LONG = timedelta(days=30)
 """For which processes wait for the first: for as long as an evaluation takes."""
@@ -62,10 +66,42 @@ def first_then_others() -> Iterator[None]:
         meet()
 
 
+def by_workers(
+    work: Callable[[Task], Made], tasks: Iterable[Task], workers: int, start: Callable[..., None], given: tuple[Any, ...], died: str
+) -> Iterator[Made]:
+    """What worker processes make of tasks, in their order; so many are read ahead that none waits.
+
+    Args:
+        start: called first in each worker, with what is ``given``; died: the error where a worker died.
+
+    Raises:
+        DataError: a worker died.
+    """
+    import multiprocessing
+    from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    # "spawn": the parent has threads (tokenizers, BLAS), which a fork would copy in an unknown state.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start, given)
+    waiting: deque[Future[Made]] = deque()
+    try:
+        for task in tasks:
+            with _without_script():
+                waiting.append(pool.submit(work, task))
+            if len(waiting) > 2 * workers + 2:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise DataError(died, code="PF-M08") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
 @contextmanager
-def starting_workers() -> Iterator[None]:
-    """Within the block, worker processes that are started ("spawn") do not run the caller's script first, which would start more of them
-    where it has no ``if __name__ == "__main__"``.
+def _without_script() -> Iterator[None]:
+    """Within the block, a process that is started by "spawn" does not run the caller's script first, which would start more of them where
+    it has no ``if __name__ == "__main__"``.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")

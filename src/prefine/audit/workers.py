@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +16,7 @@ from prefine.preferences.blocks import Block
 from prefine.preferences.convert import PEEK_ROWS, Converter, Reading, find_converter
 from prefine.preferences.formats import format_named
 from prefine.preferences.source import Numbering, local_files
-from prefine.processes import starting_workers
+from prefine.processes import by_workers
 
 INLINE_BLOCKS = 6
 """A source with no more blocks than this is done here: starting workers would take longer."""
@@ -116,7 +112,8 @@ def parts(
         maker = job.maker()
         yield from (maker.of_block(block, before) for block, before in everything)
     else:
-        yield from _spread(everything, job, workers)
+        died = f"{source}: a worker process died (out of memory?); try --processes 1"
+        yield from by_workers(_make, everything, workers, _start, (job,), died)
 
 
 def _gathered(stream: Iterator[tuple[Block, int]], job: Job) -> Iterator[Part]:
@@ -135,25 +132,6 @@ def _gathered(stream: Iterator[tuple[Block, int]], job: Job) -> Iterator[Part]:
         maker.fill(part, chunk)
         yield part
         part = Part()
-
-
-def _spread(stream: Iterator[tuple[Block, int]], job: Job, processes: int) -> Iterator[Part]:
-    # "spawn": the parent has threads (tokenizers, BLAS), which a fork would copy in an unknown state.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, _start, (job,))
-    waiting: deque[Future[Part]] = deque()
-    try:
-        for task in stream:
-            with starting_workers():
-                waiting.append(pool.submit(_make, task))
-            if len(waiting) > 2 * processes + 2:  # what is read ahead is bounded
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise DataError(f"{job.source}: a worker process died (out of memory?); try --processes 1", code="PF-M08") from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _sample_share(source: str, first: list[Block]) -> float:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import pickle
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
 from prefine.errors import DataError
 from prefine.packing.encoding import Encoder, EncodingReport
 from prefine.packing.group import PromptGroup
 from prefine.preferences.records import Pair
-from prefine.processes import starting_workers
+from prefine.processes import by_workers
 
 INLINE_PAIRS = 2000
 """So many are encoded here before workers are started, which takes as long as some of them."""
@@ -32,7 +27,7 @@ def _start(encoder: bytes) -> None:
     _encoder = Encoder(*pickle.loads(encoder))
 
 
-def _encode(pairs: list[Pair]) -> tuple[list[PromptGroup], EncodingReport]:
+def _encode(pairs: list[Pair]) -> tuple[list[PromptGroup], EncodingReport | None]:
     assert _encoder is not None
     own = _encoder.fresh()
     groups = [group for pair in pairs if (group := own.encode_pair(pair)) is not None]
@@ -57,7 +52,13 @@ def encode_spread(pairs: Iterable[Pair], encoder: Encoder, processes: int | None
     workers = processes or os.cpu_count() or 1
     made = _pickled(encoder) if rest and workers > 1 else None
     stream = itertools.chain(rest, stream)
-    for groups, report in _here(stream, encoder) if made is None else _chunks(stream, made, workers):
+    if made is None:
+        encoded = _here(stream, encoder)
+    else:
+        chunks = iter(lambda: list(itertools.islice(stream, CHUNK)), [])
+        died = "a worker process that encodes died (out of memory?); try --dataset-num-proc 1"
+        encoded = by_workers(_encode, chunks, workers, _start, (made,), died)
+    for groups, report in encoded:
         if report is not None:
             encoder.report.add(report)
         some = some or bool(groups)
@@ -79,21 +80,3 @@ def _pickled(encoder: Encoder) -> bytes | None:
         return pickle.dumps(parts)
     except Exception:  # of whatever a tokenizer of its own code is made of
         return None
-
-
-def _chunks(pairs: Iterator[Pair], encoder: bytes, processes: int) -> Iterator[tuple[list[PromptGroup], EncodingReport | None]]:
-    # "spawn": the parent has threads (tokenizers, BLAS), which a fork would copy in an unknown state.
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start, (encoder,))
-    waiting: deque[Future[Any]] = deque()
-    try:
-        while chunk := list(itertools.islice(pairs, CHUNK)):
-            with starting_workers():
-                waiting.append(pool.submit(_encode, chunk))
-            if len(waiting) > 2 * processes + 2:  # what is read ahead is bounded
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise DataError("a worker process that encodes died (out of memory?); try --dataset-num-proc 1", code="PF-M08") from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

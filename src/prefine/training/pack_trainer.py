@@ -184,6 +184,12 @@ class PackTrainer(Trainer):
                 "accelerator_config: dispatch_batches would be ignored: a batch is groups, made in each process; leave it out"
             )
         args.accelerator_config.dispatch_batches = False  # a batch is groups, which another process cannot be sent
+        if args.world_size > 1 and (args.accelerator_config.split_batches or not args.accelerator_config.even_batches):
+            raise ConfigError(
+                "accelerator_config: split_batches and even_batches would be ignored: each process takes per_device_train_batch_size rows, "
+                "and what fills a last batch up is left out; leave both out",
+                code="PF-C04",
+            )
         self._since_update: list[Batch] = []
         self.notes = Notes()
         self.of_all: Sequence[PromptGroup] = ()  # the batch's groups of all processes, where they are no equal parts
