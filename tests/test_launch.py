@@ -259,3 +259,22 @@ def test_two_machines_meet(lab_model: Path, pairs_file: Path, tmp_path: Path) ->
     done = run([*common, "--output-dir", tmp_path / "alone", "--per-device-train-batch-size", 8], launcher=PREFINE)
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "stopped") == pytest.approx(losses(tmp_path / "alone"), rel=1e-5)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("function", "code"), [("raises", 2), ("ends", 9)])
+def test_what_fails_in_one_process_ends_all(function: str, code: int, lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    """While the other waits for it, within a rollout."""
+    reward = tmp_path / "reward.py"
+    reward.write_text(
+        "import os\n\n\ndef raises(prompts, answers):\n    if os.environ['RANK'] == '1':\n        raise ValueError('no such luck')\n"
+        "    return [len(a) for a in answers]\n\n\ndef ends(prompts, answers):\n    if os.environ['RANK'] == '1':\n        os._exit(9)\n"
+        "    return [len(a) for a in answers]\n"
+    )
+    words = ["ppo", "--model", lab_model, "--data", pairs_file, "--output-dir", tmp_path / "run", *SETTINGS, "--response-length", 8]
+    begun = time.monotonic()
+    done = run([*words, "--reward-function", f"{reward}:{function}"])
+    assert done.returncode == code, done.stderr
+    assert time.monotonic() - begun < 90  # of which most is the start
+    assert "Traceback" not in done.stderr
+    assert ("process 1: reward function raises raised ValueError: no such luck" in done.stderr) is (function == "raises")

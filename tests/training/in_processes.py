@@ -38,6 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dpo, retained prompts": {"retain": "prompts"},
     "dpo, retained prompts, LoRA": {"retain": "prompts", "peft": True},
     "dpo, weighed by the policy": {"use_weighting": True},
+    "dpo, accumulated, memory short in one": {"gradient_accumulation_steps": 2, "starved": True},
     "sft": {"kind": "sft"},
     "sft, epochs of an odd number": {"kind": "sft", "rows": 31, "packing": True, "max_length": 48},
     "sft, LoRA": {"kind": "sft", "peft": True},
@@ -56,12 +57,13 @@ CASES: dict[str, dict[str, Any]] = {
     "online dpo": {"kind": "online", "num_samples": 3, "gradient_accumulation_steps": 2},
     "online dpo, LoRA": {"kind": "online", "peft": True},
     "online dpo, coupled loss": {"kind": "online", "loss_type": ["aot"]},
+    "ppo, memory short in one": {"kind": "ppo", "advantage_estimator": "gae", "num_mini_batches": 2, "starved": True},
     "online dpo, two rewards": {"kind": "online", "reward_aggregate": "min", "rewards": 2},
 }
 
 SAMPLING = [name for name, case in CASES.items() if case.get("kind") in ("ppo", "online")]
 """Of these no model is shared out."""
-SHARDED = [name for name in CASES if name not in SAMPLING]
+SHARDED = [name for name, case in CASES.items() if name not in SAMPLING and "starved" not in case]
 THREE = ["dpo", "dpo, LoRA", "dpo, coupled loss", "dpo, retained replies", "reward", *(name for name in SHARDED if "epochs" in name)]
 RUNS = (("ddp", 2, list(CASES)), ("fsdp", 2, SHARDED), ("ddp", 3, [*THREE, *SAMPLING]), ("fsdp", 3, THREE))
 """Engines and numbers of processes, with what is run by them."""
@@ -152,6 +154,7 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
         with contextlib.suppress(FileExistsError), path.open("x") as stream:
             stream.write("".join(json.dumps(row) + "\n" for row in rows))
         case["retain"], case["retain_batch_size"] = str(path), 18 // processes
+    starved = case.pop("starved", False) and os.environ.get("RANK") == "1"
     samples, four_bit = kind in ("ppo", "online"), case.pop("four_bit", False)
     if samples:
         case = {"num_samples": 1 if kind == "ppo" else 2, "response_length": 8, "temperature": 1.0, "missing_eos_penalty": 1.0} | case
@@ -186,6 +189,8 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
         model, rewards = sampling(kind, settings, out)
         given |= {"train_dataset": rows[:count], "eval_dataset": rows[ROWS:], **rewards}
     trainer = trainer_kind(model=model_of(kind, untied, trained) if model is None else model, args=config(**settings), **given)
+    if starved:
+        starve(trainer)
     rollouts: list[Any] = []
     if samples:
         noted = trainer.note_samples
@@ -205,6 +210,18 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
         "sharded": trainer.together.sharded,
         "bytes": sum((p.to_local() if hasattr(p, "to_local") else p).nbytes for p in trainer.model.parameters()),
     }
+
+
+def starve(trainer: Any) -> None:
+    """Memory runs out with some of the packs."""
+    pack, calls = trainer.scorer.pack, iter(range(1, 1000))
+
+    def short(groups: Any) -> Any:
+        if next(calls) in (2, 9, 20):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return pack(groups)
+
+    trainer.scorer.pack = short
 
 
 def lora_of_a_classifier(**more: Any) -> Any:

@@ -191,6 +191,7 @@ class PackTrainer(Trainer):
                 code="PF-C04",
             )
         self._since_update: list[Batch] = []
+        self._tried: Sequence[PromptGroup] = ()  # the batch that is computed
         self.notes = Notes()
         self.of_all: Sequence[PromptGroup] = ()  # the batch's groups of all processes, where they are no equal parts
         self.mean_number = 0.0  # of the batch's groups, over processes
@@ -499,7 +500,7 @@ class PackTrainer(Trainer):
         if batch.number == 0:  # sampled, and nothing to learn from
             return torch.zeros((), device=self.args.device)
         self.mean_number = len(groups) if batch.number is None else batch.number / self.accelerator.num_processes
-        self.of_all = batch.of_all or groups
+        self.of_all, self._tried = batch.of_all or groups, groups
         if batch.spare:
             self._shortest = min(batch.spare, key=PromptGroup.num_tokens)
         loss = self.batch_backward(groups, scale)
@@ -548,7 +549,8 @@ class PackTrainer(Trainer):
                 f"back, as the others wait within it; go on from the last checkpoint with --token-budget {before // 2}",
                 code="PF-M07",
             )
-        self.budget.shrink(Scorer.attended, self.scorer.shares)
+        # Of the batch, where not one pack was run: moving one to the device did not fit.
+        self.budget.shrink(Scorer.attended or self._tried, self.scorer.shares)
         self.on_event("out_of_memory", step=self.state.global_step, token_budget_before=before, token_budget=self.budget.tokens)
 
     def retain_backward(self, groups: list[PromptGroup], scale: float, total_tokens: float) -> torch.Tensor:
@@ -635,7 +637,7 @@ class PackTrainer(Trainer):
         groups, before = inputs["groups"], self.notes.so_far("eval")
         count = self._not_repeated(len(inputs["items"]))
         fresh = groups[: int(inputs["items"][:count].sum())]
-        self._shortest = min(groups, key=PromptGroup.num_tokens)
+        self._shortest, self._tried = min(groups, key=PromptGroup.num_tokens), groups
 
         def work() -> Evaluated:
             if not fresh and self.together.sharded:
