@@ -12,9 +12,8 @@ from prefine.api.run import Run
 from prefine.api.run_options import RunOptions
 from prefine.api.summaries import evaluation_lines
 from prefine.api.training_data import read_pair_data
-from prefine.api.training_setup import model_lines, set_up, settings_line
+from prefine.api.training_setup import TrainingRun, model_lines, set_up, settings_line
 from prefine.processes import is_first, meet
-from prefine.runs import RunDirectory
 
 SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "tokens_per_second")
 
@@ -73,11 +72,8 @@ def dpo(given: Mapping[str, Any], progress: Progress) -> Run:
     measured = trainer.evaluate(data.held_out) if shared_out and len(data.held_out) else {}
     if not is_first():
         return started.followed()
-    if shared_out:
-        progress.say(["", *_shared_out_lines(measured, len(data.held_out), started.run)])
-    elif len(data.held_out):
-        found = finish(trainer, started.run, setup.extra, judge, questions, data.held_out, started.seconds, progress)
-        progress.say(["", *evaluation_lines(found)])
+    if len(data.held_out):
+        progress.say(["", *_conclusion(trainer, started, setup.extra, judge, questions, data.held_out, measured)])
     else:
         progress.say("no pairs were held out, so nothing is known of what was learned; give --eval-data or --eval-fraction")
     progress.say(f"report: {write_report(started.run)}")
@@ -85,10 +81,22 @@ def dpo(given: Mapping[str, Any], progress: Progress) -> Run:
     return Run(started.run.path)
 
 
-def _shared_out_lines(measured: Mapping[str, float], held_out: int, run: RunDirectory) -> list[str]:
-    """What is known of a model that no process has whole: nothing samples from it here."""
-    lines = []
+def _conclusion(
+    trainer: Any, started: TrainingRun, options: FinalOptions, judge: Any, questions: Any, pairs: Any, measured: Mapping[str, float]
+) -> list[str]:
+    """What the run ends with. A model that was shared out is loaded whole by this process alone, where it fits; else what all measured."""
+    from prefine.packing.out_of_memory import is_out_of_memory
+
     if measured:
+        trainer.let_go()
+    try:
+        return evaluation_lines(finish(trainer, started.run, options, judge, questions, pairs, started.seconds, started.setup.progress))
+    except Exception as error:
+        if not measured or not (is_out_of_memory(error) or getattr(error, "code", "") == "PF-M07"):
+            raise
         accuracy, margin = measured["eval_rewards/accuracies"], measured["eval_rewards/margins"]
-        lines.append(f"held-out pairs: reward accuracy {100 * accuracy:.1f} % of {held_out}, margin {margin:.3f}")
-    return [*lines, f"no process has the whole model, so no responses were sampled; for a verdict: prefine eval {run.path} --judge ..."]
+        return [
+            f"held-out pairs: reward accuracy {100 * accuracy:.1f} % of {len(pairs)}, margin {margin:.3f}",
+            "this process does not hold the whole model, so no responses were sampled; for a verdict, on a larger machine: "
+            f"prefine eval {started.run.path} --judge ...",
+        ]

@@ -375,11 +375,15 @@ def _lines(given: EvalOptions, found: Evaluation) -> list[str]:
 
 
 def trained_pair(trainer: Any, run: RunDirectory) -> ModelPair:
-    """Base and tuned right after training, the base loaded again where training let it go, moved it, or never needed it."""
+    """Base and tuned right after training, the base loaded again where training let it go, moved it, or never needed it; both, where their
+    weights are shared out over processes.
+    """
     from prefine.evaluation.model_pair import ModelPair
     from prefine.scoring.loading import load_model
     from prefine.scoring.reference import Reference
 
+    if trainer.together.sharded:
+        return ModelPair.load(run)
     base, reference = str(run.config()["model"]), trainer.reference
     moved = getattr(trainer.args, "sync_ref_model", False)
     if reference is None or moved or next(reference.scorer.unwrapped.parameters()).is_meta:

@@ -485,6 +485,13 @@ class PackTrainer(Trainer):
         """Forget gradients of everything that is trained."""
         model.zero_grad(set_to_none=True)
 
+    def let_go(self) -> None:
+        """Forget gradients and optimizer: training is over, and their memory is wanted."""
+        self.drop_gradients(self.model)
+        for name in ("optimizer", "lr_scheduler"):
+            setattr(self, name, None)
+        self.accelerator.free_memory()
+
     def _offload(self) -> Any:
         if self.args.activation_offloading and self.args.device.type == "cuda":
             return OffloadActivations(self.scorer.unwrapped)
