@@ -16,4 +16,11 @@ for shape in qwen2.5-0.5b qwen2.5-1.5b llama-3.1-8b; do
         timeout 75 python3 benchmarks/gpu_dpo.py --shape "$shape" --lengths "$lengths" 2>&1 | tee "$out/$shape-$lengths.txt" || status=1
     done
 done
+# Several processes, one a GPU, by NCCL: what tests/training/test_processes.py runs on processors.
+if [ "$(nvidia-smi -L | wc -l)" -ge 2 ]; then
+    PREFINE_TEST_GPUS=1 timeout 500 python3 -m pytest -p no:cacheprovider -q -m processes tests/training/test_processes.py 2>&1 |
+        tee "$out/processes.txt" || status=1
+else
+    echo "several processes were not run: they need two GPUs (three for all)" | tee "$out/processes.txt"
+fi
 exit $status

@@ -15,6 +15,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 ROWS, HELD_OUT, BATCH = 96, 13, 12
+ON_GPUS = os.environ.get("PREFINE_TEST_GPUS") == "1"
+"""One GPU a process, by NCCL."""
 
 
 def lora(**more: Any) -> Any:
@@ -162,9 +164,10 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
     # Tokens of one process's packs and another's differ, so that the numbers of packs do, too.
     settings = {
         **{"output_dir": str(folder), "per_device_train_batch_size": BATCH // processes, "max_steps": 4, "logging_steps": 1, "seed": 3},
-        **{"learning_rate": 1e-2 if peft else 1e-3, "save_strategy": "no", "disable_tqdm": True, "token_budget": "130", "use_cpu": True},
-        **{"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 5, "ddp_backend": "gloo" if processes > 1 else None},
-        **{"gradient_checkpointing": False, "max_grad_norm": 0.5, **case, **({"fsdp": True} if engine == "fsdp" else {})},
+        **{"learning_rate": 1e-2 if peft else 1e-3, "save_strategy": "no", "disable_tqdm": True, "token_budget": "130"},
+        **{"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 5, "use_cpu": not ON_GPUS, "bf16": False},
+        **{"ddp_backend": "gloo" if processes > 1 and not ON_GPUS else None, "gradient_checkpointing": False, "max_grad_norm": 0.5},
+        **{**case, **({"fsdp": True} if engine == "fsdp" else {})},
     }
     pairs = lab_pairs(ROWS + HELD_OUT)
     rows = [{"prompt": r["prompt"], "completion": r["chosen"]} for r in pairs] if kind == "sft" else pairs
