@@ -13,8 +13,8 @@ samples and weights are held against the same run in one process (logs to 2e-5, 
 [Several GPUs and several machines](several-gpus.md) says how to start one.
 """
 REFUSED = """
-Refused before anything is loaded: FSDP1 and DeepSpeed; `ppo`, `online-dpo` and `reward --ensemble` with FSDP2, and `--rollout-engine
-vllm` in several processes. Resumed by another engine or number of processes: `dpo`, whole and LoRA, from FSDP2 by DDP and by one process
+Refused before anything is loaded: FSDP1 and DeepSpeed; `ppo`, `online-dpo` and `reward --ensemble` with FSDP2, and vLLM within
+several processes (`--vllm-mode colocate`; a server takes them all). Resumed by another engine or number of processes: `dpo`, whole and LoRA, from FSDP2 by DDP and by one process
 and the other way round; `ppo` and `online-dpo` of two processes by one (`tests/test_launch.py`).
 """
 

@@ -24,10 +24,10 @@ def launch_words(text: str) -> list[str]:
     return shlex.split(line.partition("prefine launch")[2].partition("||")[0])
 
 
-def check_words(words: list[str]) -> None:
+def check_words(words: list[str], own: tuple[str, ...] = ("--machines", "--processes", "--head")) -> None:
     """Launch's own options, then a command's: names that it has."""
     at = words.index("dpo")
-    assert {w.partition("=")[0] for w in words[:at] if w.startswith("--")} == {"--machines", "--processes", "--head"}
+    assert {w.partition("=")[0] for w in words[:at] if w.startswith("--")} == set(own)
     flags = {option.flag for option in find("dpo").options().values()}
     given = {w.partition("=")[0] for w in words[at + 1 :] if w.startswith("--")}
     assert given <= flags
@@ -73,12 +73,12 @@ def test_kubernetes_knows_the_job() -> None:
 def test_skypilot_knows_the_task() -> None:
     """Its schema is not installed here: the names are those of sky.utils.schemas.get_task_schema, 0.14.1."""
     task = yaml.safe_load((CLUSTER / "skypilot.yaml").read_text())
-    assert set(task) <= {"name", "num_nodes", "resources", "envs", "workdir", "file_mounts", "setup", "run"}
+    assert set(task) <= {"name", "resources", "envs", "workdir", "file_mounts", "setup", "run"}
     assert set(task["resources"]) <= {"accelerators", "use_spot"}
-    check_words(launch_words(task["run"]))
+    check_words(launch_words(task["run"]), ("--processes",))
     for script in (task["setup"], task["run"]):
         assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
-    known = {"SKYPILOT_NODE_IPS", "SKYPILOT_NUM_NODES", "SKYPILOT_NUM_GPUS_PER_NODE", *task["envs"]}
+    known = {"SKYPILOT_NUM_GPUS_PER_NODE", *task["envs"]}
     assert set(re.findall(r"\$([A-Z_]+)", task["run"])) <= known
 
 
@@ -96,7 +96,7 @@ def test_the_slurm_script_goes_on_where_it_was_stopped(ends: int, tmp_path: Path
     told = tmp_path / "told"
     environment: dict[str, Any] = {
         **{"PATH": f"{tmp_path}:{os.environ['PATH']}", "TOLD": str(told), "MODEL": "m", "DATA": "d.jsonl"},
-        **{"SLURM_JOB_ID": "12", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "node[7-8]"},
+        **{"SLURM_JOB_ID": "12", "SLURM_NNODES": "2", "SLURM_CPUS_PER_TASK": "64", "SLURM_JOB_NODELIST": "node[7-8]"},
     }
     done = subprocess.run(["bash", str(CLUSTER / "slurm.sh")], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == ends, done.stderr

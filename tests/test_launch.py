@@ -87,11 +87,15 @@ def test_one_mistake_is_told_once(lab_model: Path, pairs_file: Path, tmp_path: P
         (["--machines", "2", "--processes", "1", "dpo"], "needs --head"),
         (["--head", "node0", "--processes", "1", "dpo"], "where several machines meet"),
         (["--machines", "2", "--head", "no-such-host", "--processes", "1", "dpo"], "no machine of that name"),
+        (["--machines", "2", "--head", "node0:x", "--processes", "1", "dpo"], "expected HOST or HOST:PORT"),
     ],
 )
-def test_what_cannot_be_launched_is_said(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from prefine.cli import main
+def test_what_cannot_be_launched_is_said(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefine.cli import launch, main
 
+    monkeypatch.setattr(launch, "PATIENCE", 0.0)
     assert main(["launch", *words]) == 2
     assert told in capsys.readouterr().err
 
@@ -277,3 +281,41 @@ def test_what_fails_in_one_process_ends_all(function: str, code: int, lab_model:
     assert time.monotonic() - begun < 90  # of which most is the start
     assert "Traceback" not in done.stderr
     assert ("process 1: reward function raises raised ValueError: no such luck" in done.stderr) is (function == "raises")
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_launcher_that_is_stopped_waits_for_the_checkpoint(
+    number: int, code: int, lab_model: Path, pairs_file: Path, tmp_path: Path
+) -> None:
+    """It passes the signal on, and ends with the command's code."""
+    common = [
+        "dpo",
+        "--model",
+        lab_model,
+        "--data",
+        pairs_file,
+        *SETTINGS,
+        "--final-eval",
+        "off",
+        "--max-steps",
+        "4000",
+        "--save-steps",
+        "4000",
+    ]
+    words = [*PREFINE, "launch", "--processes", "2", *map(str, common), "--output-dir", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        started.send_signal(number)
+        told, _ = started.communicate(timeout=100)
+    finally:
+        started.kill()
+    assert started.returncode == code, told
+    assert "whose checkpoint is saved" in told
+    assert "Traceback" not in told
+    [checkpoint] = (tmp_path / "run" / "checkpoints").glob("checkpoint-*/prefine_manifest.json")
+    assert 0 < int(checkpoint.parent.name.rpartition("-")[2]) < 4000

@@ -46,6 +46,7 @@ WORDS = {
     "vllm/envs.py": "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
     "vllm/entrypoints/serve/lora/api_router.py": '"/v1/load_lora_adapter"',
     "vllm/entrypoints/cli/main.py": "__main__",
+    "vllm/entrypoints/cli/serve.py": "api_server_count",
 }
 
 

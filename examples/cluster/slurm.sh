@@ -19,7 +19,9 @@ RUN=${RUN:-runs/$SLURM_JOB_ID}
 HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
 code=0
-srun --kill-on-bad-exit=1 prefine launch --machines "$SLURM_NNODES" --processes 8 --head "$HEAD" \
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+# A machine that has ended leaves the other its time to end, too.
+srun --kill-on-bad-exit=0 --wait=600 prefine launch --machines "$SLURM_NNODES" --processes 8 --head "$HEAD" \
   dpo --model "$MODEL" --data "$DATA" --output-dir "$RUN" --fsdp true --resume auto --stop-after 7h30m || code=$?
 
 if [ "$code" = 75 ]; then

@@ -58,11 +58,14 @@ def meet() -> None:
 
 @contextmanager
 def first_then_others() -> Iterator[None]:
-    """The block is run by the first process, then by the others, which find what it left in the cache."""
-    if not is_first():
+    """The block is run by the first process, then by the first of each other machine, then by all others; they find what it left in the
+    cache, which machines may share or not.
+    """
+    turn = 0 if is_first() else 1 if int(os.environ.get("LOCAL_RANK") or 0) == 0 else 2
+    for _ in range(turn):
         meet()
     yield
-    if is_first():
+    for _ in range(2 - turn):
         meet()
 
 

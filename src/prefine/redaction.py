@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 REDACTED = "[secret]"
 NAME = re.compile(
     r"(?:^|[_-])(?:(?:api|access|auth|hub|hf|secret|private|bearer)[_-]?(?:key|token)|secret|password|passwd|passphrase|credentials?)$"
-    r"|^(?:use_auth_)?token$|^authorization$",
+    r"|^(?:use_auth_)?token$|^authorization$|^(?:x-(?:amz|goog)-)?signature$|^x-amz-security-token$|^sig$",
     re.IGNORECASE,
 )
 """Names of options, of keys and of an address's parameters whose values are secret; pad_token and max_tokens are none."""

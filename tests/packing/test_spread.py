@@ -59,9 +59,14 @@ def test_nothing_left_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_tokenizer_that_does_not_travel_encodes_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spread, "INLINE_PAIRS", 10)
+    whole = len(list(Encoder(build_tokenizer()).encode_pairs(pairs())))
     encoder = Encoder(build_tokenizer())
     encoder.tokenizer.own = lambda: None  # cannot be pickled
-    assert len(list(encode_spread(pairs(), encoder, 2))) == len(list(Encoder(build_tokenizer()).encode_pairs(pairs())))
+    assert len(list(encode_spread(pairs(), encoder, 2))) == whole
+    encoder = Encoder(build_tokenizer())
+    of_a_script = type("Own", (type(encoder.tokenizer),), {"__module__": "__main__"})
+    encoder.tokenizer.__class__ = of_a_script  # of a script that workers do not run
+    assert len(list(encode_spread(pairs(), encoder, 2))) == whole
 
 
 def test_a_worker_that_dies_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:

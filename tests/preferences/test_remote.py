@@ -98,3 +98,51 @@ def test_training_reads_a_url(lab_model: Path, pairs_file: Path, tmp_path: Path,
     assert main([*words, "--final-eval", "off"]) == 0
     assert f"data: file://{pairs_file}: pairs, 64 rows" in capsys.readouterr().out
     assert main([*words, "--final-eval", "off", "--resume"]) == 0
+
+
+def test_an_address_whose_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the server says of it; a server that says nothing is read anew each time. A signature is no part of the name, or of logs."""
+    import threading
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    from prefine.redaction import redact
+
+    held: dict[str, Any] = {"rows": 5, "says": True, "read": 0}
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def answer(self, whole: bool) -> None:
+            body = lines(lab_pairs(held["rows"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            if held["says"]:
+                self.send_header("ETag", f'"{held["rows"]}"')
+            self.end_headers()
+            if whole:
+                held["read"] += 1
+                self.wfile.write(body)
+
+        def do_HEAD(self) -> None:
+            self.answer(False)
+
+        def do_GET(self) -> None:
+            self.answer(True)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        source = f"http://127.0.0.1:{server.server_address[1]}/pairs.jsonl?X-Amz-Signature=0123456789abcdef"
+        counts = []
+        for rows, says in ((5, True), (5, True), (7, True), (7, False), (7, False), (9, False)):
+            held |= {"rows": rows, "says": says}
+            before = held["read"]
+            counts.append((len(prefine.load_preferences(source)), held["read"] - before))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [count for count, _ in counts] == [5, 5, 7, 7, 7, 9]
+    read = [count for _, count in counts]
+    assert read[1] < min(read[0], *read[2:])  # where it says that it is the same, it is not read
+    assert "0123456789abcdef" not in redact(f"data: {source}")

@@ -38,6 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dpo, precomputed": {"precompute_ref_log_probs": True},
     "dpo, retained replies": {"retain": "replies"},
     "dpo, retained prompts": {"retain": "prompts"},
+    "dpo, retained prompts, epochs of an odd number": {"retain": "prompts", "rows": 31, "as_many": True},
     "dpo, retained prompts, LoRA": {"retain": "prompts", "peft": True},
     "dpo, weighed by the policy": {"use_weighting": True},
     "dpo, accumulated, memory short in one": {"gradient_accumulation_steps": 2, "starved": True},
@@ -155,7 +156,7 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
         rows = [{"prompt": r["prompt"]} | ({"completion": r["chosen"]} if case["retain"] == "replies" else {}) for r in lab_pairs(20, 9)]
         with contextlib.suppress(FileExistsError), path.open("x") as stream:
             stream.write("".join(json.dumps(row) + "\n" for row in rows))
-        case["retain"], case["retain_batch_size"] = str(path), 18 // processes
+        case["retain"], case["retain_batch_size"] = str(path), None if case.pop("as_many", False) else 18 // processes
     starved = case.pop("starved", False) and os.environ.get("RANK") == "1"
     samples, four_bit = kind in ("ppo", "online"), case.pop("four_bit", False)
     if samples:

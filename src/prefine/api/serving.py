@@ -66,6 +66,7 @@ def serve_rollouts(given: ServeOptions, progress: Progress) -> ServerCommand:
     for name in ("tensor_parallel_size", "data_parallel_size"):
         if getattr(given, name) != 1:
             words += [f"--{name.replace('_', '-')}", str(getattr(given, name))]
+    words += ["--api-server-count", "1"] if given.data_parallel_size != 1 else []  # adapters are told to one server
     environment = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
     command = ServerCommand(" ".join([*(f"{k}={v}" for k, v in environment.items()), shlex.join(words)]))
     if given.show:

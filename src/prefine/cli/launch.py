@@ -6,12 +6,19 @@ import os
 import signal
 import socket
 import sys
+import time
 import uuid
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from prefine.errors import ConfigError, PrefineError
 
 LAUNCHED = ("dpo", "sft", "reward", "ppo", "online-dpo")
+SHUTDOWN = 600
+"""Seconds that processes have to end after one of them did: to finish what they write."""
+PATIENCE = 120.0
+"""Seconds that the name of the head may take to be known: where machines are started together, it is the last one's at times."""
 HELP = f"""usage: prefine launch [--processes N] [--machines M --head HOST[:PORT]] COMMAND [OPTIONS]
 
 Runs a training command ({", ".join(LAUNCHED)}) in N processes of this machine, one a GPU; without --processes, as many as there
@@ -46,11 +53,7 @@ def launch(words: list[str]) -> int:
         raise ConfigError("--machines needs --head HOST[:PORT], the name of one of them, where they meet", code="PF-C03")
     if head and (machines or 1) == 1:
         raise ConfigError("--head is where several machines meet, and there is one; give --machines, or leave it out", code="PF-C04")
-    if head:
-        try:
-            socket.getaddrinfo(head.partition(":")[0], None)
-        except OSError as error:
-            raise ConfigError(f"--head {head}: no machine of that name is known here ({error.strerror})", code="PF-C03") from error
+    place = _place(head) if head else "localhost:0"
     import torch
 
     processes = torch.cuda.device_count() if asked is None else asked
@@ -61,8 +64,25 @@ def launch(words: list[str]) -> int:
             f"--processes is {processes}, and torch sees {torch.cuda.device_count()} GPUs; each process needs its own", code="PF-C03"
         )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    place = (head if ":" in head else f"{head}:{PORT}") if head else "localhost:0"
     return _launched(processes, machines or 1, place, [sys.executable, "-m", "prefine.cli", *words])
+
+
+def _place(head: str) -> str:
+    """Where machines meet, as torch takes it, once the name is known here."""
+    try:
+        parts = urlsplit(f"//{head}")
+        host, place = parts.hostname, head if parts.port else f"{head}:{PORT}"
+    except ValueError as error:
+        raise ConfigError(f"--head {head}: {error}; expected HOST or HOST:PORT", code="PF-C03") from error
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.getaddrinfo(host, None)
+            return place
+        except OSError as error:
+            if time.monotonic() > until:
+                raise ConfigError(f"--head {head}: no machine of that name is known here ({error.strerror})", code="PF-C03") from error
+        time.sleep(1)
 
 
 def _number(name: str, value: str) -> int:
@@ -74,7 +94,7 @@ def _number(name: str, value: str) -> int:
 def _launched(processes: int, machines: int, place: str, command: list[str]) -> int:
     import logging
 
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    import psutil
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -89,7 +109,16 @@ def _launched(processes: int, machines: int, place: str, command: list[str]) -> 
         rdzv_endpoint=place,
         max_restarts=0,
         monitor_interval=0.2,
+        signals_to_handle="SIGQUIT",  # the others are the command's own to hear
+        shutdown_timeout=SHUTDOWN,
     )
+
+    def pass_on(number: int, frame: Any) -> None:
+        for process in psutil.Process().children():
+            with suppress(psutil.Error):
+                process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         elastic_launch(config, command[0])(*command[1:])
     except ChildFailedError as error:
@@ -99,6 +128,7 @@ def _launched(processes: int, machines: int, place: str, command: list[str]) -> 
         raise PrefineError(
             f"the machine at {place}, where the others meet, is not reached or has ended; what it said stands there"
         ) from error
-    except SignalException as stopped:
-        return 130 if stopped.sigval == signal.SIGINT else 128 + int(stopped.sigval)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0

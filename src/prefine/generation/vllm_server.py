@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from prefine.errors import ConfigError, ModelError
@@ -74,10 +75,12 @@ class VllmServer:
         except self._openai.OpenAIError as error:
             raise ConfigError(f"{self.address}: cannot load the adapter in {adapter} ({_brief(error)})", code="PF-J04") from error
         if self._before:
-            self._post("unload_lora_adapter", {"lora_name": self._before})
+            with suppress(self._openai.OpenAIError):  # a server that was started anew has it no more
+                self._post("unload_lora_adapter", {"lora_name": self._before})
 
     def _post(self, what: str, body: dict[str, Any]) -> None:
-        self._client.post(f"/{what}", body=body, cast_to=str)
+        # Not tried again: what was done, and not heard of, would be refused as done.
+        self._client.with_options(max_retries=0).post(f"/{what}", body=body, cast_to=str)
 
     def sample(self, prompts: Sequence[Ids], sampling: Sampling, seeds: Sequence[int]) -> Iterator[tuple[int, Answer]]:
         """Each prompt's place with its answer and its tokens' log-probs.

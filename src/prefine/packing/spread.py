@@ -49,7 +49,7 @@ def encode_spread(pairs: Iterable[Pair], encoder: Encoder, processes: int | None
             some = True
             yield group
     rest = list(itertools.islice(stream, 1))
-    workers = processes or os.cpu_count() or 1
+    workers = processes or len(os.sched_getaffinity(0))
     made = _pickled(encoder) if rest and workers > 1 else None
     stream = itertools.chain(rest, stream)
     if made is None:
@@ -76,6 +76,8 @@ def _here(pairs: Iterator[Pair], encoder: Encoder) -> Iterator[tuple[list[Prompt
 def _pickled(encoder: Encoder) -> bytes | None:
     """What a worker makes an encoder of; None where the tokenizer does not travel."""
     parts = (encoder.tokenizer, encoder.max_length, encoder.max_prompt_length, encoder.truncation_mode, encoder.renderer.template_kwargs)
+    if type(encoder.tokenizer).__module__ == "__main__":  # the caller's script, which workers do not run
+        return None
     try:
         return pickle.dumps(parts)
     except Exception:  # of whatever a tokenizer of its own code is made of

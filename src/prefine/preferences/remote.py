@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from prefine.cache import cache_folder
 from prefine.errors import ConfigError, MissingFile
 from prefine.preferences.blocks import READERS, data_suffix
+from prefine.redaction import remember
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _names: dict[Path, str] = {}
@@ -53,9 +54,10 @@ def copies(source: str) -> list[Path]:
     for name in found:
         url = store.unstrip_protocol(name)
         try:
-            key = hashlib.blake2b(f"{url}\n{store.ukey(name)}".encode(), digest_size=16).hexdigest()
-            place = cache_folder() / "remote" / key / Path(name).name
-            if not place.exists():
+            version = _version(store, name)
+            key = hashlib.blake2b(f"{url}\n{version}".encode(), digest_size=16).hexdigest()
+            place = cache_folder() / "remote" / key / Path(urlsplit(url).path if _is_http(url) else name).name
+            if version is None or not place.exists():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 handle, temporary = tempfile.mkstemp(dir=place.parent)
                 os.close(handle)
@@ -71,20 +73,41 @@ def copies(source: str) -> list[Path]:
     return out
 
 
+def _is_http(url: str) -> bool:
+    return url.lower().startswith(("http://", "https://"))
+
+
+def _version(store: Any, name: str) -> str | None:
+    """What the store says of a file's content; None where it says nothing, so that it is to be copied each time."""
+    if not _is_http(store.unstrip_protocol(name)):
+        return str(store.ukey(name))
+    told = store.info(name)  # fsspec takes what is at an address to be the same for ever
+    known = [told.get(header) for header in ("ETag", "Last-Modified", "Content-MD5", "Digest")]
+    return f"{known} {told.get('size')}" if any(known) else None
+
+
 def _listed(source: str) -> tuple[Any, list[str]]:
     import fsspec
 
     parts = urlsplit(source)
     if parts.password is not None:
         raise ConfigError("a URL with a password in it would be written into logs and runs; give it as the store's driver reads it")
+    remember(source)  # a signature in it is left out of logs and runs
     try:
         store, path = fsspec.core.url_to_fs(source)
-        if any(mark in path for mark in "*?["):
+        if _is_http(source):  # of a page fsspec would make a folder, and a question mark stands before parameters
+            store.info(path)
+            found = [path]
+        elif any(mark in path for mark in "*?["):
             found = sorted(store.glob(path))
         elif store.isdir(path):
             found = sorted(p for p in store.find(path) if data_suffix(Path(p)) in READERS)
         else:
             found = [path] if store.exists(path) else []
+    except FileNotFoundError as error:  # of an address that cannot be reached, too
+        if error.__cause__ is not None and getattr(error.__cause__, "status", None) != 404:
+            raise _refused(source, error.__cause__) from error
+        found = []
     except ImportError as error:  # it names the package
         raise ConfigError(f"{source}: {error}", code="PF-C10") from error
     except ValueError as error:  # no such scheme
@@ -97,6 +120,6 @@ def _listed(source: str) -> tuple[Any, list[str]]:
     return store, found
 
 
-def _refused(source: str, error: Exception) -> ConfigError:
+def _refused(source: str, error: BaseException) -> ConfigError:
     told = " ".join(str(error).split())[:200]
     return ConfigError(f"{source}: could not be read ({type(error).__name__}: {told}); check the address and its rights", code="PF-F03")

@@ -513,12 +513,12 @@ class PackTrainer(Trainer):
         loss = self.batch_backward(groups, scale)
         self._make_up(lambda few: self.batch_backward(few, 0.0), "train")
         if self.retention is not None:
-            size = self.args.retain_batch_size or math.ceil(self.mean_number)
-            place = self.accelerator.process_index, self.accelerator.num_processes
-            drawn, tokens = self.retention.draw(size, self.state.global_step, micro, *place)
+            process, processes = self.accelerator.process_index, self.accelerator.num_processes
+            number = round((self.args.retain_batch_size or self.mean_number) * processes)
+            drawn, tokens = self.retention.draw(number, self.state.global_step, micro, process, processes)
             retained = self.retain_backward(drawn, scale * self.args.retain_weight, tokens)
             self._make_up(lambda few: self.retain_backward(few, 0.0, tokens), "train")
-            self.note("train", "retention/loss", retained.item(), len(drawn))
+            self.note("train", "retention/loss", retained.item(), number / processes)
             loss = loss + self.args.retain_weight * retained
         return loss * scale
 

@@ -61,15 +61,14 @@ class Retention:
             raise DataError(f"{source}: none of its {len(examples)} rows is left after encoding: {own.report.left_out()}", code="PF-D04")
         return cls(groups, not with_answers[0], seed, data.summary() | {"encoding": own.report.summary()})
 
-    def draw(self, size: int, step: int, micro: int, process: int, processes: int) -> tuple[list[PromptGroup], float]:
-        """``size`` groups for this process, of those drawn for all without repeats (with, where there are fewer); the mean of all
+    def draw(self, number: int, step: int, micro: int, process: int, processes: int) -> tuple[list[PromptGroup], float]:
+        """This process's groups, of so many that are drawn for all without repeats (with, where there are fewer); the mean of all
         processes' tokens, for which none has to be asked.
         """
         generator = np.random.default_rng((self.seed, step, micro, 0))
-        number = size * processes
         picks = generator.choice(len(self.groups), number, replace=number > len(self.groups))
         drawn = [self.groups[i] for i in picks]
-        return drawn[process * size : (process + 1) * size], sum(len(g.completion_ids[0]) for g in drawn) / processes
+        return drawn[process::processes], sum(len(g.completion_ids[0]) for g in drawn) / processes
 
     def token_losses(self, scorer: Scorer, reference: Reference | None, pack: Pack, ref_hidden: torch.Tensor | None) -> torch.Tensor:
         """Loss of each scored token, shape (N,): negative log-likelihood or KL(reference || policy)."""
