@@ -402,8 +402,8 @@ def test_budget_splits_in_order_and_halves() -> None:
 
 
 def test_trl_options_that_change_nothing_are_said_to(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="dataset_num_proc: of no effect"):
-        config(tmp_path, dataset_num_proc=4)
+    with pytest.warns(UserWarning, match="precompute_ref_batch_size: of no effect"):
+        config(tmp_path, precompute_ref_batch_size=4)
 
 
 def test_adapters_on_a_bfloat16_base_train_and_score(lab_model: Path, tmp_path: Path) -> None:
