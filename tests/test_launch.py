@@ -257,7 +257,9 @@ def test_two_machines_meet(lab_model: Path, pairs_file: Path, tmp_path: Path) ->
         started = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) for _ in range(2)]
         return [process.wait(timeout=200) for process in started]
 
-    assert both(tmp_path / "stopped", "--stop-after", "1s") == [75, 75]
+    stopped = both(tmp_path / "stopped", "--stop-after", "1s")
+    assert 75 in stopped
+    assert set(stopped) <= {75, 2}  # 2 where the other launcher, at which they meet, was gone before this one looked
     assert both(tmp_path / "stopped", "--resume") == [0, 0]
     done = run([*common, "--output-dir", tmp_path / "alone", "--per-device-train-batch-size", 8], launcher=PREFINE)
     assert done.returncode == 0, done.stderr

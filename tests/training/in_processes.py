@@ -238,7 +238,7 @@ def main() -> None:
     import faulthandler
     import warnings
 
-    faulthandler.dump_traceback_later(240, exit=True)  # of what hangs
+    faulthandler.dump_traceback_later(900, exit=True)  # of what hangs
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     out, engine, processes, names = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]

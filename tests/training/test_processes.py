@@ -28,7 +28,7 @@ def found_in(folder: Path, engine: str, processes: int, cases: Sequence[str]) ->
     script = Path(__file__).with_name("in_processes.py")
     done = subprocess.run(
         [*launch, str(script), str(out), engine, str(processes), *cases],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=1000, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(json.loads((out / "found.json").read_text()))

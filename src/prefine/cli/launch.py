@@ -26,7 +26,8 @@ are GPUs. Each holds the whole model and takes its part of every batch (DDP); wi
 (FSDP2; where nothing is sampled). per_device_train_batch_size is each process's own.
 
 With --machines M the same command is started on M machines, N processes each, which meet at --head, the name of one of them;
---output-dir and the data are to be on a file system that all see. The exit code is the command's: 75 where it was stopped and can go on."""
+--output-dir and the data are to be on a file system that all see. The exit code is the command's: 75 where it was stopped and can go on
+(or 2 on a machine that finds the head's launcher gone)."""
 PORT = 29400
 """Where machines meet when nothing else is said; torchrun's."""
 
