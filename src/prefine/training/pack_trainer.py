@@ -508,6 +508,7 @@ class PackTrainer(Trainer):
             return torch.zeros((), device=self.args.device)
         self.mean_number = len(groups) if batch.number is None else batch.number / self.accelerator.num_processes
         self.of_all, self._tried = batch.of_all or groups, groups
+        Scorer.attended = ()
         if batch.spare:
             self._shortest = min(batch.spare, key=PromptGroup.num_tokens)
         loss = self.batch_backward(groups, scale)
@@ -645,6 +646,7 @@ class PackTrainer(Trainer):
         count = self._not_repeated(len(inputs["items"]))
         fresh = groups[: int(inputs["items"][:count].sum())]
         self._shortest, self._tried = min(groups, key=PromptGroup.num_tokens), groups
+        Scorer.attended = ()
 
         def work() -> Evaluated:
             if not fresh and self.together.sharded:
