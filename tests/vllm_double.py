@@ -12,12 +12,13 @@ import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 import pytest
 
+from judge_server import JsonHandler
 from vllm_interface import check_call
 
 
@@ -131,37 +132,26 @@ class VllmServing(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     server: VllmServing
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def give(self, code: int, body: Any) -> None:
-        text = json.dumps(body).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
 
     def do_GET(self) -> None:
         assert self.path == "/v1/models"
-        self.give(200, {"object": "list", "data": [{"id": self.server.base, "object": "model"}]})
+        self._send(200, {"object": "list", "data": [{"id": self.server.base, "object": "model"}]})
 
     def do_POST(self) -> None:
         body, server = json.loads(self.rfile.read(int(self.headers["Content-Length"]))), self.server
         if self.path != "/v1/completions" and not server.takes_adapters:
-            self.give(404, {"detail": "Not Found"})
+            self._send(404, {"detail": "Not Found"})
             return
         check_call(self.path, **body)
         if self.path == "/v1/load_lora_adapter":
             server.adapters.load(body["lora_name"], body["lora_path"])
             server.told.append(f"load {body['lora_name']}")
-            self.give(200, "Success")
+            self._send(200, "Success")
         elif self.path == "/v1/unload_lora_adapter":
             server.told.append(f"unload {body['lora_name']}")
-            self.give(200, "Success")
+            self._send(200, "Success")
         else:
             server.asked += 1
             assert body["return_token_ids"] is True
@@ -169,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
             choice: dict[str, Any] = {"index": 0, "text": a.text, "finish_reason": "stop" if a.ended else "length"}
             if not server.broken:
                 choice |= {"token_ids": list(a.ids), "logprobs": {"token_logprobs": list(a.logps)}}
-            self.give(200, {"id": "x", "object": "text_completion", "created": 0, "model": body["model"], "choices": [choice]})
+            self._send(200, {"id": "x", "object": "text_completion", "created": 0, "model": body["model"], "choices": [choice]})
 
 
 @contextmanager

@@ -76,6 +76,11 @@ def redact(text: str) -> str:
     return text if pattern is None else pattern.sub(REDACTED, text)
 
 
+def brief(error: BaseException) -> str:
+    """What an error says, in a line of 300 characters at most, without secrets."""
+    return redact(" ".join(str(error).split()))[:300]
+
+
 def redacted(value: Any) -> Any:
     """A value as files hold them, without secrets in it."""
     if isinstance(value, str):

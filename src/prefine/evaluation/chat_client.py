@@ -22,7 +22,7 @@ from prefine.errors import ConfigError
 from prefine.evaluation.deadline import Deadline, TooLong
 from prefine.generation.engine import Answer, Failure, Request, Sampling
 from prefine.packing.kept_rows import KeptRows
-from prefine.redaction import redact, remember
+from prefine.redaction import brief, remember
 
 RENAMED = {"max_tokens": "max_completion_tokens"}
 """What newer servers call a parameter."""
@@ -129,7 +129,7 @@ class ChatClient:
                 default_headers={"Accept-Encoding": "identity"},  # of a packed reply the size is not known before it is unpacked
             )
         except Exception as error:  # the library's own, of addresses and keys
-            raise ConfigError(f"--server {self.server}: {_brief(error)}") from error
+            raise ConfigError(f"--server {self.server}: {brief(error)}") from error
         http = self._client._client
         http.follow_redirects = False  # another server is not the one that was asked
         Deadline(http, timeout_seconds)
@@ -169,16 +169,16 @@ class ChatClient:
             except openai.BadRequestError as error:
                 blamed = _blamed(str(error), ask.parameters.keys() - refused)
                 if blamed is None:
-                    return Failure(f"refused: {_brief(error)}")
+                    return Failure(f"refused: {brief(error)}")
                 left_out.add(blamed)
                 named |= {blamed} if blamed in str(error) else set()
             except TooLong as error:
                 return Failure(str(error))
             except openai.AuthenticationError as error:
-                raise ConfigError(f"{self.server}: the key is not accepted ({_brief(error)})", code="PF-J03") from error
+                raise ConfigError(f"{self.server}: the key is not accepted ({brief(error)})", code="PF-J03") from error
             except openai.NotFoundError as error:
                 raise ConfigError(
-                    f"{self.server}: no model {self.model!r} there, or no such address ({_brief(error)})", code="PF-J04"
+                    f"{self.server}: no model {self.model!r} there, or no such address ({brief(error)})", code="PF-J04"
                 ) from error
             except openai.APIConnectionError as error:
                 if isinstance(error, openai.APITimeoutError):
@@ -186,17 +186,17 @@ class ChatClient:
                 if isinstance(error.__cause__, TooLong):  # older versions of the library wrap it
                     return Failure(str(error.__cause__))
                 if not self._has_answered:
-                    raise ConfigError(f"{self.server}: cannot be reached ({_brief(error)})", code="PF-J01") from error
-                return Failure(f"cannot be reached: {_brief(error)}")
+                    raise ConfigError(f"{self.server}: cannot be reached ({brief(error)})", code="PF-J01") from error
+                return Failure(f"cannot be reached: {brief(error)}")
             except (openai.APIResponseValidationError, *MISSHAPEN) as error:
                 broken += 1  # a body cut short, or not of the form: the library retries only what its status tells
                 if broken > BROKEN_RETRIES:
-                    return Failure(f"a reply that cannot be read ({type(error).__name__}: {_brief(error)})")
+                    return Failure(f"a reply that cannot be read ({type(error).__name__}: {brief(error)})")
             except openai.OpenAIError as error:
                 if 300 <= getattr(error, "status_code", 0) < 400:
                     place = error.response.headers.get("location", "no address")  # type: ignore[attr-defined]
                     raise ConfigError(f"{self.server}: redirects to {place}; give the address that answers") from error
-                return Failure(f"{type(error).__name__}: {_brief(error)}")
+                return Failure(f"{type(error).__name__}: {brief(error)}")
 
     def _once(self, ask: Ask, refused: set[str]) -> Reply:
         parameters = {RENAMED.get(k, k) if k in refused else k: v for k, v in ask.parameters.items() if k not in refused or k in RENAMED}
@@ -279,7 +279,3 @@ def _blamed(message: str, sent: set[str]) -> str | None:
     known = sent & {*RENAMED, *OPTIONAL}
     found = next((name for name in sorted(known) if name in message), None)
     return found or next((name for name in ("response_format",) if name in known), None)
-
-
-def _brief(error: BaseException) -> str:
-    return redact(" ".join(str(error).split()))[:300]

@@ -13,7 +13,7 @@ from typing import Any
 from prefine.errors import ConfigError, ModelError
 from prefine.generation.engine import Answer, Sampling
 from prefine.packing.group import Ids
-from prefine.redaction import redact
+from prefine.redaction import brief
 
 UNDER_WAY = 256
 """Most requests at once: vLLM batches them by itself."""
@@ -45,7 +45,7 @@ class VllmServer:
             self._client.models.list()
         except openai.OpenAIError as error:
             raise ConfigError(
-                f"{self.address}: no vLLM server answers there ({_brief(error)}); start one with prefine serve-rollouts, or give another "
+                f"{self.address}: no vLLM server answers there ({brief(error)}); start one with prefine serve-rollouts, or give another "
                 "--vllm-server-base-url",
                 code="PF-J01",
             ) from error
@@ -68,12 +68,12 @@ class VllmServer:
             self._post("load_lora_adapter", {"lora_name": self._name, "lora_path": adapter})
         except self._openai.NotFoundError as error:
             raise ConfigError(
-                f"{self.address}: takes no adapters while it runs, or does not see {adapter} ({_brief(error)}); start it with prefine "
+                f"{self.address}: takes no adapters while it runs, or does not see {adapter} ({brief(error)}); start it with prefine "
                 "serve-rollouts, where this folder is under the same path",
                 code="PF-J04",
             ) from error
         except self._openai.OpenAIError as error:
-            raise ConfigError(f"{self.address}: cannot load the adapter in {adapter} ({_brief(error)})", code="PF-J04") from error
+            raise ConfigError(f"{self.address}: cannot load the adapter in {adapter} ({brief(error)})", code="PF-J04") from error
         if self._before:
             with suppress(self._openai.OpenAIError):  # a server that was started anew has it no more
                 self._post("unload_lora_adapter", {"lora_name": self._before})
@@ -109,16 +109,12 @@ class VllmServer:
             try:
                 yield from enumerate(pool.map(one, prompts, seeds))
             except self._openai.OpenAIError as error:
-                raise ModelError(f"{self.address}: sampling failed ({_brief(error)})", code="PF-M11") from error
+                raise ModelError(f"{self.address}: sampling failed ({brief(error)})", code="PF-M11") from error
             except (AttributeError, TypeError, IndexError) as error:
                 raise ModelError(
-                    f"{self.address}: gives no token ids with their log-probs ({_brief(error)}); prefine serve-rollouts starts a server "
+                    f"{self.address}: gives no token ids with their log-probs ({brief(error)}); prefine serve-rollouts starts a server "
                     "that does",
                     code="PF-M11",
                 ) from error
             finally:
                 pool.shutdown(cancel_futures=True)
-
-
-def _brief(error: BaseException) -> str:
-    return redact(" ".join(str(error).split()))[:300]

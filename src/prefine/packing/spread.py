@@ -27,11 +27,10 @@ def _start(encoder: bytes) -> None:
     _encoder = Encoder(*pickle.loads(encoder))
 
 
-def _encode(pairs: list[Pair]) -> tuple[list[PromptGroup], EncodingReport | None]:
+def _encode(pairs: list[Pair]) -> tuple[list[PromptGroup], EncodingReport]:
     assert _encoder is not None
     own = _encoder.fresh()
-    groups = [group for pair in pairs if (group := own.encode_pair(pair)) is not None]
-    return groups, own.report
+    return list(_inline(pairs, own)), own.report
 
 
 def encode_spread(pairs: Iterable[Pair], encoder: Encoder, processes: int | None = None) -> Iterator[PromptGroup]:
@@ -43,34 +42,30 @@ def encode_spread(pairs: Iterable[Pair], encoder: Encoder, processes: int | None
     Raises:
         DataError: as there; or a worker died.
     """
-    stream, some = iter(pairs), False
-    for group in map(encoder.encode_pair, itertools.islice(stream, INLINE_PAIRS)):
-        if group is not None:
-            some = True
-            yield group
-    rest = list(itertools.islice(stream, 1))
-    workers = processes or len(os.sched_getaffinity(0))
-    made = _pickled(encoder) if rest and workers > 1 else None
-    stream = itertools.chain(rest, stream)
-    if made is None:
-        encoded = _here(stream, encoder)
-    else:
-        chunks = iter(lambda: list(itertools.islice(stream, CHUNK)), [])
-        died = "a worker process that encodes died (out of memory?); try --dataset-num-proc 1"
-        encoded = by_workers(_encode, chunks, workers, _start, (made,), died)
-    for groups, report in encoded:
-        if report is not None:
-            encoder.report.add(report)
-        some = some or bool(groups)
-        yield from groups
+    some = False
+    for group in _groups(iter(pairs), encoder, processes or len(os.sched_getaffinity(0))):
+        some = True
+        yield group
     if not some:
         raise DataError(f"no pair is left after encoding: {encoder.report.left_out()}", code="PF-D04")
 
 
-def _here(pairs: Iterator[Pair], encoder: Encoder) -> Iterator[tuple[list[PromptGroup], EncodingReport | None]]:
-    for pair in pairs:
-        group = encoder.encode_pair(pair)
-        yield ([] if group is None else [group]), None
+def _groups(pairs: Iterator[Pair], encoder: Encoder, workers: int) -> Iterator[PromptGroup]:
+    yield from _inline(itertools.islice(pairs, INLINE_PAIRS), encoder)
+    following = list(itertools.islice(pairs, CHUNK))
+    made = _pickled(encoder) if following and workers > 1 else None
+    if made is None:
+        yield from _inline(itertools.chain(following, pairs), encoder)
+        return
+    chunks = itertools.chain([following], iter(lambda: list(itertools.islice(pairs, CHUNK)), []))
+    died = "a worker process that encodes died (out of memory?); try --dataset-num-proc 1"
+    for groups, report in by_workers(_encode, chunks, workers, _start, (made,), died):
+        encoder.report.add(report)
+        yield from groups
+
+
+def _inline(pairs: Iterable[Pair], encoder: Encoder) -> Iterator[PromptGroup]:
+    return (group for pair in pairs if (group := encoder.encode_pair(pair)) is not None)
 
 
 def _pickled(encoder: Encoder) -> bytes | None:
