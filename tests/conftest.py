@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from prefine import redaction
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)  # tiny models: threads only wait for each other
 os.environ["PREFINE_CACHE"] = tempfile.mkdtemp(prefix="prefine-tests-")
@@ -21,6 +23,16 @@ def _forget_token_budgets() -> Iterator[None]:
     """What a test learned of memory that ran out is none of another's business."""
     yield
     (Path(os.environ["PREFINE_CACHE"]) / "token_budgets.json").unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def _forget_secrets() -> Iterator[None]:
+    """What a test gives is no secret in the next."""
+    before = set(redaction._given)
+    yield
+    redaction._given.clear()
+    redaction._given.update(before)
+    redaction.refresh()
 
 
 @pytest.fixture(scope="session")

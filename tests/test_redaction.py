@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 import prefine
 from conftest import lab_pairs
 from judge_server import Handler, Misbehaving, serving
-from prefine import redaction
 from prefine.cli import main
 from prefine.redaction import REDACTED, redact, redacted, remember
 
@@ -40,16 +39,6 @@ PLANTED = {
 KNOWN = ("OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY", "MY_OWN_KEY", "password", "user:password@", "api_key=")
 """What a command that asks a server has been given, in its environment or its words."""
 SPELT = {form for value in PLANTED.values() for form in (value, json.dumps(value)[1:-1], value.replace("&", "&amp;"))}
-
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """What a test plants is no secret in the next."""
-    before = set(redaction._given)
-    yield
-    redaction._given.clear()
-    redaction._given.update(before)
-    redaction.refresh()
 
 
 @pytest.fixture

@@ -321,12 +321,21 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StorageError: the disk took no more.
     """
+    replace_file(path, redact(text))
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Replace a file whole or not at all by a text from which secrets were left out already.
+
+    Raises:
+        StorageError: the disk took no more.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # A lone surrogate, which a tokenizer can make, becomes its escape: JSON reads it back, a page shows it.
     with storing(f"{path}"):
         try:
             with temporary.open("wb") as stream:
-                stream.write(redact(text).encode("utf-8", "backslashreplace"))
+                stream.write(text.encode("utf-8", "backslashreplace"))
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)

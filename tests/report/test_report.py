@@ -16,6 +16,7 @@ import pytest
 
 from prefine.cli import main
 from prefine.errors import DataError
+from prefine.redaction import remember
 from prefine.report.charts import CHARTS
 from prefine.report.comparison import comparison_page
 from prefine.report.evaluation_files import EvaluationFiles, join
@@ -36,7 +37,7 @@ from prefine.report.plots import (
     thinned,
 )
 from prefine.report.responses import marked, responses_section
-from prefine.report.run_page import run_page, write_judged
+from prefine.report.run_page import run_page, write_judged, write_report
 from prefine.report.theme import COLOURS
 from prefine.runs import RunDirectory, write_json
 from report_pages import ESCAPES, EVIL, Seen, fake_run
@@ -88,6 +89,15 @@ def test_the_page_is_whole_without_network_or_script(tmp_path: Path) -> None:
     assert html.count("<article") == 12
     assert "window.ran = 1" in seen.text
     assert "\x1b" not in html
+
+
+def test_a_secret_is_left_out_and_scripts_that_hold_the_same_characters_are_as_their_hashes_say(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run", 8, "0123456789abcdef function")
+    remember({"api_key": "0123456789abcdef", "password": "function"})
+    for html in (write_report(run).read_text(), write_judged(run.path / "eval/judge").read_text()):
+        seen = check_self_contained(html)
+        assert "says [secret] [secret] figure" in seen.text
+        assert "0123456789abcdef" not in seen.text + str(seen.attributes)
 
 
 def test_a_page_without_charts_carries_nothing_that_draws_them() -> None:

@@ -158,11 +158,11 @@ def audit_data(given: AuditOptions, progress: Progress) -> AuditResult:
         write_json(found.written, found.summary())
     if given.html:
         from prefine.report.audit_section import audit_page
-        from prefine.runs import write_text
+        from prefine.runs import replace_file
 
         found.page = Path(given.html)
         reasons = {check.name: (check.why, check.fix) for check in CHECKS.values()}
-        write_text(found.page, audit_page(found.summary(), reasons))
+        replace_file(found.page, audit_page(found.summary(), reasons))
     return found
 
 

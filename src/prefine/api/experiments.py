@@ -68,7 +68,7 @@ def experiment(given: LabOptions, progress: Progress) -> Found:
     from prefine.lab.findings import Findings
     from prefine.lab.rlhf import RlhfSettings
     from prefine.report.page import picture_file
-    from prefine.runs import write_json, write_text
+    from prefine.runs import replace_file, write_json, write_text
 
     quiet_transformers()
     chosen = EXPERIMENTS[name]
@@ -92,7 +92,7 @@ def experiment(given: LabOptions, progress: Progress) -> Found:
     part = "".join(f"-{word}" for word in ("quick" * given.quick, "-".join((given.only or "").split())) if word)
     page = Path(given.output_dir) / f"{name}{part}.html"
     write_json(page.with_suffix(".json"), findings.summary())
-    write_text(page, findings.html())
+    replace_file(page, findings.html())
     write_text(page.with_suffix(".svg"), picture_file(findings.picture()))
     lines = [*filter(None, [findings.hacked()]), f"The page is {page}; every policy lies under {given.output_dir}"]
     return Found(tables, page, lines)

@@ -12,7 +12,7 @@ from prefine.report.page import figures, page, render
 from prefine.report.plots import Estimate, intervals, lines
 from prefine.report.responses import turns_of
 from prefine.report.tables import Table, points, rate, sign_words, words_of
-from prefine.runs import RunDirectory, settings_that_differ, write_text
+from prefine.runs import RunDirectory, replace_file, settings_that_differ
 
 MOST_RUNS = 6
 """Of which curves are drawn: as many as there are colours."""
@@ -54,7 +54,7 @@ def comparison_page(runs: Sequence[RunDirectory], evaluation: str | None = None,
 
 def write_comparison(runs: Sequence[RunDirectory], path: Path, evaluation: str | None = None, differences: Sequence[str] = ()) -> Path:
     """Write the page; returns its path."""
-    write_text(path, comparison_page(runs, evaluation, differences))
+    replace_file(path, comparison_page(runs, evaluation, differences))
     return path
 
 

@@ -17,6 +17,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from prefine.errors import printable
+from prefine.redaction import redact
 from prefine.report.tables import Table, cell
 
 if TYPE_CHECKING:
@@ -99,7 +100,10 @@ def render(template: str, /, **values: Any) -> str:
 
 
 def page(title: str, body: str) -> str:
-    """A whole page; ``body`` is HTML whose texts are escaped already. What draws charts is in it only where there are some."""
+    """A whole page; ``body`` is HTML whose texts are escaped already. What draws charts is in it only where there are some.
+
+    Secrets are left out here, and not where the page is written: the policy names each script by its hash, as it is.
+    """
     from markupsafe import Markup
 
     scripts = [_file("page.js")]
@@ -110,11 +114,11 @@ def page(title: str, body: str) -> str:
     policy = f"default-src 'none'; script-src {allowed}; style-src {_sha256(style)}; base-uri 'none'; form-action 'none'"
     return render(
         "page.html",
-        title=title,
+        title=redact(title),
         policy=Markup(policy),
         style=Markup(style),
         scripts=[Markup(s) for s in scripts],
-        body=Markup(body.translate(INVISIBLE)),
+        body=Markup(redact(body.translate(INVISIBLE))),
     )
 
 

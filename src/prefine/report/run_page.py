@@ -19,7 +19,7 @@ from prefine.report.numbers import number_tables, verdict_tables
 from prefine.report.page import Figure, figures, page, render
 from prefine.report.responses import responses_section
 from prefine.report.tables import Table, rate
-from prefine.runs import RunDirectory, as_written, read_json, write_json, write_text
+from prefine.runs import RunDirectory, as_written, read_json, replace_file, write_json
 
 if TYPE_CHECKING:
     from prefine.report.theme import Chart
@@ -74,7 +74,7 @@ def write_report(run: RunDirectory) -> Path:
     """
     path = run.path / "report.html"
     with as_written(run.path):
-        write_text(path, run_page(run))
+        replace_file(path, run_page(run))
         found = evaluations(run.path / "eval")
         first = found[0].summary if found else {}
         kept = {k: first.get(k) for k in ("outcome", "sentence", "win_rate", "learning", "judge", "skills", "harms")}
@@ -89,7 +89,7 @@ def write_judged(folder: Path) -> Path:
     assert e is not None
     title = f"{' against '.join(reversed(e.models))}"
     parts = {"headline": headline([e]), "responses": _markup(_responses([e])), "evaluations": evaluations_part([e], 0.0)}
-    write_text(folder / "report.html", page(f"Prefine: {title}", render("judged.html", title=title, **parts)))
+    replace_file(folder / "report.html", page(f"Prefine: {title}", render("judged.html", title=title, **parts)))
     return folder / "report.html"
 
 

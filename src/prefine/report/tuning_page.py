@@ -14,7 +14,7 @@ from prefine.report.page import figures, page, render
 from prefine.report.plots import Estimate, intervals
 from prefine.report.surface import Measured, surface
 from prefine.report.tables import Table, cell, points, rate
-from prefine.runs import write_text
+from prefine.runs import replace_file
 
 KINDS = {"better": "better", "worse": "bad", "inconclusive": "doubt", "default": "none"}
 FIRST = "learning_rate"
@@ -24,7 +24,7 @@ FIRST = "learning_rate"
 def write_tuning(folder: Path) -> Path:
     """Write ``report.html`` of a search that came to its end; returns its path."""
     found = json.loads((folder / "tune.json").read_text(encoding="utf-8"))
-    write_text(folder / "report.html", tuning_page(found, folder.resolve().name))
+    replace_file(folder / "report.html", tuning_page(found, folder.resolve().name))
     return folder / "report.html"
 
 
