@@ -365,7 +365,8 @@ def test_trials_side_by_side(lab_model: Path, pairs_file: Path, tmp_path: Path, 
         return types.SimpleNamespace(options=lambda **share: types.SimpleNamespace(remote=run))
 
     ray: Any = types.ModuleType("ray")
-    ray.init, ray.cluster_resources, ray.remote = lambda **given: None, lambda: {"CPU": 4.0}, remote
+    ray.init, ray.is_initialized = lambda **given: None, lambda: False
+    ray.cluster_resources, ray.remote = lambda: {"CPU": 4.0}, remote
     ray.wait, ray.get = lambda waiting: ([waiting[-1]], waiting[:-1]), lambda one: one
     monkeypatch.setitem(sys.modules, "ray", ray)
     plant(monkeypatch, lambda s: 0.5 + s["learning_rate"])

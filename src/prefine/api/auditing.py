@@ -13,6 +13,7 @@ from prefine.api.reading import SourceOptions, shown_text
 from prefine.api.tables import Table, lines_html
 from prefine.audit.audit import GRADES, Audit, Limits, audit
 from prefine.audit.check import CHECKS, POLICY_CHECKS, ROW_CHECKS, SET_CHECKS, TOKEN_CHECKS
+from prefine.cluster import ClusterOptions
 from prefine.errors import ConfigError, nearest, printable, some
 from prefine.packing.encoding import Encoder
 from prefine.preferences.convert import PairSource, answers_of
@@ -140,8 +141,8 @@ class AuditResult:
         return lines_html([self.head()]) + tables + lines_html(self.lines())
 
 
-@call(AuditOptions, positional=("source",), rest=True)
-def audit_data(given: AuditOptions, progress: Progress) -> AuditResult:
+@call(AuditOptions, ClusterOptions, positional=("source",), rest=True)
+def audit_data(given: AuditOptions, cluster: ClusterOptions, progress: Progress) -> AuditResult:
     """One pass over preference data: what must be fixed, what to look at, what is fine.
 
     Raises:
@@ -149,7 +150,10 @@ def audit_data(given: AuditOptions, progress: Progress) -> AuditResult:
     """
     if given.policy and not given.model:
         raise ConfigError("--policy scores responses under a model: give --model")
-    audited = _run(given, progress)
+    cluster.check_cluster()
+    if cluster.ray is not None and given.processes is not None:
+        raise ConfigError("--processes would be ignored: --ray does the work on a cluster; give --ray-workers", code="PF-C04")
+    audited = _run(given, cluster, progress)
     found = AuditResult(audited, _examples(given, audited))
     if given.output:
         from prefine.runs import write_json
@@ -198,7 +202,7 @@ def explain(name: str) -> list[str]:
     return [f"{t:>8}: {text}" for t, text in (("sees", check.sees), ("why", check.why), ("example", check.example), ("fix", check.fix))]
 
 
-def _run(given: AuditOptions, progress: Progress) -> Audit:
+def _run(given: AuditOptions, cluster: ClusterOptions, progress: Progress) -> Audit:
     """The audit that the options ask for."""
     limits = Limits(given.max_length, given.max_prompt_length, given.truncation_mode)
     Encoder(None, given.max_length, given.max_prompt_length, given.truncation_mode)  # checks them
@@ -224,6 +228,7 @@ def _run(given: AuditOptions, progress: Progress) -> Audit:
         given.near,
         given.processes,
         lambda rows: progress.advance("reading", rows, None),
+        cluster,
     )
     if given.policy:
         from prefine.audit.policy import off_policy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from prefine.api.prompts import questions_of
 from prefine.api.quiet import quiet_transformers
 from prefine.api.reading import column_map, prompt_lines
 from prefine.api.tables import Shows
+from prefine.cluster import ClusterOptions
 from prefine.errors import ConfigError, nearest, printable
 from prefine.preferences.convert import Reading
 from prefine.runs import model_of
@@ -100,14 +102,17 @@ class Generated(Shows):
         return [*self.lines]
 
 
-@call(GenerateOptions, positional=("model", "prompts", "output"))
-def generate(given: GenerateOptions, progress: Progress) -> Generated:
+@call(GenerateOptions, ClusterOptions, positional=("model", "prompts", "output"))
+def generate(given: GenerateOptions, cluster: ClusterOptions, progress: Progress) -> Generated:
     """Have a model respond to prompts, into a file that judges read. A killed call goes on where it was.
 
     Raises:
         PrefineError: options, prompts or a model that cannot be used.
     """
     _check(given)
+    cluster.check_cluster()
+    if cluster.ray is not None and given.server is not None:
+        raise ConfigError("--ray would be ignored: --server responds, to --concurrency requests at once; leave one out", code="PF-C04")
     from prefine.evaluation.answers import answer_questions
     from prefine.evaluation.questions import with_references
     from prefine.generation.engine import Sampling
@@ -129,12 +134,13 @@ def generate(given: GenerateOptions, progress: Progress) -> Generated:
         name += " without adapter"
     progress.stage("loading the model")
     quiet_transformers()
-    engine = _engine(given)
+    engine = _engine(given) if cluster.ray is None else _spread(given, cluster)
     total = sum(1 + len(q.later_turns) for q in questions)
     output = Path(given.output)
-    done, failures = answer_questions(
-        engine, questions, sampling, given.seed, output, name, lambda n: progress.advance("responses", n, total)
-    )
+    with getattr(engine, "workers", nullcontext()):
+        done, failures = answer_questions(
+            engine, questions, sampling, given.seed, output, name, lambda n: progress.advance("responses", n, total)
+        )
     ended = [e for a in done for e in a.ended]
     share = f"; {100 * sum(ended) / len(ended):.0f} % of responses ended by themselves" if ended else ""
     lines = prompt_lines(heard, dict(engine.encoder.report.notes) if hasattr(engine, "encoder") else {})
@@ -167,6 +173,15 @@ def _check(given: GenerateOptions) -> None:
         raise ConfigError(f"--output {given.output}: expected a name that ends in .jsonl")
     if given.limit is not None and given.limit < 1:
         raise ConfigError(f"--limit is {given.limit}; expected at least 1", code="PF-C03")
+
+
+def _spread(given: GenerateOptions, cluster: ClusterOptions) -> Any:
+    from prefine.api.side_by_side import SpreadEngine
+    from prefine.packing.encoding import Encoder
+    from prefine.scoring.loading import load_tokenizer
+
+    encoder = Encoder(load_tokenizer(given.model, given.trust_remote_code, given.chat_template_kwargs))
+    return SpreadEngine(cluster, _engine, (given,), encoder, given.batch_size)
 
 
 def _engine(given: GenerateOptions) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from prefine.api.progress import Progress
 from prefine.api.results import EvaluationResult
 from prefine.api.summaries import agreement_line, count_details, count_lines
 from prefine.api.tables import Shows, Table
+from prefine.cluster import ClusterOptions
 from prefine.errors import ConfigError
 from prefine.evaluation.answers import AnswerFile, is_answers, read_answers
 from prefine.evaluation.bradley_terry import Game, ratings
@@ -102,9 +105,15 @@ class JudgedFiles(Shows):
         return [*(line for r in self.results for line in r.lines), *self.tables, *self.lines]
 
 
-@call(FilesOptions, JudgeOptions, JudgeChoice, Stopping, Gates, positional=("files",), rest=True)
+@call(FilesOptions, JudgeOptions, JudgeChoice, Stopping, Gates, ClusterOptions, positional=("files",), rest=True)
 def judge_files(
-    what: FilesOptions, given: JudgeOptions, choice: JudgeChoice, stopping: Stopping, gates: Gates, progress: Progress
+    what: FilesOptions,
+    given: JudgeOptions,
+    choice: JudgeChoice,
+    stopping: Stopping,
+    gates: Gates,
+    cluster: ClusterOptions,
+    progress: Progress,
 ) -> JudgedFiles:
     """Judge files of responses, or count verdicts that lie on disk, from any judge.
 
@@ -133,6 +142,51 @@ def judge_files(
     judge = build_judge(choice, models)
     if judge is None:
         raise ConfigError("judging responses needs --judge; see --help for the judges there are")
+    with _spread(judge, choice, models, given, until, cluster) as judge:
+        _judge(files, judge, models, given, choice, gates, until, progress, found)
+    return found
+
+
+@contextmanager
+def _spread(
+    judge: Judge, choice: JudgeChoice, models: tuple[str, str], given: JudgeOptions, until: Until | None, cluster: ClusterOptions
+) -> Iterator[Judge]:
+    """The judge itself, or one that workers of a cluster are.
+
+    Raises:
+        ConfigError: a cluster that would do nothing.
+    """
+    cluster.check_cluster()
+    if cluster.ray is None:
+        yield judge
+        return
+    alone = (
+        "a server is asked by --concurrency requests at once" if asker_of(judge) is not None
+        else "people have judged already" if choice.judge == "human"
+        else "--stop-when-decided judges a few at a time" if until is not None
+        else "only two files of responses are judged there" if given.dry_run or given.qualify
+        else ""
+    )  # fmt: skip
+    if alone:
+        raise ConfigError(f"--ray would be ignored: {alone}; leave it out", code="PF-C04")
+    from prefine.api.side_by_side import SpreadJudge
+
+    spread = SpreadJudge(cluster, judge.name, build_judge, (choice, models))
+    with spread.workers:
+        yield spread
+
+
+def _judge(
+    files: list[AnswerFile],
+    judge: Judge,
+    models: tuple[str, str],
+    given: JudgeOptions,
+    choice: JudgeChoice,
+    gates: Gates,
+    until: Until | None,
+    progress: Progress,
+    found: JudgedFiles,
+) -> None:
     if given.dry_run:
         found.lines += _cost(judge, compare(files[0], files[-1])[0], given)
     elif given.qualify:
@@ -141,12 +195,17 @@ def judge_files(
         _rate(files[0], judge, given, progress, found)
     else:
         _contest(files[0], files[1], judge, models, given, choice, gates, until, progress, found)
-    return found
 
 
-@call(TwoFiles, JudgeOptions, JudgeChoice, Stopping, Gates, positional=("base", "tuned"))
+@call(TwoFiles, JudgeOptions, JudgeChoice, Stopping, Gates, ClusterOptions, positional=("base", "tuned"))
 def judge(
-    what: TwoFiles, given: JudgeOptions, choice: JudgeChoice, stopping: Stopping, gates: Gates, progress: Progress
+    what: TwoFiles,
+    given: JudgeOptions,
+    choice: JudgeChoice,
+    stopping: Stopping,
+    gates: Gates,
+    cluster: ClusterOptions,
+    progress: Progress,
 ) -> EvaluationResult:
     """Judge a tuned model's file of responses against a base's.
 
@@ -159,7 +218,7 @@ def judge(
     """
     if what.base is None or what.tuned is None:
         raise ConfigError("judge needs two files of responses: base and tuned")
-    found: JudgedFiles = judge_files.function(FilesOptions([what.base, what.tuned]), given, choice, stopping, gates, progress)
+    found: JudgedFiles = judge_files.function(FilesOptions([what.base, what.tuned]), given, choice, stopping, gates, cluster, progress)
     if not found.results:
         raise ConfigError("dry_run and qualify give no verdict: call judge_files")
     if len(found.results) > 1:

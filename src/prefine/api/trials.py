@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +15,12 @@ from typing import Any
 
 from prefine.api.grid import Settings, told
 from prefine.api.progress import Progress
+from prefine.cluster import connect, import_ray
 from prefine.errors import ConfigError, PrefineError
 from prefine.runs import RunDirectory, write_json
 
 FILE = "tune.json"
+SIDE_BY_SIDE = "--parallel trains side by side through"
 FINAL = "final"
 """The evaluation that ends a training."""
 
@@ -219,24 +222,10 @@ def percent(rate: Mapping[str, Any], what: str = "") -> str:
     return f"{100 * rate['estimate']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]{said}"
 
 
-def needs_ray() -> Any:
-    """The module.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    import importlib
-
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise ConfigError("--parallel trains side by side through Ray: pip install ray; or leave it out") from error
-
-
 def side_by_side(tasks: Sequence[Task], parallel: int) -> Iterator[Trial]:
     """Trials as they finish, so many at once, each with its share of the machine's cores and GPUs."""
-    ray = needs_ray()
-    ray.init(ignore_reinit_error=True)
+    ray = import_ray(SIDE_BY_SIDE)
+    connect(ray, os.environ.get("RAY_ADDRESS") or "local")
     has = ray.cluster_resources()
     share = {"num_cpus": max(1, int(has.get("CPU", 1)) // parallel), "num_gpus": min(1.0, has.get("GPU", 0) / parallel)}
     remote = ray.remote(make).options(**share)

@@ -19,8 +19,9 @@ from prefine.api.progress import Progress
 from prefine.api.run import Run
 from prefine.api.run_options import RunOptions
 from prefine.api.training_setup import TrainingSetup, set_up, storable, take_data
-from prefine.api.trials import Measuring, Task, Trial, Trials, needs_ray, percent
+from prefine.api.trials import SIDE_BY_SIDE, Measuring, Task, Trial, Trials, percent
 from prefine.api.tuned import Tuned, against, frame, outcome, table
+from prefine.cluster import import_ray
 from prefine.errors import ConfigError, DataError, nearest
 from prefine.evaluation.interval import LEVEL, Interval
 from prefine.runs import RunDirectory, write_text
@@ -76,7 +77,7 @@ class TuneOptions:
     fresh_prompts: int | None = field(
         default=None, metadata={"help": "Further prompts kept aside, to measure the chosen setting by. Unset: as many."}
     )
-    parallel: int = field(default=1, metadata={"help": "Trials side by side, through Ray."})
+    parallel: int = field(default=1, metadata={"help": "Trials side by side, through Ray: on this machine, or on RAY_ADDRESS's cluster."})
 
 
 def _options() -> Mapping[str, Option]:
@@ -159,7 +160,7 @@ class Search:
         if own.parallel > 1:
             if own.sampler == "optuna":
                 raise ConfigError("--parallel would be ignored: --sampler optuna chooses each trial by those before it")
-            needs_ray()
+            import_ray(SIDE_BY_SIDE)
         if self.out.is_file() or (self.out / "config.yaml").exists():
             what = "a file" if self.out.is_file() else "a run directory"
             raise ConfigError(f"--output-dir {self.out} is {what}; a search needs a folder of its own")

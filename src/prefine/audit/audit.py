@@ -16,6 +16,7 @@ from prefine.audit.part import NUMBERS, Part, Sampled
 from prefine.audit.shortcuts import first_word, first_word_finding, length_finding, mark_finding, probe_finding, turned_finding
 from prefine.audit.tokens import cuts
 from prefine.audit.workers import SAMPLE_RECORDS, Tokenization, parts
+from prefine.cluster import ClusterOptions
 from prefine.errors import DataError
 from prefine.preferences.convert import Reading
 from prefine.preferences.near import SignatureFile, near_groups, signatures
@@ -122,11 +123,12 @@ def gather(
     near: bool = True,
     processes: int | None = None,
     progress: Callable[[int], None] = lambda rows: None,
+    cluster: ClusterOptions | None = None,
 ) -> Gathered:
     """One pass over the sources."""
     out, numbering = Gathered(), Numbering()
     for source in sources:
-        for part in parts(source, reading, tokenization, near, processes, numbering):
+        for part in parts(source, reading, tokenization, near, processes, numbering, cluster):
             out.add(part)
             progress(part.rows)
     return out
@@ -141,6 +143,7 @@ def audit(
     near: bool = True,
     processes: int | None = None,
     progress: Callable[[int], None] = lambda rows: None,
+    cluster: ClusterOptions | None = None,
 ) -> Audit:
     """Audit preference data.
 
@@ -149,11 +152,12 @@ def audit(
         against: (name, prompts) of evaluation sets that must not be trained on.
         near: look for near duplicates as well.
         progress: called with the rows just read.
+        cluster: where blocks of rows are looked at; None here, by so many ``processes``.
 
     Raises:
         DataError: nothing usable in the sources.
     """
-    got = gather(sources, reading, tokenization, near, processes, progress)
+    got = gather(sources, reading, tokenization, near, processes, progress, cluster)
     records = len(got.column("row"))
     name = " + ".join(sources)
     if not records:

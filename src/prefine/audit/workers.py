@@ -10,6 +10,7 @@ from typing import Any
 
 from prefine.audit.part import Part, PartMaker, Sampling
 from prefine.audit.tokens import TokenCounter
+from prefine.cluster import ClusterOptions, Workers
 from prefine.errors import DataError
 from prefine.packing.encoding import Encoder
 from prefine.preferences.blocks import Block
@@ -89,7 +90,13 @@ def _make(task: tuple[Block, int]) -> Part:
 
 
 def parts(
-    source: str, reading: Reading, tokenization: Tokenization | None, near: bool, processes: int | None, numbering: Numbering
+    source: str,
+    reading: Reading,
+    tokenization: Tokenization | None,
+    near: bool,
+    processes: int | None,
+    numbering: Numbering,
+    cluster: ClusterOptions | None = None,
 ) -> Iterator[Part]:
     """A source's parts in order.
 
@@ -108,6 +115,10 @@ def parts(
     workers = processes or os.cpu_count() or 1
     if converter.format.gather is not None:
         yield from _gathered(everything, job)
+    elif cluster is not None and cluster.ray is not None:
+        died = f"{source}: a worker of the cluster was lost (out of memory?); try fewer with --ray-workers"
+        with Workers(cluster, _start, (job,), died) as pool:
+            yield from pool.map(_make, everything)
     elif len(first) < INLINE_BLOCKS or workers == 1:
         maker = job.maker()
         yield from (maker.of_block(block, before) for block, before in everything)
