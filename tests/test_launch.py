@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from prefine.errors import ConfigError, MissingFile
 from vllm_double import vllm_serving
 
 PREFINE = [sys.executable, "-m", "prefine.cli"]
@@ -23,6 +26,11 @@ SETTINGS = [
     *("--max-steps", "6", "--per-device-train-batch-size", "4", "--learning-rate", "1e-3", "--save-steps", "3"),
     *("--logging-steps", "1", "--eval-fraction", "0.2"),
 ]
+
+RUN_BY: dict[str, list[str]] = {"ddp": [], "fsdp": ["--fsdp", "true"]}
+if find_spec("deepspeed") is not None:
+    RUN_BY |= {"zero2": ["--deepspeed", "zero2"], "zero3": ["--deepspeed", "zero3"]}
+"""Engines, and how they are asked for."""
 
 
 def run(words: list[Any], processes: int = 2, launcher: list[str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -38,11 +46,11 @@ def losses(folder: Path) -> list[float]:
 @pytest.mark.processes
 def test_a_run_of_two_is_a_run_of_one(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     common = ["dpo", "--model", lab_model, "--data", pairs_file, *SETTINGS]
-    alone, ddp, fsdp = (tmp_path / name for name in ("alone", "ddp", "fsdp"))
+    alone, *others = folders = [tmp_path / name for name in ("alone", *RUN_BY)]
     done = run([*common, "--output-dir", alone, "--per-device-train-batch-size", 8], launcher=PREFINE)
     assert done.returncode == 0, done.stderr
-    for folder, more in ((ddp, []), (fsdp, ["--fsdp", "true"])):
-        done = run([*common, "--output-dir", folder, *more])
+    for folder in others:
+        done = run([*common, "--output-dir", folder, *RUN_BY[folder.name]])
         assert done.returncode == 0, done.stderr
         assert losses(folder) == pytest.approx(losses(alone), rel=1e-5)
         assert done.stdout.count("run directory: ") == done.stdout.count("report: ") == 1
@@ -51,12 +59,19 @@ def test_a_run_of_two_is_a_run_of_one(lab_model: Path, pairs_file: Path, tmp_pat
         for name, weight in load_file(alone / "model" / "model.safetensors").items():
             torch.testing.assert_close(weights[name], weight, rtol=1e-4, atol=1e-4)
         assert (folder / "report.html").exists()
-    summaries = [json.loads((folder / "eval" / "final" / "summary.json").read_text()) for folder in (alone, ddp, fsdp)]
-    assert summaries[0]["learning"]["accuracy"] == summaries[1]["learning"]["accuracy"] == summaries[2]["learning"]["accuracy"]
-    sentences = [summary["sentence"].replace(str(folder), "RUN") for summary, folder in zip(summaries, (alone, ddp, fsdp), strict=True)]
-    assert sentences[0] == sentences[1] == sentences[2]
-    done = run(["eval", fsdp], launcher=PREFINE)
+    summaries = [json.loads((folder / "eval" / "final" / "summary.json").read_text()) for folder in folders]
+    assert [summary["learning"]["accuracy"] for summary in summaries] == len(folders) * [summaries[0]["learning"]["accuracy"]]
+    assert len({summary["sentence"].replace(str(folder), "RUN") for summary, folder in zip(summaries, folders, strict=True)}) == 1
+    done = run(["eval", others[-1]], launcher=PREFINE)
     assert done.returncode == 0, done.stderr
+
+
+DEEPSPEEDS = [
+    (["--deepspeed", "zero2", "--fsdp", "true"], "give one of the two"),
+    (["--deepspeed", "zero3", "--sync-ref-model", "true"], "give zero2"),
+    (["--deepspeed", "zero1", "--reward-function", "x.py:f"], "nothing is sampled from a policy"),
+    (["--deepspeed", "zero2", "--ensemble", "2"], "members of an ensemble"),
+]
 
 
 @pytest.mark.processes
@@ -67,8 +82,9 @@ def test_one_mistake_is_told_once(lab_model: Path, pairs_file: Path, tmp_path: P
         (["--fsdp", "true", "--fsdp-config", '{"version": 1}'], "FSDP1 is not supported"),
         (["--accelerator-config", '{"split_batches": true}'], "split_batches and even_batches would be ignored"),
         (["--fsdp", "true", "--reward-function", "x.py:f"], "nothing is sampled from a policy"),
+        *(DEEPSPEEDS if find_spec("deepspeed") is not None else []),
     ):
-        command = "ppo" if "--reward-function" in more else "dpo"
+        command = "ppo" if "--reward-function" in more else "reward" if "--ensemble" in more else "dpo"
         done = run([command, "--model", lab_model, "--data", pairs_file, "--output-dir", tmp_path / "run", *SETTINGS, *more])
         assert done.returncode == 2, done.stderr
         assert done.stderr.count("prefine: error:") == 1, done.stderr
@@ -101,10 +117,10 @@ def test_what_cannot_be_launched_is_said(
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("engine", [[], ["--fsdp", "true"]], ids=["ddp", "fsdp"])
-def test_one_process_dies_and_the_run_goes_on(engine: list[str], lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", RUN_BY)
+def test_one_process_dies_and_the_run_goes_on(engine: str, lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     """Killed at a checkpoint, the other does not wait for it; resumed, the steps are those of a run that was left alone."""
-    common = ["dpo", "--model", lab_model, "--data", pairs_file, *SETTINGS, *engine, "--final-eval", "off", "--max-steps", 40]
+    common = ["dpo", "--model", lab_model, "--data", pairs_file, *SETTINGS, *RUN_BY[engine], "--final-eval", "off", "--max-steps", 40]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run([*common, "--output-dir", whole]).returncode == 0
     words = [*PREFINE, "launch", "--processes", "2", *map(str, common), "--output-dir", str(cut)]
@@ -127,6 +143,40 @@ def test_one_process_dies_and_the_run_goes_on(engine: list[str], lab_model: Path
     assert done.returncode == 0, done.stderr
     assert "resuming from step 3" in done.stdout
     assert losses(cut) == pytest.approx(losses(whole), rel=1e-5)
+    if engine.startswith("zero"):
+        done = run([*common, "--output-dir", cut, "--resume", "--per-device-train-batch-size", 8], 1)
+        assert (done.returncode, "is of 2 processes, and there are 1" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("zero4", "zero4 could not be read"),
+        ("{", "is no JSON"),
+        ("{}", "stage is 0; expected 1, 2 or 3"),
+        ({"optimizer": {"type": "AdamW"}}, "optimizer (--optim says which) would be ignored"),
+        ({"gradient_clipping": 0.3}, "gradient_clipping is 0.3 and max_grad_norm is 1.0"),
+        ({"train_batch_size": 5}, "train_batch_size is 5 and a batch of all processes is 8"),
+        ({"bf16": {"enabled": True}}, "bf16.enabled is True and bf16 is False"),
+        ({"fp16": {"enabled": True}}, "fp16 is not supported"),
+    ],
+)
+def test_deepspeeds_settings_that_would_not_be_what_they_say(settings: Any, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefine import DPOConfig
+
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    given = settings if isinstance(settings, str) else json.dumps({"zero_optimization": {"stage": 2}, **settings})
+    with pytest.raises((ConfigError, MissingFile), match=re.escape(told)):
+        DPOConfig("x", deepspeed=given, bf16=False, use_cpu=True)
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+def test_deepspeed_needs_a_launcher() -> None:
+    from prefine import DPOConfig
+
+    with pytest.raises(ConfigError, match="needs a launcher"):
+        DPOConfig("x", deepspeed="zero2", use_cpu=True)
 
 
 ENGINES: dict[str, tuple[list[str], int]] = {

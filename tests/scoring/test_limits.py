@@ -98,7 +98,7 @@ REFUSED: list[tuple[str, tuple[str, ...], dict[str, str], str]] = [
     ("dpo", (), {"model": "small"}, "give the tokenizer that belongs to the model"),
     ("sft", (), {"model": "gpt2", "data": "long.jsonl"}, "the model has 48 positions; give --max-length 48"),
     ("reward", (), {"model": "added", "data": "rare.jsonl"}, f"a token has id {V}, and the model has embeddings of {V} ids"),
-    ("reward", ("--deepspeed", "x.json"), {}, "deepspeed would be ignored"),
+    ("reward", ("--deepspeed", "x.json"), {}, "deepspeed"),
     ("reward", (*LORA, "--lora-target", "nonsense"), {}, "the adapter does not fit the model"),
     ("dpo", ("--torch-compile", "--torch-compile-backend", "nonsense"), {}, "torch_compile would be ignored"),
     ("dpo", ("--use-liger-kernel",), {}, "liger"),

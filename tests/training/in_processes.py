@@ -68,8 +68,18 @@ SAMPLING = [name for name, case in CASES.items() if case.get("kind") in ("ppo", 
 """Of these no model is shared out."""
 SHARDED = [name for name, case in CASES.items() if name not in SAMPLING and "starved" not in case]
 THREE = ["dpo", "dpo, LoRA", "dpo, coupled loss", "dpo, retained replies", "reward", *(name for name in SHARDED if "epochs" in name)]
-RUNS = (("ddp", 2, list(CASES)), ("fsdp", 2, SHARDED), ("ddp", 3, [*THREE, *SAMPLING]), ("fsdp", 3, THREE))
+RUNS = (
+    *(("ddp", 2, list(CASES)), ("fsdp", 2, SHARDED), ("ddp", 3, [*THREE, *SAMPLING]), ("fsdp", 3, THREE)),
+    *(("zero1", 2, THREE), ("zero2", 2, SHARDED), ("zero3", 2, SHARDED), ("zero3", 3, THREE)),
+)
 """Engines and numbers of processes, with what is run by them."""
+ENGINES: dict[str, dict[str, Any]] = {
+    "ddp": {},
+    "fsdp": {"fsdp": True},
+    "zero1": {"deepspeed": "zero1"},
+    "zero2": {"deepspeed": "zero2"},
+    "zero3": {"deepspeed": {"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}},  # else small ones stay whole
+}
 
 
 def model_of(kind: str, untied: bool, trained: bool) -> Any:
@@ -143,10 +153,14 @@ def sampling(kind: str, case: dict[str, Any], out: Path) -> tuple[Any, dict[str,
 
 
 def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int) -> dict[str, Any]:
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
     import prefine
     from conftest import lab_pairs
     from prefine.lab.model import build_tokenizer
+    from prefine.training.zero import own_part
 
+    unset_hf_deepspeed_config()  # of the run before: a model that is made here is whole
     case = dict(case)
     kind, peft, count = case.pop("kind", "dpo"), case.pop("peft", False), case.pop("rows", ROWS)
     untied, trained = case.pop("untied", False), case.pop("trained", False)
@@ -168,7 +182,7 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
         **{"learning_rate": 1e-2 if peft else 1e-3, "save_strategy": "no", "disable_tqdm": True, "token_budget": "130"},
         **{"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 5, "use_cpu": not ON_GPUS, "bf16": False},
         **{"ddp_backend": "gloo" if processes > 1 and not ON_GPUS else None, "gradient_checkpointing": False, "max_grad_norm": 0.5},
-        **{**case, **({"fsdp": True} if engine == "fsdp" else {})},
+        **{**case, **ENGINES[engine]},
     }
     pairs = lab_pairs(ROWS + HELD_OUT)
     rows = [{"prompt": r["prompt"], "completion": r["chosen"]} for r in pairs] if kind == "sft" else pairs
@@ -187,7 +201,7 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
         from prefine.scoring.loading import four_bit_config
 
         model = str(saved_once(out / "whole", build_model(0, hidden=64, layers=2).save_pretrained))  # as wide as 4-bit takes
-        given["quantization_config"] = four_bit_config(torch.float32, engine == "fsdp")
+        given["quantization_config"] = four_bit_config(torch.float32, engine in ("fsdp", "zero3"))
     if samples:
         rows = [{"prompt": r["prompt"]} for r in pairs]
         model, rewards = sampling(kind, settings, out)
@@ -212,7 +226,7 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
         "logs": [{k: float(e[k]) for k in wanted if k in e} for e in logs if {"loss", "eval_loss", "eval_objective/scores"} & set(e)],
         "rollouts": json.loads(json.dumps(rollouts)),
         "sharded": trainer.together.sharded,
-        "bytes": sum((p.to_local() if hasattr(p, "to_local") else p).nbytes for p in trainer.model.parameters()),
+        "bytes": sum(own_part(p).nbytes for p in trainer.model.parameters()),
     }
 
 

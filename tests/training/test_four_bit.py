@@ -37,6 +37,18 @@ def test_sharing_is_proven(compute: torch.dtype, autocast: torch.dtype | None, w
     assert prove_layout(model, autocast=autocast).layout == "shared"
 
 
+@pytest.mark.parametrize("storage", [torch.uint8, torch.float32])
+def test_evaluation_computes_as_training_does(storage: torch.dtype, wide: Path) -> None:
+    """On processors with bfloat16 instructions bitsandbytes would pack the weights in the first evaluation."""
+    config = four_bit_config(torch.float32)
+    config.bnb_4bit_quant_storage = storage
+    model, ids = load_model(str(wide), quantization_config=config), torch.arange(20)[None] + 5
+    with torch.no_grad():
+        logits = [model.train(mode)(ids).logits for mode in (True, False, True)]
+    assert torch.equal(logits[0], logits[1])
+    assert torch.equal(logits[0], logits[2])
+
+
 @pytest.mark.parametrize("method", ["dpo", "sft", "reward"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_commands_train_and_what_they_trained_is_used(

@@ -21,7 +21,7 @@ from prefine.training.config.fields import MACHINE, REFUSED, SCRIPTS
 
 CONFIGS = ("DPOConfig", "SFTConfig", "RewardConfig", "OnlineDPOConfig", "PPOConfig")
 GIVEN: dict[str, Any] = {
-    **{"fsdp": "full_shard", "fsdp_config": {"min_num_params": 1}, "deepspeed": "x.json", "parallelism_config": object()},
+    **{"fsdp": "full_shard", "fsdp_config": {"min_num_params": 1}, "parallelism_config": object()},
     **{"torch_compile_backend": "inductor", "torch_compile_mode": "default", "liger_kernel_config": {"rope": True}},
     **{"include_num_input_tokens_seen": "all", "label_names": ["labels"], "train_sampling_strategy": "group_by_length"},
     **{"length_column_name": "len", "pad_to_multiple_of": 8, "pad_token": "<pad>", "dataset_num_proc": 2, "precompute_ref_batch_size": 4},

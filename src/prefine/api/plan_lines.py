@@ -239,8 +239,8 @@ def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Plann
     from prefine.planning.memory import estimate, smallest
     from prefine.training.peak_memory import give_back_freed_memory
 
-    if setup.args.fsdp:
-        setup.progress.say("memory: not planned, as the model's weights are shared out over processes")
+    if setup.args.is_sharded or setup.args.zero_stage:
+        setup.progress.say("memory: not planned, as what is trained is shared out over processes")
         return None
     device = found()
     autocast = torch.bfloat16 if setup.args.bf16 else torch.float16 if setup.args.fp16 else None

@@ -39,6 +39,11 @@ def check_same(was: dict[str, Any], now: dict[str, Any]) -> None:
             "give another --per-device-train-batch-size, or the number of processes that it had",
             code="PF-C06",
         )
+    if was.get("processes") != now.get("processes"):
+        raise ConfigError(
+            f"a checkpoint of DeepSpeed's is of {was.get('processes')} processes, and there are {now.get('processes')}; give as many",
+            code="PF-C06",
+        )
     for name, what in (("key", "data"), ("eval_key", "evaluation data")):
         if name in was and was[name] != now[name]:
             raise ConfigError(

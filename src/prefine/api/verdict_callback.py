@@ -14,6 +14,7 @@ from prefine.api.prompts import questions_of
 from prefine.errors import ConfigError, PrefineError
 from prefine.guard.probe import Probe
 from prefine.runs import read_json, write_json
+from prefine.scoring.token_logps import is_shared_out
 
 KEPT = "verdict_callback.json"
 """The base's responses, in the trainer's output folder: a resumed run is compared with what the first one began from."""
@@ -67,7 +68,7 @@ class VerdictCallback(TrainerCallback):  # type: ignore[misc]
         Raises:
             ConfigError: the trainer has no tokenizer, or a resumed run has no such responses.
         """
-        if any(hasattr(p, "full_tensor") for p in model.parameters()):
+        if any(is_shared_out(p) for p in model.parameters()):
             raise ConfigError("VerdictCallback samples in one process, and the model's weights are shared out over several; leave it out")
         if not state.is_world_process_zero:
             return

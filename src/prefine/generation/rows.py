@@ -190,6 +190,7 @@ class Rows:
                 attention_mask=mask,
                 logits_processor=LogitsProcessorList(draw),
                 stopping_criteria=StoppingCriteriaList(stops),
+                synced_gpus=False,  # unset, it would wait for the other processes of a run with DeepSpeed's stage 3
                 **kept,
             )
 

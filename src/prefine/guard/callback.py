@@ -95,9 +95,9 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc]
         """
         if self.mode == "off":
             return
-        if self.mode == "act" and args.world_size > 1:
+        if self.mode == "act" and (args.world_size > 1 or getattr(args, "zero_stage", 0)):
             self.mode = "warn"
-            self.say("guard: with several processes it warns, and does not act")
+            self.say("guard: with several processes or DeepSpeed it warns, and does not act")
         self.watch = Watch(
             facts_of(self.trainer, state.max_steps, self.known), [r for r in self.rows if r.get("step", 0) <= state.global_step]
         )

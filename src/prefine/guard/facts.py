@@ -19,7 +19,7 @@ def facts_of(trainer: Any, steps: int, known: Facts) -> Facts:
     args, model = trainer.args, trainer.model
     method = known.method or next((METHODS[n] for n in names if n in METHODS), "")
     trained = [p for p in model.parameters() if p.requires_grad]
-    weights = sum(p.numel() for p in model.parameters())
+    numbers = {id(p): getattr(p, "ds_numel", p.numel()) for p in model.parameters()}  # DeepSpeed has none of a shared one in its place
     adapter = hasattr(model, "peft_config")
     beta, loss = getattr(args, "beta", None), getattr(args, "loss_type", None)
     rounds = rounds_at_random(getattr(args.optim, "value", args.optim), args.optim_args)
@@ -33,13 +33,13 @@ def facts_of(trainer: Any, steps: int, known: Facts) -> Facts:
         loss=tuple([loss] if isinstance(loss, str) else loss or ()),
         beta=float(beta[-1] if isinstance(beta, list) else beta) if beta else None,
         learning_rate=args.learning_rate,
-        usual_learning_rate=usual_learning_rates(method, adapter, weights) if method else None,
+        usual_learning_rate=usual_learning_rates(method, adapter, sum(numbers.values())) if method else None,
         steps=steps,
         epochs=args.num_train_epochs if args.max_steps <= 0 else None,
         pairs=known.pairs if known.pairs is not None else len(data) if hasattr(data, "__len__") else None,
         pairs_per_log=int(batch * logs),
-        trainable=sum(p.numel() for p in trained),
-        weights=weights,
+        trainable=sum(numbers[id(p)] for p in trained),
+        weights=sum(numbers.values()),
         # An optimizer that rounds at random loses no update of what is held in half precision.
         dtypes=() if rounds else tuple(sorted({str(p.dtype).removeprefix("torch.") for p in trained})),
     )

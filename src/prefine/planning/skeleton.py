@@ -18,7 +18,7 @@ from prefine.packing.attention import attend
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.planning.live_bytes import AsDevice, LiveBytes, varlen_kernel
 from prefine.scoring.held_in_half import linears_alone_in_half
-from prefine.scoring.loading import add_adapter
+from prefine.scoring.loading import add_adapter, whole
 from prefine.scoring.reward_scorer import RewardScorer
 from prefine.scoring.scorer import Scorer
 from prefine.scoring.token_logps import call_head
@@ -42,7 +42,7 @@ def skeleton(
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     trusted = type(config).__module__.startswith("transformers_modules.")  # it was loaded so: the model's code may run
-    with torch.device("meta"), warnings.catch_warnings():
+    with torch.device("meta"), whole(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if classifier:
             config.num_labels = 1

@@ -6,6 +6,8 @@ import json
 import math
 import pickle
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,19 @@ def check_same_tokenizer(tokenizer: Any, reference: str, trust_remote_code: bool
         )
 
 
+@contextmanager
+def whole() -> Iterator[None]:
+    """A block that loads models whole in this process, where transformers would share them out as DeepSpeed's stage 3 does."""
+    from transformers.integrations import deepspeed
+
+    known = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = known
+
+
 def load_model(model: str, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False, **kwargs: Any) -> Any:
     """Load a causal language model (a folder with an adapter loads its base too).
 
@@ -152,16 +167,29 @@ def load_model(model: str, dtype: torch.dtype = torch.float32, trust_remote_code
     check_exists(model)
     base = check_base(model)
     try:
-        if base:
-            from peft import AutoPeftModelForCausalLM
+        with whole():
+            if base:
+                from peft import AutoPeftModelForCausalLM
 
-            return AutoPeftModelForCausalLM.from_pretrained(model, dtype=dtype, is_trainable=True, **kwargs)
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, **kwargs)
+                return exact_in_4bit(AutoPeftModelForCausalLM.from_pretrained(model, dtype=dtype, is_trainable=True, **kwargs))
+            loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, **kwargs)
     except Exception as error:  # a model's code, its files and its packages: anything
         raise cannot_load(model, base, "a causal language model", error) from error
     _refuse_encoder(model, loaded.config)
     _refuse_narrow_quantised(model, loaded)
-    return loaded
+    return exact_in_4bit(loaded)
+
+
+def exact_in_4bit(model: Any) -> Any:
+    """The same model, whose 4-bit layers compute in evaluation as in training.
+
+    On processors with bfloat16 instructions bitsandbytes (0.50) would pack their weights in the first evaluation, to multiply in bfloat16
+    from then on; weights that are stored as floats, to be shared out, it packs wrong.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def load_settings(model: str, trust_remote_code: bool = False, adapter: bool = False) -> Any:

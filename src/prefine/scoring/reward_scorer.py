@@ -16,7 +16,7 @@ from torch import nn
 from prefine.errors import ModelError
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.packing.pack import Pack
-from prefine.scoring.loading import cannot_load, check_base, check_exists
+from prefine.scoring.loading import cannot_load, check_base, check_exists, exact_in_4bit, whole
 from prefine.scoring.scorer import Layout, Scorer, unwrap
 from prefine.scoring.token_logps import as_head_input, call_head
 
@@ -39,11 +39,13 @@ def load_reward_model(
     kwargs |= {"trust_remote_code": trust_remote_code}
     try:
         if base:
-            return AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=dtype, **kwargs)
+            with whole():
+                return exact_in_4bit(AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=dtype, **kwargs))
         where = {k: kwargs[k] for k in ("revision", "subfolder", "token") if k in kwargs}
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code, **where)
         told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-        loaded, info = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=dtype, **kwargs | told)
+        with whole():
+            loaded, info = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=dtype, **kwargs | told)
     except Exception as error:  # a model's code, its files and its packages: anything
         raise cannot_load(model, base, "a reward model", error) from error
     for key, saved, ours in info["mismatched_keys"]:
@@ -54,7 +56,7 @@ def load_reward_model(
         raise ModelError(
             f"{model}: no reward model but a {', '.join(config.architectures or ['model without a head named score'])}", code="PF-M09"
         )
-    return loaded
+    return exact_in_4bit(loaded)
 
 
 class RewardScorer(Scorer):

@@ -276,11 +276,23 @@ def call_head(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def is_shared_out(parameter: nn.Parameter) -> bool:
+    """Whether each process holds a part of it (FSDP2, DeepSpeed's stage 3)."""
+    return hasattr(parameter, "full_tensor") or hasattr(parameter, "ds_id")
+
+
 def whole_head(head: nn.Module) -> nn.Module:
     """A head that can be used outside of its model's forward: a sharded one's weights, gathered; to be asked for in every process."""
-    parts = {name: p.full_tensor() for name, p in head.named_parameters() if hasattr(p, "full_tensor")}
-    if not parts:
+    own = dict(head.named_parameters())
+    if not any(is_shared_out(p) for p in own.values()):
         return head
+    if any(hasattr(p, "ds_id") for p in own.values()):
+        from deepspeed.runtime.zero import GatheredParameters
+
+        with GatheredParameters(list(own.values())):
+            parts = {name: p.detach().clone() for name, p in own.items()}
+    else:
+        parts = {name: p.full_tensor() for name, p in own.items() if hasattr(p, "full_tensor")}
     out = nn.Linear(1, 1, "bias" in parts, device="meta")
     for name, part in parts.items():
         setattr(out, name, nn.Parameter(part.detach(), requires_grad=False))

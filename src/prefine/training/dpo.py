@@ -261,7 +261,7 @@ class DPOTrainer(PackTrainer):
     @property
     def waits_within_batches(self) -> bool:
         """Also where a loss is of the batch of all processes."""
-        return self.together.sharded or (self.together.several and self.coupled)
+        return self.together.in_step or (self.together.several and self.coupled)
 
     def _of_all(self, own: PairLogps, weights: torch.Tensor | None) -> tuple[PairLogps, torch.Tensor | None]:
         """The batch of all processes, with this one's part as it is: a coupled loss is of the whole."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import shutil
 import time
 import warnings
@@ -36,14 +35,13 @@ from prefine.packing.pack import Pack
 from prefine.packing.rendering import read_template_kwargs
 from prefine.scoring.liger import apply_liger
 from prefine.scoring.limits import check_groups, fit_tokenizer
-from prefine.scoring.loading import add_adapter, check_same_tokenizer, first_line, load_model, load_tokenizer
+from prefine.scoring.loading import add_adapter, check_same_tokenizer, exact_in_4bit, first_line, load_model, load_tokenizer
 from prefine.scoring.proof import Proof, prove_layout
 from prefine.scoring.reference import Reference
 from prefine.scoring.scorer import Scorer
 from prefine.training.arguments import fit_settings, refuse_hooks
 from prefine.training.card import write_card
 from prefine.training.config import PackConfig
-from prefine.training.config.fields import REFUSED
 from prefine.training.config.pack import FSDP1, is_launched_sharded
 from prefine.training.dealing import DealtByTokens
 from prefine.training.notes import Notes, Sums
@@ -55,6 +53,7 @@ from prefine.training.refusals import refusals
 from prefine.training.retention import Retention
 from prefine.training.sharded_checkpoint import gathered_optimizer, hand_out_optimizer, hand_out_weights
 from prefine.training.together import Together, divided
+from prefine.training.zero import own_part, reading_data_alone, share_out
 
 MOST_SKIPPED = 10
 """Updates without a finite gradient, one after the other, that end a run."""
@@ -100,6 +99,7 @@ class PackTrainer(Trainer):
     """
 
     args: PackConfig
+    is_deepspeed_enabled: bool
     scorer_kind: type[Scorer] = Scorer
     """What runs the model on packs."""
     tags: tuple[str, ...] = ("prefine",)
@@ -129,7 +129,7 @@ class PackTrainer(Trainer):
         if args.chat_template_kwargs is not None:
             processing_class.init_kwargs[KWARGS_NAME] = read_template_kwargs(args.chat_template_kwargs)  # saved with the model
         set_seed(args.seed)  # of new heads and adapters
-        policy = self.load(model, args, quantization_config)
+        policy = exact_in_4bit(self.load(model, args, quantization_config))
         fit_settings(policy, processing_class, args)
         self.limits = fit_tokenizer(policy, processing_class)
         if isinstance(ref_model, str):
@@ -174,10 +174,6 @@ class PackTrainer(Trainer):
         width = getattr(text, "num_hidden_layers", 0) * getattr(text, "hidden_size", 0)
         key = memory_key(policy, "train", args.device, args.gradient_checkpointing)
         self.budget = TokenBudget.of(args.token_budget, args.device.type, width, key, TRAINING_ADVICE)
-        if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true"):
-            raise ConfigError(
-                f"DeepSpeed would be ignored: {REFUSED['deepspeed']}; leave it out of accelerate's configuration", code="PF-C04"
-            )
         args._n_gpu = min(args.n_gpu, 1)  # without a launcher transformers would spread a single row over all GPUs (DataParallel)
         if args.accelerator_config.dispatch_batches:
             raise ConfigError(
@@ -224,7 +220,8 @@ class PackTrainer(Trainer):
             )
         self.model_accepts_loss_kwargs = False
         self.together = Together(self.accelerator)
-        if self.together.sharded and self.accelerator.state.fsdp_plugin.fsdp_version != 2:
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if self.together.several and plugin is not None and plugin.fsdp_version != 2:
             raise ConfigError(FSDP1, code="PF-C02")  # of accelerate's configuration
         for scorer in (self.scorer, *([self.reference.scorer] if self.reference is not None else [])):
             scorer.autocast = self.accelerator.autocast
@@ -239,6 +236,11 @@ class PackTrainer(Trainer):
     """What ``train_dataset`` is made of, in words."""
 
     def _refuse_unread(self, model: Any, args: PackConfig, quantization_config: Any) -> None:
+        if isinstance(model, nn.Module) and any(hasattr(p, "ds_id") for p in model.parameters()):
+            raise ModelError(
+                "the model's weights are shared out by DeepSpeed already, and its layout is proven while it is whole; give it by its name, "
+                "or make it before its config"
+            )
         if isinstance(model, str):
             if quantization_config is not None and "quantization_config" in args.init_kwargs():
                 raise ConfigError("quantization_config stands in model_init_kwargs too; give it once")
@@ -279,16 +281,23 @@ class PackTrainer(Trainer):
             return
         self._reference_placed = True
         reference = self.reference.scorer.unwrapped
-        if self.together.sharded:
+        if self.together.zero_stage and self.args.bf16:
+            reference.to(torch.bfloat16)  # as the engine has the policy
+        if self.together.sharded and self.together.zero_stage:
+            share_out(reference, self.accelerator.state.deepspeed_plugin.deepspeed_config)
+        elif self.together.sharded:
             from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
             fsdp2_prepare_model(self.accelerator, reference)
         else:
             reference.to(self.args.device)
 
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
         """As transformers'; a reference is shared out as the policy is."""
-        found = super()._prepare_for_training(*args, **kwargs)
+        engine = self.together.zero_stage > 0
+        safely = reading_data_alone() if engine and resume_from_checkpoint is not None else nullcontext()
+        with loading(resume_from_checkpoint if engine else None, "weights and optimizer"), safely:
+            found = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         self._place_reference()
         return found
 
@@ -383,7 +392,8 @@ class PackTrainer(Trainer):
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """As transformers'; its step survives running out of memory."""
         optimizer = super().create_optimizer(*args, **kwargs)
-        survive_out_of_memory(optimizer)
+        if not self.together.zero_stage:  # whose engine moves parts of its own
+            survive_out_of_memory(optimizer)
         return optimizer
 
     def batch_backward(self, groups: list[PromptGroup], scale: float) -> torch.Tensor:
@@ -402,9 +412,9 @@ class PackTrainer(Trainer):
         raise NotImplementedError
 
     def packs(self, groups: Sequence[PromptGroup]) -> list[Pack]:
-        """Split a batch under the present budget; where the model is sharded, into as many packs as in every other process."""
+        """Split a batch under the present budget; where processes wait for each other, into as many packs as in every other."""
         parts = self.budget.split(groups, self.scorer.shares)
-        if self.together.sharded and not self._made_up:
+        if self.together.in_step and not self._made_up:
             wanted = self.together.most(len(parts))
             parts = divided(parts, wanted)
             self._missing = wanted - len(parts)
@@ -424,8 +434,11 @@ class PackTrainer(Trainer):
             self.notes.take_back(mode, before)
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Backward through accelerate (loss scaling, distributed)."""
-        self.accelerator.backward(loss)
+        """Backward through accelerate (loss scaling, distributed), or DeepSpeed's engine, which the update ends."""
+        if self.together.zero_stage:
+            self.deepspeed.backward(loss, scale_wrt_gas=False)
+        else:
+            self.accelerator.backward(loss)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One batch: gradients of its mean loss, whatever number of packs it takes."""
@@ -447,6 +460,8 @@ class PackTrainer(Trainer):
             torch.cuda.empty_cache()
         if self.accelerator.sync_gradients:
             self._since_update.clear()
+            if self.together.zero_stage:
+                self.deepspeed.step()
             self._average_gradients(model)
         return loss
 
@@ -462,6 +477,12 @@ class PackTrainer(Trainer):
         if math.isfinite(float(norm)):
             self.skipped_in_a_row = 0
             return norm
+        if self.together.zero_stage:
+            raise ModelError(
+                f"the gradient of step {self.state.global_step + 1} is not finite, and DeepSpeed has moved the weights by it already; "
+                "checkpoints are kept. Go on from the last one with a lower learning rate",
+                code="PF-M18",
+            )
         self.drop_gradients(model)
         self.skipped_in_a_row += 1
         self.note("train", "skipped_updates", 1.0)
@@ -477,19 +498,20 @@ class PackTrainer(Trainer):
 
     def weights_are_finite(self) -> bool:
         """Whether every trained weight is a number."""
-        trained = [p.detach() for p in self.scorer.unwrapped.parameters() if p.requires_grad]
-        parts = [p.to_local() if hasattr(p, "to_local") else p for p in trained]  # a sharded one's own part
+        parts = [own_part(p) for p in self.scorer.unwrapped.parameters() if p.requires_grad]
         return self.together.all(all(bool(torch.isfinite(part).all()) for part in parts))
 
     def drop_gradients(self, model: nn.Module) -> None:
         """Forget gradients of everything that is trained."""
-        model.zero_grad(set_to_none=True)
+        for parameter in model.parameters():
+            parameter.grad = None
 
     def let_go(self) -> None:
         """Forget gradients and optimizer: training is over, and their memory is wanted."""
         self.drop_gradients(self.model)
-        for name in ("optimizer", "lr_scheduler"):
+        for name in ("optimizer", "lr_scheduler", "deepspeed"):
             setattr(self, name, None)
+        self.model_wrapped = self.model
         self.accelerator.free_memory()
 
     def _offload(self) -> Any:
@@ -546,7 +568,7 @@ class PackTrainer(Trainer):
     @property
     def waits_within_batches(self) -> bool:
         """Whether processes meet before a batch is done, so that none can do it again by itself."""
-        return self.together.sharded
+        return self.together.in_step
 
     def _shrink(self) -> None:
         """Halve the budget, since the pack that was run last did not fit."""
@@ -632,7 +654,12 @@ class PackTrainer(Trainer):
         """transformers', with our metrics under the dataset's own name."""
         self._place_reference()
         self.notes.clear("eval")
-        out = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        engine = self.is_deepspeed_enabled
+        self.is_deepspeed_enabled = engine and self.deepspeed is not None  # before training the model is whole, and needs no engine
+        try:
+            out = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        finally:
+            self.is_deepspeed_enabled = engine
         for name, (mean, _) in self._means("eval").items():
             out.metrics[f"{metric_key_prefix}_{name}"] = mean
         out.metrics[f"{metric_key_prefix}_num_tokens"] = float(self._count_tokens())
@@ -649,7 +676,7 @@ class PackTrainer(Trainer):
         Scorer.attended = ()
 
         def work() -> Evaluated:
-            if not fresh and self.together.sharded:
+            if not fresh and self.together.in_step:
                 self.packs(fresh)
             out = self.batch_loss(fresh, not prediction_loss_only) if fresh else Evaluated(torch.zeros((), device=self.args.device))
             self._make_up(self.batch_loss, "eval")
@@ -839,14 +866,14 @@ class PackTrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with loading(checkpoint, "optimizer or schedule"):
-            if checkpoint is None or not self.together.sharded:
+            if checkpoint is None or not self.together.sharded or self.together.zero_stage:
                 super()._load_optimizer_and_scheduler(checkpoint)
                 return
             hand_out_optimizer(self.model, self.optimizer.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
             self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if not self.together.sharded:
+        if not self.together.sharded or self.together.zero_stage:
             super()._save_optimizer_and_scheduler(output_dir)
             return
         state = gathered_optimizer(self.model, self.optimizer.optimizer)

@@ -1,7 +1,7 @@
 """What the processes of one run have to agree on: how many passes a batch takes, gradients, whether the weights are numbers.
 
-Where weights are sharded (FSDP), each pass of one process waits for those of all others, so all make the same number of passes in the
-same order. Where each process holds the whole model (DDP), they meet once an update.
+Where weights or gradients are shared out (FSDP, DeepSpeed), each pass of one process waits for those of all others, so all make the same
+number of passes in the same order. Where each process holds the whole model (DDP), they meet once an update.
 """
 
 from __future__ import annotations
@@ -33,9 +33,20 @@ class Together:
         return bool(self.accelerator.num_processes > 1)
 
     @property
+    def zero_stage(self) -> int:
+        """DeepSpeed's; 0 without."""
+        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
+        return 0 if plugin is None else int(plugin.zero_stage)
+
+    @property
+    def in_step(self) -> bool:
+        """Whether every pass of one process waits for the others'."""
+        return self.zero_stage > 0 or (self.several and getattr(self.accelerator.state, "fsdp_plugin", None) is not None)
+
+    @property
     def sharded(self) -> bool:
         """Whether no process holds the whole model."""
-        return self.several and getattr(self.accelerator.state, "fsdp_plugin", None) is not None
+        return self.in_step and self.zero_stage in (0, 3)
 
     def _reduced(self, values: torch.Tensor, how: Any) -> torch.Tensor:
         values = values.to(self.accelerator.device)

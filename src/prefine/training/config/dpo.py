@@ -60,6 +60,8 @@ class DPOConfig(PackConfig):
         if self.ld_alpha is not None and "sft" in self.loss_type:
             raise ConfigError("ld_alpha changes what a log-prob is, and the sft loss would be wrong with it; leave one out")
         super().__post_init__()
+        if self.sync_ref_model and self.zero_stage == 3:
+            raise ConfigError("sync_ref_model: DeepSpeed's stage 3 keeps weights to itself; give zero2", code="PF-C02")
 
     def loss_options(self) -> LossOptions:
         """The numbers the losses read."""

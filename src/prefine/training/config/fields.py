@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 REFUSED: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("deepspeed", "parallelism_config"),
-        "packs would not be computed as they should be; several processes are supported by DDP (torchrun) and FSDP2 (fsdp)",
-    ),
+    "parallelism_config": "packs would not be computed as they should be; several processes are supported by DDP (torchrun), FSDP2 (fsdp) "
+    "and DeepSpeed (deepspeed)",
     **dict.fromkeys(
         ("torch_compile", "torch_compile_backend", "torch_compile_mode"), "every packed batch has another shape and would be compiled anew"
     ),
@@ -28,7 +26,7 @@ MACHINE: Mapping[str, str] = {
     "precompute_ref_batch_size": "the token budget sizes every forward pass",
     "local_rollout_forward_batch_size": "the token budget sizes every forward pass",
     "num_sample_generations": "samples are written into the run directory; num_sample_texts says how many",
-    "ds3_gather_for_generation": "there is no DeepSpeed here",
+    "ds3_gather_for_generation": "what samples is trained without DeepSpeed",
     "cache_implementation": "the sampler has a cache of its own",
 }
 """TRL's options that only say how its machine runs: taken with a warning, so that scripts move over; no result depends on them."""

@@ -20,6 +20,7 @@ from prefine.packing.rendering import read_template_kwargs
 from prefine.redaction import redacted, remember
 from prefine.training.config.conditional import CONDITIONAL, refuse_conditional
 from prefine.training.config.fields import MACHINE, REFUSED
+from prefine.training.zero import OF_OPTIONS, is_launched, launched_settings, settings_of
 
 LEAST = {
     **{"per_device_train_batch_size": 1, "per_device_eval_batch_size": 1, "gradient_accumulation_steps": 1},
@@ -87,6 +88,9 @@ class PackConfig(TrainingArguments):
         asked: Any = getattr(self, "fsdp", None)
         if isinstance(asked, str) and asked.lower() in ("true", "false", ""):  # of a command line
             setattr(self, "fsdp", asked.lower() == "true" or None)  # noqa: B010  transformers has it of another type
+        given: Any = self.deepspeed or (launched_settings() if is_launched() else None)
+        if given:
+            self._read_deepspeed(given)
         if not torch.cuda.is_available():
             self.use_cpu = True  # else transformers refuses bf16 here, though the CPU computes it
         if self.bf16 is None:
@@ -129,10 +133,33 @@ class PackConfig(TrainingArguments):
         if (self.fsdp_plugin_args or {}).get("fsdp_version", 2) != 2:
             raise ConfigError(FSDP1, code="PF-C02")
 
+    def _read_deepspeed(self, given: Any) -> None:
+        if self.fsdp or is_launched_sharded():
+            raise ConfigError("fsdp and deepspeed both share out what is trained; give one of the two", code="PF-C02")
+        self.deepspeed = settings = settings_of(given)
+        in_half = settings["bf16"].get("enabled", "auto")
+        if in_half != "auto" and self.bf16 is None:
+            self.bf16 = in_half
+        each = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        for name, there, option, here in (
+            *((name, settings[name], option, getattr(self, option)) for name, option in OF_OPTIONS.items()),
+            ("bf16.enabled", in_half, "bf16", bool(self.bf16)),
+            ("train_batch_size", settings["train_batch_size"], "a batch of all processes", each * int(os.environ.get("WORLD_SIZE") or 1)),
+        ):
+            if there not in ("auto", here):
+                raise ConfigError(f"deepspeed: {name} is {there} and {option} is {here}; leave {name} out", code="PF-C02")
+        if "LOCAL_RANK" not in os.environ:
+            raise ConfigError("DeepSpeed needs a launcher: prefine launch, torchrun or accelerate launch", code="PF-C02")
+
+    @property
+    def zero_stage(self) -> int:
+        """DeepSpeed's; 0 without."""
+        return int(self.deepspeed["zero_optimization"]["stage"]) if isinstance(self.deepspeed, dict) else 0
+
     @property
     def is_sharded(self) -> bool:
         """Whether the model's weights are to be shared out over processes."""
-        return bool(self.fsdp) or is_launched_sharded()
+        return bool(self.fsdp) or is_launched_sharded() or self.zero_stage == 3
 
     def __getstate__(self) -> dict[str, Any]:
         """What ``training_args.bin`` holds, beside each saved model: no secrets."""

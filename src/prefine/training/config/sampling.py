@@ -93,10 +93,10 @@ class SamplingConfig(PackConfig):
             raise ConfigError(f"temperature is {self.temperature}; sampling from a policy needs one above 0")
         super().__post_init__()
         self.ignore_data_skip = True  # what is trained on is sampled anew, not skipped through
-        if self.is_sharded:
+        if self.is_sharded or self.zero_stage:
             raise ConfigError(
-                "fsdp: nothing is sampled from a policy whose weights are shared out over processes; leave it out, and each process holds "
-                "the whole model (--lora-r makes its training small)",
+                f"{'deepspeed' if self.zero_stage else 'fsdp'}: nothing is sampled from a policy that is shared out; leave it out, "
+                "and each process holds the whole model (--lora-r makes its training small)",
                 code="PF-C02",
             )
         if self.world_size > 1 and self.rollout_engine == "vllm" and self.vllm_mode == "colocate":
