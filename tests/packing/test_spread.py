@@ -33,7 +33,7 @@ def pairs() -> list[Pair]:
 
 
 def test_two_processes_make_what_one_makes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "INLINE_PAIRS", 10)
+    monkeypatch.setattr(spread, "INLINE_ROWS", 10)
     monkeypatch.setattr(spread, "CHUNK", 4)
     settings: dict[str, Any] = {"max_length": 60, "truncation_mode": "drop"}
     one, two = Encoder(build_tokenizer(), **settings), Encoder(build_tokenizer(), **settings)
@@ -47,8 +47,46 @@ def test_two_processes_make_what_one_makes(monkeypatch: pytest.MonkeyPatch) -> N
     assert list(two.report.dropped) == list(one.report.dropped)
 
 
+@pytest.mark.parametrize("kind", ["dpo", "reward", "sft", "sft of messages, packed", "sft, formatted"])
+def test_trainers_encode_in_two_processes_what_they_encode_in_one(kind: str, lab_model: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    import prefine
+    from prefine.training.prepared import DataWarning
+
+    monkeypatch.setattr(spread, "INLINE_ROWS", 10)
+    monkeypatch.setattr(spread, "CHUNK", 4)
+    rows: list[Any] = [{"prompt": list(p.prompt), "chosen": p.chosen, "rejected": p.rejected, "margin": p.row / 7} for p in pairs()]
+    more: dict[str, Any] = {}
+    given: dict[str, Any] = {}
+    if kind.startswith("sft"):
+        rows = [{"prompt": r["prompt"], "completion": r["chosen"]} for r in rows]
+    if "messages" in kind:
+        rows = [{"messages": [*r["prompt"], {"role": "assistant", "content": r["completion"]}]} for r in rows]
+        more = {"packing": True, "assistant_only_loss": True}
+    if "formatted" in kind:
+        given = {"formatting_func": lambda row: row["prompt"][0]["content"] + row["completion"]}
+    config, trainer, model_kind = {
+        "dpo": (prefine.DPOConfig, prefine.DPOTrainer, AutoModelForCausalLM),
+        "rew": (prefine.RewardConfig, prefine.RewardTrainer, AutoModelForSequenceClassification),
+        "sft": (prefine.SFTConfig, prefine.SFTTrainer, AutoModelForCausalLM),
+    }[kind[:3]]
+    found: list[Any] = []
+    for processes in (1, 2):
+        args = config(str(tmp_path), max_length=60, use_cpu=True, dataset_num_proc=processes, **more)
+        model = model_kind.from_pretrained(lab_model, **({"num_labels": 1} if kind == "reward" else {}))
+        with pytest.warns(DataWarning):
+            made = trainer(model=model, args=args, train_dataset=rows, processing_class=build_tokenizer(), **given)
+        groups = [g for item in made.train_dataset for g in getattr(item, "groups", [item])]
+        told = made.data_report["train_dataset"]
+        ids = [[x.tolist() for x in (g.prompt_ids, *g.completion_ids)] for g in groups]
+        found.append((ids, told, getattr(made, "margins", None)))
+    assert found[0] == found[1]
+    assert len(found[0][0]) >= 40
+
+
 def test_nothing_left_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "INLINE_PAIRS", 10)
+    monkeypatch.setattr(spread, "INLINE_ROWS", 10)
     told = []
     for processes in (1, 2):
         with pytest.raises(DataError) as raised:
@@ -58,7 +96,7 @@ def test_nothing_left_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_tokenizer_that_does_not_travel_encodes_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "INLINE_PAIRS", 10)
+    monkeypatch.setattr(spread, "INLINE_ROWS", 10)
     whole = len(list(Encoder(build_tokenizer()).encode_pairs(pairs())))
     encoder = Encoder(build_tokenizer())
     encoder.tokenizer.own = lambda: None  # cannot be pickled
@@ -70,7 +108,7 @@ def test_a_tokenizer_that_does_not_travel_encodes_here(monkeypatch: pytest.Monke
 
 
 def test_a_worker_that_dies_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "INLINE_PAIRS", 10)
+    monkeypatch.setattr(spread, "INLINE_ROWS", 10)
     monkeypatch.setattr(spread, "_start", os._exit)  # travels by its name; a worker does not begin
     with pytest.raises(DataError, match="--dataset-num-proc 1"):
         list(encode_spread(pairs(), Encoder(build_tokenizer()), 2))
@@ -86,7 +124,7 @@ def test_a_script_without_a_guard_is_not_run_again(lab_model: Path, tmp_path: Pa
         print("script begins")
         from prefine.packing import spread
         from prefine.audit import workers
-        spread.INLINE_PAIRS, workers.INLINE_BLOCKS = 10, 1
+        spread.INLINE_ROWS, workers.INLINE_BLOCKS = 10, 1
         from transformers import AutoTokenizer
         from prefine.packing.encoding import Encoder
         from prefine.preferences.convert import PairSource

@@ -117,7 +117,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 ELSEWHERE = {
     **dict.fromkeys(("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"), "training/sync_reference.py"),
     **{
-        "dataset_num_proc": "api/training_data.py",
         "reference_cache_dir": "training/dpo.py",
         "router_aux_loss_coef": "training/pack_trainer.py",
     },

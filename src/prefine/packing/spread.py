@@ -1,11 +1,13 @@
-"""Pairs encoded over all cores, in order: what comes out is what one process would make."""
+"""Rows encoded over all cores, in order: what comes out is what one process would make."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import pickle
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from prefine.errors import DataError
 from prefine.packing.encoding import Encoder, EncodingReport
@@ -13,24 +15,26 @@ from prefine.packing.group import PromptGroup
 from prefine.preferences.records import Pair
 from prefine.processes import by_workers
 
-INLINE_PAIRS = 2000
+Item = TypeVar("Item")
+INLINE_ROWS = 2000
 """So many are encoded here before workers are started, which takes as long as some of them."""
 CHUNK = 32
-"""Pairs that a worker is given at once."""
+"""Rows that a worker is given at once."""
 
 _encoder: Encoder | None = None
+_make: Callable[[Encoder, Any], list[PromptGroup]]
 
 
-def _start(encoder: bytes) -> None:
-    global _encoder
+def _start(encoder: bytes, make: Callable[[Encoder, Any], list[PromptGroup]]) -> None:
+    global _encoder, _make
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the cores are taken by the workers
-    _encoder = Encoder(*pickle.loads(encoder))
+    _encoder, _make = Encoder(*pickle.loads(encoder)), make
 
 
-def _encode(pairs: list[Pair]) -> tuple[list[PromptGroup], EncodingReport]:
+def _encode(items: list[Any]) -> tuple[list[list[PromptGroup]], EncodingReport]:
     assert _encoder is not None
     own = _encoder.fresh()
-    return list(_inline(pairs, own)), own.report
+    return [_make(own, item) for item in items], own.report
 
 
 def encode_spread(pairs: Iterable[Pair], encoder: Encoder, processes: int | None = None) -> Iterator[PromptGroup]:
@@ -43,29 +47,57 @@ def encode_spread(pairs: Iterable[Pair], encoder: Encoder, processes: int | None
         DataError: as there; or a worker died.
     """
     some = False
-    for group in _groups(iter(pairs), encoder, processes or len(os.sched_getaffinity(0))):
-        some = True
-        yield group
+    for _, groups in spread(pairs, encoder, of_pair, workers_for(processes)):
+        some = some or bool(groups)
+        yield from groups
     if not some:
         raise DataError(f"no pair is left after encoding: {encoder.report.left_out()}", code="PF-D04")
 
 
-def _groups(pairs: Iterator[Pair], encoder: Encoder, workers: int) -> Iterator[PromptGroup]:
-    yield from _inline(itertools.islice(pairs, INLINE_PAIRS), encoder)
-    following = list(itertools.islice(pairs, CHUNK))
-    made = _pickled(encoder) if following and workers > 1 else None
-    if made is None:
-        yield from _inline(itertools.chain(following, pairs), encoder)
+def of_pair(encoder: Encoder, pair: Pair) -> list[PromptGroup]:
+    """A pair's group, or none where the report says why not."""
+    group = encoder.encode_pair(pair)
+    return [] if group is None else [group]
+
+
+def workers_for(processes: int | None) -> int:
+    """So many as are asked for, or one a core; of a run in several processes each has its share of them."""
+    return processes or max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+
+
+def spread(
+    items: Iterable[Item], encoder: Encoder, make: Callable[[Encoder, Item], list[PromptGroup]], workers: int
+) -> Iterator[tuple[Item, list[PromptGroup]]]:
+    """Each item with its groups, in order; what encoding did stands in the encoder's report.
+
+    Args:
+        make: a function of a module, which workers find by its name.
+
+    Raises:
+        DataError: a worker died; or what ``make`` raises.
+    """
+    coming = iter(items)
+    following: list[Item] = []
+    if workers > 1:
+        for item in itertools.islice(coming, INLINE_ROWS):
+            yield item, make(encoder, item)
+        following = list(itertools.islice(coming, CHUNK))
+    pickled = _pickled(encoder) if following else None
+    if pickled is None:
+        for item in itertools.chain(following, coming):
+            yield item, make(encoder, item)
         return
-    chunks = itertools.chain([following], iter(lambda: list(itertools.islice(pairs, CHUNK)), []))
+    handed: deque[list[Item]] = deque()
+
+    def chunks() -> Iterator[list[Item]]:
+        for chunk in itertools.chain([following], iter(lambda: list(itertools.islice(coming, CHUNK)), [])):
+            handed.append(chunk)
+            yield chunk
+
     died = "a worker process that encodes died (out of memory?); try --dataset-num-proc 1"
-    for groups, report in by_workers(_encode, chunks, workers, _start, (made,), died):
+    for made, report in by_workers(_encode, chunks(), workers, _start, (pickled, make), died):
         encoder.report.add(report)
-        yield from groups
-
-
-def _inline(pairs: Iterable[Pair], encoder: Encoder) -> Iterator[PromptGroup]:
-    return (group for pair in pairs if (group := encoder.encode_pair(pair)) is not None)
+        yield from zip(handed.popleft(), made, strict=True)
 
 
 def _pickled(encoder: Encoder) -> bytes | None:

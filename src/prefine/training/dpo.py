@@ -106,7 +106,7 @@ class DPOTrainer(PackTrainer):
 
     def encode_rows(self, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[PromptGroup]:
         """Pairs, rows of them in any format, or rows of token ids."""
-        return pair_groups(rows, name, encoder)
+        return pair_groups(rows, name, encoder, workers=self.encoding_workers)
 
     def _sync_reference(self) -> None:
         if self.reference is None or self.reference.is_policy:

@@ -33,6 +33,7 @@ from prefine.packing.learned_tokens import memory_key
 from prefine.packing.out_of_memory import is_out_of_memory, smaller_on_oom
 from prefine.packing.pack import Pack
 from prefine.packing.rendering import read_template_kwargs
+from prefine.packing.spread import workers_for
 from prefine.scoring.liger import apply_liger
 from prefine.scoring.limits import check_groups, fit_tokenizer
 from prefine.scoring.loading import add_adapter, check_same_tokenizer, exact_in_4bit, first_line, load_model, load_tokenizer
@@ -151,6 +152,7 @@ class PackTrainer(Trainer):
         self.scorer = self.scorer_kind(policy, self.proof.layout)
         self.encoder = args.encoder(processing_class)
         self._encoders: dict[str, Encoder] = {"train_dataset": self.encoder}
+        self._workers = workers_for(args.dataset_num_proc)
         train_groups = self._prepare_train(train_dataset, args)
         eval_groups = self._prepare_eval(eval_dataset, args)
         self.retention = None
@@ -232,6 +234,8 @@ class PackTrainer(Trainer):
         if hasattr(self.scorer.unwrapped, "add_model_tags"):
             self.scorer.unwrapped.add_model_tags(list(self.tags))
 
+    encoding_workers = 1
+    """Processes that encode: several where all rows are encoded at once, one where they come as a stream."""
     wanted_rows = "rows with 'prompt', 'chosen' and 'rejected'"
     """What ``train_dataset`` is made of, in words."""
 
@@ -324,7 +328,11 @@ class PackTrainer(Trainer):
         if is_stream(dataset):
             with_first(dataset, name)
             return self.streamed(dataset, name, encoder, self.encode_rows)
-        return prepare_rows(dataset, name, encoder, self.encode_rows)
+        self.encoding_workers = self._workers
+        try:
+            return prepare_rows(dataset, name, encoder, self.encode_rows)
+        finally:
+            self.encoding_workers = 1
 
     def streamed(self, dataset: Any, name: str, encoder: Encoder, encode: Encode) -> StreamedGroups:
         """A stream's groups; the training data begins anew where it ends."""

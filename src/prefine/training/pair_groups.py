@@ -7,6 +7,7 @@ from typing import Any
 
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
+from prefine.packing.spread import of_pair, spread
 from prefine.preferences.convert import read_pairs
 from prefine.preferences.records import Pair
 from prefine.training.prepared import is_pretokenized, pretokenized_pair, with_first
@@ -14,11 +15,14 @@ from prefine.training.prepared import is_pretokenized, pretokenized_pair, with_f
 See = Callable[[Any, PromptGroup], None]
 
 
-def pair_groups(rows: Iterator[Any], name: str, encoder: Encoder, see: See = lambda pair, group: None) -> Iterator[PromptGroup]:
+def pair_groups(
+    rows: Iterator[Any], name: str, encoder: Encoder, see: See = lambda pair, group: None, workers: int = 1
+) -> Iterator[PromptGroup]:
     """Encode pairs, rows of them in any format, or rows of token ids, one by one.
 
     Args:
         see: called with each pair (or row of token ids) that is kept, and its group.
+        workers: processes that encode, where there are many.
 
     Raises:
         DataError: nothing in it, or a row that does not fit.
@@ -31,8 +35,8 @@ def pair_groups(rows: Iterator[Any], name: str, encoder: Encoder, see: See = lam
                 see(row, group)
                 yield group
         return
-    for pair in rows if isinstance(first, Pair) else read_pairs(rows, name, encoder.report.dropped, encoder.report.notes):
-        group = encoder.encode_pair(pair)
-        if group is not None:
+    pairs = rows if isinstance(first, Pair) else read_pairs(rows, name, encoder.report.dropped, encoder.report.notes)
+    for pair, groups in spread(pairs, encoder, of_pair, workers):
+        for group in groups:
             see(pair, group)
             yield group

@@ -148,7 +148,7 @@ class RewardTrainer(PackTrainer):
             if margin is not None:
                 self.margins[pair_key(group)] = float(margin)
 
-        for group in pair_groups(rows, name, encoder, note):
+        for group in pair_groups(rows, name, encoder, note, self.encoding_workers):
             yield WholePair(group.prompt_ids, group.completion_ids, group.index)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

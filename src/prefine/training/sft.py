@@ -17,6 +17,7 @@ from prefine.errors import ConfigError, DataError
 from prefine.packing.encoding import Encoder, Trained
 from prefine.packing.group import PromptGroup, weights_of
 from prefine.packing.pack import Pack
+from prefine.packing.spread import spread
 from prefine.preferences.convert import read_pairs
 from prefine.preferences.examples import CONVERSATION_COLUMNS, examples_of
 from prefine.preferences.records import Example, Pair
@@ -222,8 +223,9 @@ class SFTTrainer(PackTrainer):
             raise ConfigError(f"assistant_only_loss is for messages, and {why}; leave it out")
 
     def _each(self, examples: Iterable[Example], encoder: Encoder) -> Iterator[PromptGroup]:
-        for example in examples:
-            yield from encoder.encode_example(example, self._trained(example), self.args.split_texts)
+        asked = ((example, self._trained(example), self.args.split_texts) for example in examples)
+        for _, groups in spread(asked, encoder, _of_example, self.encoding_workers):
+            yield from groups
 
     def _trained(self, example: Example) -> Trained:
         """What counts of an example."""
@@ -337,6 +339,10 @@ def _as_rows(groups: Sequence[PromptGroup], found: Sequence[tuple[PromptGroup, t
 def _has_transform(dataset: Any) -> bool:
     """Whether a ``datasets.Dataset`` makes its rows as they are asked for."""
     return isinstance(getattr(dataset, "format", None), dict) and dataset.format.get("type") == "custom"
+
+
+def _of_example(encoder: Encoder, asked: tuple[Example, Trained, bool]) -> list[PromptGroup]:
+    return encoder.encode_example(*asked)
 
 
 def _is_conversational(row: Mapping[str, Any]) -> bool:

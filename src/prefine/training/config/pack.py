@@ -72,9 +72,7 @@ class PackConfig(TrainingArguments):
         default="auto", metadata={"help": "TRL's; packed batches hold no padding, so it changes nothing."}
     )
     pad_token: str | None = field(default=None, metadata={"help": "TRL's; packed batches hold no padding, so it changes nothing."})
-    dataset_num_proc: int | None = field(
-        default=None, metadata={"help": "Processes that encode a large source of pairs. Unset: one a core."}
-    )
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that encode more than 2,000 rows. Unset: one a core."})
     retain: str | None = field(
         default=None, metadata={"help": "Other data (a file) mixed into each step, so that skills it shows are kept."}
     )
