@@ -103,7 +103,7 @@ class Workers:
         self.number = own.ray_workers or max(1, int(has.get("GPU" if on_gpus else "CPU", 1)))
         share = {"num_cpus": 1, "num_gpus": 1 if on_gpus else 0}
         self._kind = self.ray.remote(_Worker).options(**share)
-        self._given, self._died = (start, given, __version__), died
+        self._given, self._died = (start, given, __version__, os.getcwd()), died
         self._free: list[Any] = []
         self._running: dict[Any, tuple[int, Any, Any, int]] = {}
 
@@ -111,6 +111,9 @@ class Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         """Let them go."""
         for worker in [*self._free, *(worker for _, _, worker, _ in self._running.values())]:
             self.ray.kill(worker)
@@ -163,8 +166,8 @@ class Workers:
 class _Worker:
     """One of them, in a process of its own."""
 
-    def __init__(self, start: Callable[..., None], given: tuple[Any, ...], version: str) -> None:
-        self._start, self._given, self._version = start, given, version
+    def __init__(self, start: Callable[..., None], given: tuple[Any, ...], version: str, folder: str) -> None:
+        self._start, self._given, self._version, self._folder = start, given, version, folder
         self._started = False
 
     def do(self, work: Callable[[Any], Any], task: Any) -> Any:
@@ -172,6 +175,8 @@ class _Worker:
         if not self._started:
             if self._version != __version__:
                 raise ConfigError(f"a worker of the cluster has Prefine {__version__}, and this is {self._version}; install one on all")
+            if os.path.isdir(self._folder):  # names of files are understood from where the command was given
+                os.chdir(self._folder)
             self._start(*self._given)
             self._started = True
         return work(task)

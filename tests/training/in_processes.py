@@ -35,6 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dpo, LoRA that goes on": {"peft": True, "trained": True},
     "dpo, LoRA in 4-bit": {"peft": True, "four_bit": True},
     "dpo, coupled loss": {"loss_type": ["aot"], "beta": 1.0},
+    "dpo, evaluated before": {"evaluated": True},
     "dpo, precomputed": {"precompute_ref_log_probs": True},
     "dpo, retained replies": {"retain": "replies"},
     "dpo, retained prompts": {"retain": "prompts"},
@@ -57,6 +58,7 @@ CASES: dict[str, dict[str, Any]] = {
         **{"kind": "ppo", "advantage_estimator": "grpo", "num_samples": 3, "num_ppo_epochs": 4, "stop_kl": 1e-4, "kl_in_loss": True},
         "target_kl": 0.1,
     },
+    "ppo, evaluated before": {"kind": "ppo", "advantage_estimator": "rloo", "num_samples": 2, "evaluated": True},
     "online dpo": {"kind": "online", "num_samples": 3, "gradient_accumulation_steps": 2},
     "online dpo, LoRA": {"kind": "online", "peft": True},
     "online dpo, coupled loss": {"kind": "online", "loss_type": ["aot"]},
@@ -172,6 +174,7 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
             stream.write("".join(json.dumps(row) + "\n" for row in rows))
         case["retain"], case["retain_batch_size"] = str(path), None if case.pop("as_many", False) else 18 // processes
     starved = case.pop("starved", False) and os.environ.get("RANK") == "1"
+    evaluated = case.pop("evaluated", False)
     samples, four_bit = kind in ("ppo", "online"), case.pop("four_bit", False)
     if samples:
         case = {"num_samples": 1 if kind == "ppo" else 2, "response_length": 8, "temperature": 1.0, "missing_eos_penalty": 1.0} | case
@@ -215,6 +218,8 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
         trainer.note_samples = lambda sampled: (
             noted(sampled) or rollouts.append([[x.group.index, [a.ids for a in x.answers], x.scores] for x in sampled])
         )
+    if evaluated:
+        trainer.evaluate()
     trainer.train()
     trainer.save_model(str(folder / "saved"))
     logs = trainer.state.log_history

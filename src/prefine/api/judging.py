@@ -120,6 +120,7 @@ def judge_files(
     Raises:
         PrefineError: files of another kind, no judge, or options that contradict each other.
     """
+    cluster.check_cluster()
     thresholds = gates.thresholds()
     until = stopping.stopping(choice, thresholds)
     rest = what.files or []
@@ -129,6 +130,8 @@ def judge_files(
             raise ConfigError(
                 "--judge would be ignored: verdicts on disk are judged already; leave it out, or give files of responses", code="PF-C04"
             )
+        if cluster.ray is not None:
+            raise ConfigError("--ray would be ignored: verdicts on disk are only counted; leave it out", code="PF-C04")
         if given.qualify:
             raise ConfigError("--qualify asks a judge: give two files of responses and --judge; verdicts on disk are judged already")
         return _count_files([*rest, *(what.verdicts or [])], given, gates, choice.human)
@@ -156,7 +159,6 @@ def _spread(
     Raises:
         ConfigError: a cluster that would do nothing.
     """
-    cluster.check_cluster()
     if cluster.ray is None:
         yield judge
         return

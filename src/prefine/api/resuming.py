@@ -39,9 +39,9 @@ def check_same(was: dict[str, Any], now: dict[str, Any]) -> None:
             "give another --per-device-train-batch-size, or the number of processes that it had",
             code="PF-C06",
         )
-    if was.get("processes") != now.get("processes"):
+    if was.get("deepspeed") != now.get("deepspeed"):
         raise ConfigError(
-            f"a checkpoint of DeepSpeed's is of {was.get('processes')} processes, and there are {now.get('processes')}; give as many",
+            f"the run's checkpoints are of DeepSpeed's {was.get('deepspeed')}, and this is {now.get('deepspeed')}; go on as it was",
             code="PF-C06",
         )
     for name, what in (("key", "data"), ("eval_key", "evaluation data")):

@@ -54,7 +54,11 @@ class SpreadEngine:
         self.workers = Workers(cluster, _start, (make, given), died, gpus=True)
         self.encoder = encoder
         self.most = most
-        [self.name] = self.workers.map(_name, [None])
+        try:
+            [self.name] = self.workers.map(_name, [None])
+        except BaseException:
+            self.workers.close()
+            raise
 
     def answers(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Answer | Failure]]:
         """Part by part, in order."""

@@ -124,7 +124,8 @@ class TrainingSetup:
         config["output_dir"] = self.output_dir
         keys: dict[str, Any] = {"key": data_key, "eval_key": eval_key}
         keys["batch"] = self.args.per_device_train_batch_size * self.args.world_size
-        keys |= {"processes": self.args.world_size} if self.args.zero_stage else {}
+        if self.args.zero_stage:
+            keys["deepspeed"] = f"ZeRO-{self.args.zero_stage} in {self.args.world_size} processes"
         commit = getattr(getattr(model, "config", None), "_commit_hash", None)
         keys["model_files"] = fingerprint(own.model, commit)
         for name in getattr(self.extra, "reward_model", None) or []:

@@ -616,12 +616,14 @@ class PackTrainer(Trainer):
         Raises:
             CheckpointError: the checkpoint is damaged, or all are.
             ConfigError: a hook that was put in after the trainer was made.
-            ModelError: nothing is trained.
+            ModelError: nothing is trained; or it was trained by DeepSpeed before.
         """
         if not any(p.requires_grad for p in self.model.parameters()):
             raise ModelError(
                 "no weight requires a gradient, so nothing would be trained; unfreeze the model, or give an adapter", code="PF-M19"
             )
+        if self.deepspeed is not None:
+            raise ModelError("DeepSpeed's engine has the model, and does not begin anew on it; make another trainer for another training")
         refuse_hooks(self, None if self.data_collator is collate else self.data_collator)
         found = resume_from_checkpoint or None
         if found is True:
@@ -662,16 +664,28 @@ class PackTrainer(Trainer):
         """transformers', with our metrics under the dataset's own name."""
         self._place_reference()
         self.notes.clear("eval")
-        engine = self.is_deepspeed_enabled
-        self.is_deepspeed_enabled = engine and self.deepspeed is not None  # before training the model is whole, and needs no engine
-        try:
+        with nullcontext() if self.accelerator._models else self._as_it_is():
             out = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        finally:
-            self.is_deepspeed_enabled = engine
         for name, (mean, _) in self._means("eval").items():
             out.metrics[f"{metric_key_prefix}_{name}"] = mean
         out.metrics[f"{metric_key_prefix}_num_tokens"] = float(self._count_tokens())
         return out
+
+    @contextmanager
+    def _as_it_is(self) -> Iterator[None]:
+        """Evaluate a model that was not made ready to train: whole, in each process.
+
+        What accelerate makes ready to be evaluated it would take for ready to be trained: without DDP, or half sharded.
+        """
+        if self.args.is_sharded and getattr(self.model, "hf_quantizer", None) is None:
+            self.model.to(self.args.device)
+        by_engine, self.is_deepspeed_enabled = self.is_deepspeed_enabled, False
+        self.accelerator._models.append(self.model)
+        try:
+            yield
+        finally:
+            self.is_deepspeed_enabled = by_engine
+            self.accelerator._models.remove(self.model)
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
