@@ -138,6 +138,14 @@ def test_a_search_side_by_side_is_the_same_search(lab_model: Path, pairs_file: P
     assert one["result"]["select"] == two["result"]["select"]
 
 
+def test_seeds_of_the_laboratory_side_by_side(tmp_path: Path) -> None:
+    words = ["lab", "hacking", "--quick", "--only", "KL", "--seeds", 2, "--output-dir"]
+    run([*words, tmp_path / "one"])
+    run([*words, tmp_path / "two", *TWO])
+    one, two = (json.loads((tmp_path / name / "hacking-quick-KL.json").read_text()) for name in ("one", "two"))
+    assert one == two
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [

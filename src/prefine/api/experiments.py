@@ -12,6 +12,7 @@ from prefine.api.demo import absolute
 from prefine.api.progress import Progress
 from prefine.api.quiet import quiet_transformers
 from prefine.api.tables import Shows, Table
+from prefine.cluster import ClusterOptions, Workers
 from prefine.errors import ConfigError, nearest
 
 ABOUT = {
@@ -50,8 +51,21 @@ class Found(Shows):
         return [*self.tables, *self.lines]
 
 
-@call(LabOptions, positional=("experiment",))
-def experiment(given: LabOptions, progress: Progress) -> Found:
+def _seed(task: tuple[LabOptions, int], progress: Any = lambda stage, done, total: None) -> Any:
+    """An experiment's arms on one seed."""
+    from prefine.lab.experiment import Settings
+    from prefine.lab.experiments import EXPERIMENTS, run_seed
+    from prefine.lab.rlhf import RlhfSettings
+
+    given, seed = task
+    settings, own = Settings(seed=seed), RlhfSettings()
+    if given.quick:
+        settings, own = settings.quick(), own.quick()
+    return run_seed(EXPERIMENTS[given.experiment], settings, own, Path(given.output_dir), progress, given.only)
+
+
+@call(LabOptions, ClusterOptions, positional=("experiment",))
+def experiment(given: LabOptions, cluster: ClusterOptions, progress: Progress) -> Found:
     """Run one of the laboratory's experiments, seed by seed: frontier, hacking, ensembles, live or filters. No network, no GPU.
 
     Raises:
@@ -62,11 +76,10 @@ def experiment(given: LabOptions, progress: Progress) -> Found:
         raise ConfigError(f"no experiment {name!r}{nearest(name, ABOUT)}; expected one of {', '.join(ABOUT)}", code="PF-C03")
     if given.seeds is not None and given.seeds < 1:
         raise ConfigError(f"--seeds is {given.seeds}; expected at least 1", code="PF-C03")
+    cluster.check_cluster()
     progress.stage("loading libraries")
-    from prefine.lab.experiment import Settings
-    from prefine.lab.experiments import EXPERIMENTS, run_seed
+    from prefine.lab.experiments import EXPERIMENTS
     from prefine.lab.findings import Findings
-    from prefine.lab.rlhf import RlhfSettings
     from prefine.report.page import picture_file
     from prefine.runs import replace_file, write_json, write_text
 
@@ -74,14 +87,20 @@ def experiment(given: LabOptions, progress: Progress) -> Found:
     chosen = EXPERIMENTS[name]
     if given.only is not None and not any(given.only in a.label for a in chosen.arms):
         raise ConfigError(f"no arm has {given.only!r} in its name: {', '.join(a.label for a in chosen.arms)}")
+    seeds = range(given.seed, given.seed + (given.seeds or (1 if given.quick else chosen.seeds)))
     found = {}
-    for seed in range(given.seed, given.seed + (given.seeds or (1 if given.quick else chosen.seeds))):
-        settings, own = Settings(seed=seed), RlhfSettings()
-        if given.quick:
-            settings, own = settings.quick(), own.quick()
-        progress.say(f"{name}, seed {seed}")
-        found[seed] = run_seed(chosen, settings, own, Path(given.output_dir), absolute(progress), given.only)
+    if cluster.ray is not None:
+        progress.say(f"{name}, seeds {', '.join(map(str, seeds))}, side by side")
+        with Workers(cluster, quiet_transformers, (), "a worker of the laboratory was lost (out of memory?)", gpus=True) as pool:
+            for seed, measured in zip(seeds, pool.map(_seed, ((given, seed) for seed in seeds)), strict=True):
+                found[seed] = measured
+                progress.advance("seeds", 1, len(seeds))
         progress.finish()
+    else:
+        for seed in seeds:
+            progress.say(f"{name}, seed {seed}")
+            found[seed] = _seed((given, seed), absolute(progress))
+            progress.finish()
     findings = Findings(chosen, found)
     tables = []
     # Eighty columns hold less than the page does.
