@@ -16,7 +16,8 @@ set -euo pipefail
 MODEL=${MODEL:?a folder or Hub id}
 DATA=${DATA:?preference pairs}
 RUN=${RUN:-runs/$SLURM_JOB_ID}
-HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+HEAD=${HOSTS%%$'\n'*} # by head(1) in a pipe, scontrol may be killed while it still writes
 
 code=0
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK

@@ -81,7 +81,7 @@ ALWAYS_READ = {
     *("disable_tqdm", "report_to", "eval_strategy", "eval_on_start", "save_strategy", "enable_jit_checkpoint", "push_to_hub"),
     *("load_best_model_at_end", "ignore_data_skip", "restore_callback_states_from_checkpoint", "full_determinism", "seed", "data_seed"),
     *("use_cpu", "accelerator_config", "dataloader_drop_last", "dataloader_num_workers", "dataloader_pin_memory"),
-    *("remove_unused_columns", "train_sampling_strategy", "debug", "skip_memory_metrics", "use_liger_kernel", "fsdp"),
+    *("remove_unused_columns", "train_sampling_strategy", "debug", "skip_memory_metrics", "use_liger_kernel", "fsdp", "deepspeed"),
 }
 BY_OPTIMIZER = {"adam_beta1", "adam_beta2", "adam_epsilon", "optim_args", "optim_target_modules"}
 
