@@ -466,7 +466,9 @@ def test_a_model_that_does_not_fit_is_a_sentence(place: int, finished: Path, tmp
     assert len([line for line in err.splitlines() if line.startswith("prefine: error: ")]) == 1
 
 
-def test_where_others_wait_a_run_stops_and_says_with_what_to_go_on(lab_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_others_wait_a_run_stops_and_says_with_what_to_go_on(
+    lab_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The other processes wait within a pass that this one has left: a step cannot be taken back."""
     trainer = dpo(lab_model, tmp_path, token_budget="200")
 
