@@ -72,7 +72,7 @@ SHARDED = [name for name, case in CASES.items() if name not in SAMPLING and "sta
 THREE = ["dpo", "dpo, LoRA", "dpo, coupled loss", "dpo, retained replies", "reward", *(name for name in SHARDED if "epochs" in name)]
 RUNS = (
     *(("ddp", 2, list(CASES)), ("fsdp", 2, SHARDED), ("ddp", 3, [*THREE, *SAMPLING]), ("fsdp", 3, THREE)),
-    *(("zero1", 2, THREE), ("zero2", 2, SHARDED), ("zero3", 2, SHARDED), ("zero3", 3, THREE)),
+    *(("zero1", 2, ["dpo", "dpo, LoRA", "sft", "reward"]), ("zero2", 2, SHARDED), ("zero3", 2, SHARDED)),
 )
 """Engines and numbers of processes, with what is run by them."""
 ENGINES: dict[str, dict[str, Any]] = {
