@@ -48,10 +48,10 @@ class ClusterOptions:
         if self.ray_workers is not None and self.ray_workers < 1:
             raise ConfigError(f"--ray-workers is {self.ray_workers}; expected at least 1", code="PF-C03")
         if self.ray is not None:
-            import_ray("--ray does work through")
+            import_ray()
 
 
-def import_ray(what: str) -> Any:
+def import_ray(what: str = "--ray does work through") -> Any:
     """The module.
 
     Args:
@@ -95,7 +95,7 @@ class Workers:
     """
 
     def __init__(self, own: ClusterOptions, start: Callable[..., None], given: tuple[Any, ...], died: str, gpus: bool = False) -> None:
-        self.ray = import_ray("--ray does work through")
+        self.ray = import_ray()
         assert own.ray is not None
         connect(self.ray, own.ray)
         has = self.ray.cluster_resources()

@@ -146,7 +146,14 @@ def judge_files(
     if judge is None:
         raise ConfigError("judging responses needs --judge; see --help for the judges there are")
     with _spread(judge, choice, models, given, until, cluster) as judge:
-        _judge(files, judge, models, given, choice, gates, until, progress, found)
+        if given.dry_run:
+            found.lines += _cost(judge, compare(files[0], files[-1])[0], given)
+        elif given.qualify:
+            found.lines += _qualify(files, judge, choice, models, progress)
+        elif len(files) == 1:
+            _rate(files[0], judge, given, progress, found)
+        else:
+            _contest(files[0], files[1], judge, models, given, choice, gates, until, progress, found)
     return found
 
 
@@ -176,27 +183,6 @@ def _spread(
     spread = SpreadJudge(cluster, judge.name, build_judge, (choice, models))
     with spread.workers:
         yield spread
-
-
-def _judge(
-    files: list[AnswerFile],
-    judge: Judge,
-    models: tuple[str, str],
-    given: JudgeOptions,
-    choice: JudgeChoice,
-    gates: Gates,
-    until: Until | None,
-    progress: Progress,
-    found: JudgedFiles,
-) -> None:
-    if given.dry_run:
-        found.lines += _cost(judge, compare(files[0], files[-1])[0], given)
-    elif given.qualify:
-        found.lines += _qualify(files, judge, choice, models, progress)
-    elif len(files) == 1:
-        _rate(files[0], judge, given, progress, found)
-    else:
-        _contest(files[0], files[1], judge, models, given, choice, gates, until, progress, found)
 
 
 @call(TwoFiles, JudgeOptions, JudgeChoice, Stopping, Gates, ClusterOptions, positional=("base", "tuned"))

@@ -222,8 +222,7 @@ class PackTrainer(Trainer):
             )
         self.model_accepts_loss_kwargs = False
         self.together = Together(self.accelerator)
-        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
-        if self.together.several and plugin is not None and plugin.fsdp_version != 2:
+        if self.together.by_fsdp and self.accelerator.state.fsdp_plugin.fsdp_version != 2:
             raise ConfigError(FSDP1, code="PF-C02")  # of accelerate's configuration
         for scorer in (self.scorer, *([self.reference.scorer] if self.reference is not None else [])):
             scorer.autocast = self.accelerator.autocast
@@ -287,9 +286,9 @@ class PackTrainer(Trainer):
         reference = self.reference.scorer.unwrapped
         if self.together.zero_stage and self.args.bf16:
             reference.to(torch.bfloat16)  # as the engine has the policy
-        if self.together.sharded and self.together.zero_stage:
+        if self.together.zero_stage == 3:
             share_out(reference, self.accelerator.state.deepspeed_plugin.deepspeed_config)
-        elif self.together.sharded:
+        elif self.together.by_fsdp:
             from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
             fsdp2_prepare_model(self.accelerator, reference)
@@ -877,7 +876,7 @@ class PackTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with loading(resume_from_checkpoint, "the weights"):
-            if self.together.sharded:
+            if self.together.by_fsdp:
                 hand_out_weights(self.model, Path(resume_from_checkpoint))
             else:
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -888,14 +887,14 @@ class PackTrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with loading(checkpoint, "optimizer or schedule"):
-            if checkpoint is None or not self.together.sharded or self.together.zero_stage:
+            if checkpoint is None or not self.together.by_fsdp:
                 super()._load_optimizer_and_scheduler(checkpoint)
                 return
             hand_out_optimizer(self.model, self.optimizer.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
             self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if not self.together.sharded or self.together.zero_stage:
+        if not self.together.by_fsdp:
             super()._save_optimizer_and_scheduler(output_dir)
             return
         state = gathered_optimizer(self.model, self.optimizer.optimizer)

@@ -39,14 +39,19 @@ class Together:
         return 0 if plugin is None else int(plugin.zero_stage)
 
     @property
+    def by_fsdp(self) -> bool:
+        """Whether FSDP shares out the weights."""
+        return self.several and getattr(self.accelerator.state, "fsdp_plugin", None) is not None
+
+    @property
     def in_step(self) -> bool:
         """Whether every pass of one process waits for the others'."""
-        return self.zero_stage > 0 or (self.several and getattr(self.accelerator.state, "fsdp_plugin", None) is not None)
+        return self.zero_stage > 0 or self.by_fsdp
 
     @property
     def sharded(self) -> bool:
         """Whether no process holds the whole model."""
-        return self.in_step and self.zero_stage in (0, 3)
+        return self.zero_stage == 3 or self.by_fsdp
 
     def _reduced(self, values: torch.Tensor, how: Any) -> torch.Tensor:
         values = values.to(self.accelerator.device)

@@ -93,9 +93,9 @@ class SamplingConfig(PackConfig):
             raise ConfigError(f"temperature is {self.temperature}; sampling from a policy needs one above 0")
         super().__post_init__()
         self.ignore_data_skip = True  # what is trained on is sampled anew, not skipped through
-        if self.is_sharded or self.zero_stage:
+        if self.shared_by:
             raise ConfigError(
-                f"{'deepspeed' if self.zero_stage else 'fsdp'}: nothing is sampled from a policy that is shared out; leave it out, "
+                f"{self.shared_by}: nothing is sampled from a policy that is shared out; leave it out, "
                 "and each process holds the whole model (--lora-r makes its training small)",
                 code="PF-C02",
             )
