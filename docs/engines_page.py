@@ -13,9 +13,10 @@ samples and weights are held against the same run in one process (logs to 2e-5, 
 [Several GPUs and several machines](several-gpus.md) says how to start one.
 """
 REFUSED = """
-Refused before anything is loaded: FSDP1; `ppo`, `online-dpo` and `reward --ensemble` with FSDP2 or DeepSpeed, and vLLM within several
+Refused before anything is loaded: FSDP1; `ppo`, `online-dpo` and `reward --ensemble` with DeepSpeed, and vLLM within several
 processes (`--vllm-mode colocate`; a server takes them all). Resumed by another engine or number of processes: `dpo`, whole and LoRA, from
-FSDP2 by DDP and by one process and the other way round; `ppo` and `online-dpo` of two processes by one. A run of DeepSpeed's is resumed by
+FSDP2 by DDP and by one process and the other way round; `ppo` (LoRA, with reward and values as adapters) and `online-dpo` from FSDP2 by
+one process. `reward --ensemble` is run with FSDP2 in two processes there. A run of DeepSpeed's is resumed by
 the same stage and number of processes (`tests/test_launch.py`).
 """
 

@@ -73,10 +73,8 @@ def test_one_mistake_is_told_once(lab_model: Path, pairs_file: Path, tmp_path: P
         (["--loss-typ", "ipo"], "did you mean 'loss_type'"),
         (["--fsdp", "true", "--fsdp-config", '{"version": 1}'], "FSDP1 is not supported"),
         (["--accelerator-config", '{"split_batches": true}'], "split_batches and even_batches would be ignored"),
-        (["--fsdp", "true", "--reward-function", "x.py:f"], "nothing is sampled from a policy"),
     ):
-        command = "ppo" if "--reward-function" in more else "dpo"
-        done = run([command, "--model", lab_model, "--data", pairs_file, "--output-dir", tmp_path / "run", *SETTINGS, *more])
+        done = run(["dpo", "--model", lab_model, "--data", pairs_file, "--output-dir", tmp_path / "run", *SETTINGS, *more])
         assert done.returncode == 2, done.stderr
         assert done.stderr.count("prefine: error:") == 1, done.stderr
         assert told in done.stderr
@@ -254,15 +252,22 @@ def events(folder: Path, kind: str) -> list[dict[str, Any]]:
 @pytest.mark.processes
 @pytest.mark.parametrize("command", ["ppo", "online-dpo"])
 def test_what_two_sample_is_what_one_samples(command: str, lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
-    """Texts, scores, weights and the verdict; a checkpoint of two is resumed by one."""
-    reward = tmp_path / "reward.py"
-    reward.write_text("def score(prompts, answers):\n    return [sum(w in ('the', 'a', 'is') for w in x.split()) for x in answers]\n")
-    common = [command, "--model", lab_model, "--data", pairs_file, *SETTINGS, "--reward-function", f"{reward}:score"]
+    """Texts, scores, weights and the verdict of two that share the weights; a checkpoint of theirs is resumed by them and by one."""
+    common = [command, "--model", lab_model, "--data", pairs_file, *SETTINGS]
     common += ["--response-length", 12, "--num-samples", 2, "--eval-fraction", "0.2"]
+    if command == "ppo":  # reward and values are adapters on the policy's base, their heads beside it
+        adapter = ["--lora-r", 4, "--learning-rate", "1e-2"]
+        done = run(["reward", "--model", lab_model, "--data", pairs_file, *SETTINGS, *adapter, "--output-dir", tmp_path / "r"], 1, PREFINE)
+        assert done.returncode == 0, done.stderr
+        common += [*adapter, "--reward-model", tmp_path / "r" / "model", "--value-role", "reward"]
+    else:
+        reward = tmp_path / "reward.py"
+        reward.write_text("def score(prompts, answers):\n    return [sum(w in ('the', 'a', 'is') for w in x.split()) for x in answers]\n")
+        common += ["--reward-function", f"{reward}:score"]
     alone, two = tmp_path / "alone", tmp_path / "two"
     done = run([*common, "--output-dir", alone, "--per-device-train-batch-size", 8], launcher=PREFINE)
     assert done.returncode == 0, done.stderr
-    done = run([*common, "--output-dir", two])
+    done = run([*common, "--output-dir", two, "--fsdp", "true"])
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.count("run directory: ") == done.stdout.count("report: ") == 1
@@ -273,12 +278,13 @@ def test_what_two_sample_is_what_one_samples(command: str, lab_model: Path, pair
         json.loads(summary)["sentence"].replace(str(folder), "RUN") for summary, folder in zip(summaries, (alone, two), strict=True)
     ]
     assert sentences[0] == sentences[1]
-    for made in ("model", "checkpoints/checkpoint-6"):
-        shutil.rmtree(two / made)
-    done = run([*common, "--output-dir", two, "--resume", "--per-device-train-batch-size", 8], launcher=PREFINE)
-    assert done.returncode == 0, done.stderr
-    assert "resuming from step" in done.stdout
-    assert losses(two) == pytest.approx(losses(alone), rel=1e-4, abs=1e-6)
+    for more, launcher in ((["--fsdp", "true"], None), (["--per-device-train-batch-size", 8], PREFINE)):
+        for made in ("model", "checkpoints/checkpoint-6"):
+            shutil.rmtree(two / made)
+        done = run([*common, "--output-dir", two, "--resume", *more], launcher=launcher)
+        assert done.returncode == 0, done.stderr
+        assert "resuming from step" in done.stdout
+        assert losses(two) == pytest.approx(losses(alone), rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.processes
@@ -287,7 +293,7 @@ def test_an_ensemble_of_two_processes(lab_model: Path, pairs_file: Path, tmp_pat
     folders = {1: tmp_path / "alone", 2: tmp_path / "two"}
     for processes, folder in folders.items():
         words = [*common, "--output-dir", folder, "--per-device-train-batch-size", 8 // processes]
-        done = run(words, launcher=PREFINE if processes == 1 else None)
+        done = run([*words, *(["--fsdp", "true"] if processes > 1 else [])], launcher=PREFINE if processes == 1 else None)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("use them together") == 1
     for member in (0, 1):

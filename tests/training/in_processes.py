@@ -43,6 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dpo, retained prompts, LoRA": {"retain": "prompts", "peft": True},
     "dpo, weighed by the policy": {"use_weighting": True},
     "dpo, accumulated, memory short in one": {"gradient_accumulation_steps": 2, "starved": True},
+    "dpo, reference that moves": {"sync_ref_model": True, "ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.6},
     "sft": {"kind": "sft"},
     "sft, epochs of an odd number": {"kind": "sft", "rows": 31, "packing": True, "max_length": 48},
     "sft, LoRA": {"kind": "sft", "peft": True},
@@ -67,12 +68,12 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 SAMPLING = [name for name, case in CASES.items() if case.get("kind") in ("ppo", "online")]
-"""Of these no model is shared out."""
-SHARDED = [name for name, case in CASES.items() if name not in SAMPLING and "starved" not in case]
+SHARDED = [name for name, case in CASES.items() if "starved" not in case]
+BY_DEEPSPEED = [name for name in SHARDED if name not in SAMPLING]
 THREE = ["dpo", "dpo, LoRA", "dpo, coupled loss", "dpo, retained replies", "reward", *(name for name in SHARDED if "epochs" in name)]
 RUNS = (
-    *(("ddp", 2, list(CASES)), ("fsdp", 2, SHARDED), ("ddp", 3, [*THREE, *SAMPLING]), ("fsdp", 3, THREE)),
-    *(("zero1", 2, ["dpo", "dpo, LoRA", "sft", "reward"]), ("zero2", 2, SHARDED), ("zero3", 2, SHARDED)),
+    *(("ddp", 2, list(CASES)), ("fsdp", 2, SHARDED), ("ddp", 3, [*THREE, *SAMPLING]), ("fsdp", 3, [*THREE, "ppo", "online dpo"])),
+    *(("zero1", 2, ["dpo", "dpo, LoRA", "sft", "reward"]), ("zero2", 2, BY_DEEPSPEED), ("zero3", 2, BY_DEEPSPEED)),
 )
 """Engines and numbers of processes, with what is run by them."""
 ENGINES: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from prefine.api.run import Run
 from prefine.api.run_options import RunOptions
 from prefine.api.summaries import evaluation_lines
 from prefine.api.training_data import read_pair_data
-from prefine.api.training_setup import TrainingRun, model_lines, set_up, settings_line
+from prefine.api.training_setup import NOT_HERE, TrainingRun, model_lines, set_up, settings_line
 from prefine.processes import is_first, meet
 
 SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "tokens_per_second")
@@ -97,6 +97,5 @@ def _conclusion(
         accuracy, margin = measured["eval_rewards/accuracies"], measured["eval_rewards/margins"]
         return [
             f"held-out pairs: reward accuracy {100 * accuracy:.1f} % of {len(pairs)}, margin {margin:.3f}",
-            "this process does not hold the whole model, so no responses were sampled; for a verdict, on a larger machine: "
-            f"prefine eval {started.run.path} --judge ...",
+            f"{NOT_HERE}: prefine eval {started.run.path} --judge ...",
         ]

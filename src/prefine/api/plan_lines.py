@@ -239,7 +239,7 @@ def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Plann
     from prefine.planning.memory import estimate, smallest
     from prefine.training.peak_memory import give_back_freed_memory
 
-    if setup.args.shared_by:
+    if setup.args.is_sharded or setup.args.zero_stage:
         setup.progress.say("memory: not planned, as what is trained is shared out over processes")
         return None
     device = found()

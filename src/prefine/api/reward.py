@@ -161,9 +161,10 @@ def _ensemble(setup: TrainingSetup, data: PairData, margins: dict[tuple[int, int
     members = train_ensemble(load, args, data.train, started.peft_config, started.run.model, prepare, done, train, **kwargs)
     for member, trainer in members:
         progress.stage("scoring held-out pairs")
+        with trainer.together.whole(trainer.scorer.unwrapped):
+            found = _rewards(trainer, data.held_out if is_first() else [])
         if not is_first():
             continue
-        found = _rewards(trainer, data.held_out)
         write_json(measured(member), schedule | {"rewards": found.tolist()})
         if len(found):
             progress.say(f"member {member}: held-out accuracy {100 * (found[:, 0] > found[:, 1]).mean():.1f} %")

@@ -17,7 +17,7 @@ from prefine.api.rewards import RewardOptions
 from prefine.api.run import Run
 from prefine.api.run_options import RunOptions
 from prefine.api.summaries import evaluation_lines
-from prefine.api.training_setup import TrainingSetup, model_lines, set_up, settings_line
+from prefine.api.training_setup import NOT_HERE, TrainingRun, TrainingSetup, model_lines, set_up, settings_line
 from prefine.errors import ConfigError
 from prefine.evaluation.judge import ByScore
 from prefine.evaluation.questions import Question
@@ -176,9 +176,7 @@ def _sample_and_train(command: str, reward_name: str, trainer_name: str, given: 
     if extra.final_eval == "off":
         progress.say(f"no responses were looked at (--final-eval off): prefine eval {started.run.path} --judge ...")
     elif data.held_out:
-        by, own_reward = judge or _trained_on(trainer), judge is None
-        found = finish(trainer, started.run, extra, by, data.held_out, [], started.seconds, progress, trained_on=own_reward)
-        progress.say(["", *evaluation_lines(found)])
+        progress.say(["", *_conclusion(trainer, started, extra, judge, data.held_out)])
     else:
         progress.say("no prompts were held out, so nothing is known of what was learned; give --eval-data or --eval-fraction")
     progress.say(f"report: {write_report(started.run)}")
@@ -186,9 +184,33 @@ def _sample_and_train(command: str, reward_name: str, trainer_name: str, given: 
     return Run(started.run.path)
 
 
+def _conclusion(trainer: Any, started: TrainingRun, options: RewardOptions, judge: Any, held_out: list[Question]) -> list[str]:
+    """What the run ends with. A model that was shared out is loaded whole by this process alone, where it fits."""
+    from prefine.packing.out_of_memory import is_out_of_memory
+
+    shared_out = trainer.together.sharded
+    if shared_out:
+        trainer.let_go()
+    run, own_reward, progress = started.run, judge is None, started.setup.progress
+    try:
+        by = judge or _trained_on(trainer)
+        return evaluation_lines(finish(trainer, run, options, by, held_out, [], started.seconds, progress, trained_on=own_reward))
+    except Exception as error:
+        if not shared_out or not (is_out_of_memory(error) or getattr(error, "code", "") == "PF-M07"):
+            raise
+        return [f"{NOT_HERE}: prefine eval {started.run.path} --judge ..."]
+
+
 def _trained_on(trainer: Any) -> ByScore:
     """The reward that was trained on: the policy should score higher there; whether it is better, another judge must say."""
     from prefine.evaluation.reward_scorer import TrainedReward
+    from prefine.scoring.reward_scorer import load_reward_model
+    from prefine.scoring.roles import HeadRole, own_role
 
+    rewards = trainer.rewards
+    if trainer.together.sharded:  # an adapter's base is not whole here
+        adapters = [r.folder if isinstance(r, HeadRole) else None for r in rewards]
+        loaded = [folder and load_reward_model(folder, trust_remote_code=trainer.args.trusts_code) for folder in adapters]
+        rewards = [own_role(m.eval().to(trainer.args.device)) if m else r for m, r in zip(loaded, rewards, strict=True)]
     penalty = trainer.args.missing_eos_penalty or 0.0
-    return ByScore(TrainedReward(trainer.rewards, trainer.combine, trainer.encoder, trainer.budget, penalty))
+    return ByScore(TrainedReward(rewards, trainer.combine, trainer.encoder, trainer.budget, penalty))

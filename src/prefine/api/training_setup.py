@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from prefine.planning.lengths import Lengths
 
 
+NOT_HERE = "this process does not hold the whole model, so no responses were sampled; for a verdict, on a larger machine"
+
+
 @dataclass
 class TrainingSetup:
     """A training command whose options are read and checked; nothing is written yet.

@@ -6,7 +6,6 @@ Legend: N completion tokens, M completions.
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import math
 import warnings
@@ -94,11 +93,13 @@ class HeadRole:
     Attributes:
         scorer: runs the trunk; head: hidden size to one.
         adapter: which adapter of the trunk the role is; None for a trunk of its own, or the policy's as it is.
+        folder: where that adapter was read from.
     """
 
     scorer: Scorer
     head: nn.Module
     adapter: str | None = None
+    folder: str | None = None
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -117,9 +118,9 @@ class HeadRole:
                 for parameter, flag in zip(self.own_parameters, flags, strict=True):
                     parameter.requires_grad_(flag)
 
-    @functools.cached_property
+    @property
     def own_parameters(self) -> list[nn.Parameter]:
-        """The adapter's weights in the trunk."""
+        """The adapter's weights in the trunk, which are others once they are shared out over processes."""
         return [p for n, p in self.scorer.unwrapped.named_parameters() if f".{self.adapter}." in n]
 
     def pack(self, groups: Sequence[PromptGroup]) -> Pack:
@@ -153,7 +154,7 @@ class HeadRole:
         """What is trained: the head, and the trunk's own weights or the role's adapter."""
         model = self.scorer.unwrapped
         if self.adapter is not None:
-            trunk = [p for n, p in model.named_parameters() if f".{self.adapter}." in n]
+            trunk = self.own_parameters
         else:
             trunk = [p for p in model.parameters() if p.requires_grad] if isinstance(self.scorer, RewardScorer) else []
         known = {id(p) for p in trunk}
@@ -273,7 +274,7 @@ def adapter_role(policy: Scorer, folder: str, name: str) -> HeadRole:
     for parameter_name, parameter in model.named_parameters():
         parameter.requires_grad_(flags.get(parameter_name, False))
     device = next(model.parameters()).device
-    return HeadRole(policy, head.to(device), name)
+    return HeadRole(policy, head.to(device), name, folder)
 
 
 def fits_base(policy: Any, folder: str) -> bool:

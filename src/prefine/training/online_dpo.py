@@ -143,12 +143,13 @@ class OnlineDPOTrainer(SamplingTrainer, DPOTrainer):
     def get_train_dataloader(self) -> Any:
         """Pairs, made as they are asked for."""
         batches = self.args.max_steps * self.args.gradient_accumulation_steps
-        return RolloutLoader(self._pairs, self.own_part, self.rollouts_done, None, batches)
+        return RolloutLoader(self._pairs, self.own_part, lambda: self.rollouts_done, None, batches)
 
     def _pairs(self, rollout: int) -> Iterator[list[PromptGroup]]:
-        sampled = self.score(self.sample(self.drawn_prompts(rollout, self.prompts_per_rollout), rollout))
-        self.note_samples(sampled)
-        self._check_first(self.together.own(sampled), rollout)
+        with self.whole_policy():
+            sampled = self.score(self.sample(self.drawn_prompts(rollout, self.prompts_per_rollout), rollout))
+            self.note_samples(sampled)
+            self._check_first(self.together.own(sampled), rollout)
         pairs = [pair for x in sampled if (pair := best_against_worst(x, self.args.min_score_gap)) is not None]
         for x in sampled:
             known = [s for s in x.scores if not math.isnan(s)]

@@ -52,7 +52,7 @@ from prefine.training.peak_memory import peak_memory_bytes
 from prefine.training.prepared import Encode, LazyGroups, StreamedGroups, are_groups, flat, in_memory, is_stream, prepare_rows, with_first
 from prefine.training.refusals import refusals
 from prefine.training.retention import Retention
-from prefine.training.sharded_checkpoint import gathered_optimizer, hand_out_optimizer, hand_out_weights
+from prefine.training.sharded_checkpoint import gathered, gathered_optimizer, hand_out, hand_out_optimizer, hand_out_weights
 from prefine.training.together import Together, divided
 from prefine.training.zero import own_part, reading_data_alone, share_out
 
@@ -844,8 +844,8 @@ class PackTrainer(Trainer):
                 super()._save_checkpoint(model, trial)
                 self._saving = False
                 self.accelerator.wait_for_everyone()
+                self._save_more(staged)
                 if saves:
-                    self._save_more(staged)
                     best = self.state.best_model_checkpoint
                     if best is not None:  # by the name that it will have
                         self.state.best_model_checkpoint = best = str(root / Path(best).name)
@@ -866,13 +866,11 @@ class PackTrainer(Trainer):
             super()._push_from_checkpoint(checkpoint_folder)
 
     def _save_more(self, folder: Path) -> None:
-        """Write what a checkpoint holds beside transformers' files."""
-        if getattr(self.args, "sync_ref_model", False):
-            self._save_reference(folder / MOVED_REFERENCE)
-
-    def _save_reference(self, path: Path) -> None:
-        assert self.reference is not None
-        torch.save(self.reference.scorer.unwrapped.state_dict(), path)
+        """Write what a checkpoint holds beside transformers' files. Every process calls it; the first writes."""
+        if getattr(self.args, "sync_ref_model", False) and self.reference is not None:
+            moved = {name: gathered(weight) for name, weight in self.reference.scorer.unwrapped.state_dict().items()}
+            if self.args.should_save:
+                torch.save(moved, folder / MOVED_REFERENCE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with loading(resume_from_checkpoint, "the weights"):
@@ -883,21 +881,30 @@ class PackTrainer(Trainer):
         moved = Path(resume_from_checkpoint) / MOVED_REFERENCE
         if self.reference is not None and moved.exists():
             with loading(resume_from_checkpoint, MOVED_REFERENCE):
-                self.reference.scorer.unwrapped.load_state_dict(torch.load(moved, map_location=self.args.device, weights_only=True))
+                kept, weights = torch.load(moved, map_location="cpu", weights_only=True), self.reference.scorer.unwrapped.state_dict()
+                if kept.keys() != weights.keys():
+                    raise ValueError("weights of another model")
+                for name, weight in weights.items():
+                    hand_out(weight, kept[name])
+
+    def trained(self) -> nn.Module:
+        """What the optimizer's parameters are of."""
+        model: nn.Module = self.model
+        return model
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with loading(checkpoint, "optimizer or schedule"):
             if checkpoint is None or not self.together.by_fsdp:
                 super()._load_optimizer_and_scheduler(checkpoint)
                 return
-            hand_out_optimizer(self.model, self.optimizer.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
+            hand_out_optimizer(self.trained(), self.optimizer.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
             self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.together.by_fsdp:
             super()._save_optimizer_and_scheduler(output_dir)
             return
-        state = gathered_optimizer(self.model, self.optimizer.optimizer)
+        state = gathered_optimizer(self.trained(), self.optimizer.optimizer)
         if self.args.should_save:
             torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)

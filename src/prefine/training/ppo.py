@@ -1,7 +1,7 @@
 """PPO, RLOO, GRPO and REINFORCE++ on packs: a prompt's samples share it in sampling, scoring and every update.
 
 Policy, reference, reward and value are roles; with LoRA they are adapters and heads on one frozen base.
-What is left out: sharded policies (FSDP), and process rewards.
+What is left out: process rewards.
 
 Legend: K samples of one prompt, T tokens of one answer, N tokens of a pack's answers, M answers of a pack.
 """
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from prefine.errors import ConfigError, ModelError
@@ -47,6 +48,8 @@ from prefine.training.arguments import config_of, refuse_hooks
 from prefine.training.config import PPOConfig
 from prefine.training.pack_trainer import Evaluated, disable_dropout
 from prefine.training.sampler import RolloutLoader, Sampled, SamplingTrainer
+from prefine.training.sharded_checkpoint import gathered, hand_out
+from prefine.training.together import clip_gradients
 
 CHECKED_PROMPTS, SAME_LOGPS = 4, 1e-4
 """How many prompts of a rollout the sampler is held against the trainer on, and the largest difference of a token's log-prob,
@@ -152,7 +155,8 @@ class PPOTrainer(SamplingTrainer):
                 code="PF-C02",
             )
         for role in (*self.rewards, self.value):
-            if isinstance(role, HeadRole) and role.scorer is not self.scorer:
+            if isinstance(role, HeadRole):
+                role.head.to(args.device)
                 role.scorer.autocast = self.accelerator.autocast
         assert args.num_ppo_epochs is not None
         assert args.cliprange is not None
@@ -178,7 +182,7 @@ class PPOTrainer(SamplingTrainer):
 
     def get_train_dataloader(self) -> Any:
         """Batches of experience, made as they are asked for."""
-        return RolloutLoader(self._rollout_batches, self.own_part, self.rollouts_done, self._last_rollout, self.args.max_steps)
+        return RolloutLoader(self._rollout_batches, self.own_part, lambda: self.rollouts_done, self._last_rollout, self.args.max_steps)
 
     def _rollout_batches(self, rollout: int) -> Iterator[list[PromptGroup]]:
         experience = self.rollout(rollout)
@@ -214,13 +218,15 @@ class PPOTrainer(SamplingTrainer):
     def rollout(self, number: int) -> list[Experience]:
         """Sample, score, and turn scores into advantages."""
         begun = time.perf_counter()
-        sampled = self.score(self.sample(self.drawn_prompts(number, self.prompts_per_rollout), number))
-        tokens = sum(a.num_tokens for x in sampled for a in x.answers)
-        self.note("train", "rollout/tokens_per_second", tokens / max(1e-9, time.perf_counter() - begun))
-        self.note_samples(sampled)
-        own = self.together.own(sampled)
-        groups = [x.group for x in own]
-        scored = zip(self._old_logps(own, number), self._token_logps(groups, of_reference=True), self._token_values(groups), strict=True)
+        with self.whole_policy():
+            sampled = self.score(self.sample(self.drawn_prompts(number, self.prompts_per_rollout), number))
+            tokens = sum(a.num_tokens for x in sampled for a in x.answers)
+            self.note("train", "rollout/tokens_per_second", tokens / max(1e-9, time.perf_counter() - begun))
+            self.note_samples(sampled)
+            own = self.together.own(sampled)
+            groups = [x.group for x in own]
+            old, values = self._old_logps(own, number), self._token_values(groups)
+        scored = zip(old, self._reference_logps(groups), values, strict=True)
         old, ref, values = map(list, zip(*self.together.of_all(list(scored)), strict=True))
         kept = [self._keep(x) for x in sampled]
         out = self._experience(sampled, kept, old, ref, values)
@@ -242,6 +248,11 @@ class PPOTrainer(SamplingTrainer):
         if self.together.all(gap <= SAME_LOGPS):
             return [np.concatenate([np.array(a.logps, np.float32) for a in x.answers]) for x in sampled]
         return scored + self._token_logps([x.group for x in sampled[len(first) :]])
+
+    def _reference_logps(self, groups: Sequence[PromptGroup]) -> list[FloatN]:
+        assert self.reference is not None
+        with self.together.whole(self.reference.scorer.unwrapped):
+            return self._token_logps(groups, of_reference=True)
 
     @torch.no_grad()
     def _token_logps(self, groups: Sequence[PromptGroup], of_reference: bool = False) -> list[FloatN]:
@@ -396,16 +407,22 @@ class PPOTrainer(SamplingTrainer):
                         loss = loss + self.kl.coefficient * (penalty * shares).sum()
                     if entropy is not None:
                         loss = loss - self.args.entropy_coef * (entropy * shares).sum()
-                    if self.value is not None and self.value.scorer is self.scorer and self.value.adapter is None:
+                    if self._values_with_policy:
                         loss = loss + self._value_part(pack, hidden, weights / totals.tokens)
                 self.backward(loss * scale)
+            if self.value is not None and not self._values_with_policy:
+                total += self._value_backward(pack.groups, totals.tokens, scale)
             self.note_pack(pack)
             total += loss.detach()
             moved += self._note_update(logps.detach() - old, found.clipped_N, found.losses_N.detach(), weights / totals.tokens)
-        if self.value is not None and not (self.value.scorer is self.scorer and self.value.adapter is None):
-            total += self._value_backward(groups, totals.tokens, scale)
-        self._moved = moved
+        if not self._made_up:
+            self._moved = moved
         return total
+
+    @property
+    def _values_with_policy(self) -> bool:
+        """Whether values are read off the policy's own pass."""
+        return self.value is not None and self.value.scorer is self.scorer and self.value.adapter is None
 
     def _read(self, pack: Pack) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """The head's inputs (N, D), the policy's log-probs (N,), and entropies (N,) where they are in the loss."""
@@ -433,12 +450,14 @@ class PPOTrainer(SamplingTrainer):
         self.note_tokens("train", {name: (values_N, shares) for name, values_N in noted.items()})
         return self.args.vf_coef * (found.losses_N * shares).sum()
 
-    def _value_backward(self, groups: list[PromptGroup], total_weight: float, scale: float) -> torch.Tensor:
-        """The value model's update where it has a trunk or an adapter of its own."""
+    def _value_backward(self, groups: Sequence[PromptGroup], total_weight: float, scale: float) -> torch.Tensor:
+        """A pack's groups' part of the value model's update where it has a trunk or an adapter of its own."""
         assert self.value is not None
         total = torch.zeros((), device=self.args.device)
+        # An adapter's pass is of the policy's weights, which may be shared out: one, as in every other process.
+        parts = [list(groups)] if self.value.adapter is not None else self.budget.split(groups, self.value.scorer.shares)
         with self.value.active():
-            for part in self.budget.split(groups, self.value.scorer.shares):
+            for part in parts:
                 pack = self.value.pack(part)
                 with self.value.scorer.attending(pack):
                     with self.compute_loss_context_manager():
@@ -454,17 +473,38 @@ class PPOTrainer(SamplingTrainer):
     # ---- optimizer and checkpoints
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-        """The policy's groups, and one of the value model's weights."""
+        """The policy's groups, and one of the values' adapter."""
         optimizer = super().create_optimizer(*args, **kwargs)
-        if self.value is not None and not getattr(self, "_value_added", False):
-            self._value_added = True
-            parameters = self.value.parameters()
-            known = {id(p) for g in optimizer.param_groups for p in g["params"]}
-            fresh = [p for p in parameters if id(p) not in known]
-            optimizer.add_param_group(
-                {"params": fresh, "lr": self.args.value_learning_rate or self.args.learning_rate, "weight_decay": 0.0}
-            )
+        if self.value is not None:
+            of_policy = {id(p) for p in self.scorer.unwrapped.parameters()}
+            self._optimize(optimizer, [p for p in self.value.parameters() if id(p) in of_policy])
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Before it a group of the value weights that are no part of the model, and so none of what accelerate shares out."""
+        if self.value is not None:
+            self._optimize(self.optimizer, self.value.parameters())
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def _optimize(self, optimizer: Any, weights: list[nn.Parameter]) -> None:
+        known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        fresh = [p for p in weights if id(p) not in known]
+        if fresh:
+            rate = self.args.value_learning_rate or self.args.learning_rate
+            optimizer.add_param_group({"params": fresh, "lr": rate, "weight_decay": 0.0})
+
+    def trained(self) -> nn.Module:
+        """The policy, and the value weights beside it."""
+        if self.value is None:
+            return super().trained()
+        return nn.ModuleDict({"policy": self.model, "beside": self._beside_policy})
+
+    @property
+    def _beside_policy(self) -> nn.Module:
+        """The module whose weights are values' alone: a head, or a model of its own."""
+        assert self.value is not None
+        model: nn.Module = self.value.head if self.value.scorer is self.scorer else self.value.scorer.unwrapped
+        return model
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One minibatch."""
@@ -483,15 +523,15 @@ class PPOTrainer(SamplingTrainer):
         values = {id(p): p for p in self.value.parameters()} if self.value is not None else {}
         self.accelerator.unscale_gradients()
         most = self.args.max_grad_norm
-        of_values = nn.utils.clip_grad_norm_(list(values.values()), most) if values else torch.zeros(())
-        norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if id(p) not in values], most)
+        of_values = clip_gradients(list(values.values()), most) if values else torch.zeros(())
+        norm = clip_gradients([p for p in model.parameters() if id(p) not in values], most)
         return norm if torch.isfinite(of_values) else of_values
 
     def _average_gradients(self, model: nn.Module) -> None:
         """Also the value model's, which is no part of what accelerate prepared."""
         super()._average_gradients(model)
         if self.together.several and self.value is not None:
-            done = {id(p) for p in model.parameters() if p.requires_grad}
+            done = {id(p) for p in model.parameters() if p.requires_grad or isinstance(p, DTensor)}
             self.together.average_gradients(p for p in self.value.parameters() if id(p) not in done)
 
     def drop_gradients(self, model: nn.Module) -> None:
@@ -505,7 +545,7 @@ class PPOTrainer(SamplingTrainer):
 
     def extra_state(self) -> dict[str, Any]:
         """Also the KL coefficient and the value model."""
-        values = [p.detach().cpu() for p in self.value.parameters()] if self.value is not None else []
+        values = [gathered(p) for p in self.value.parameters()] if self.value is not None else []
         return super().extra_state() | {"kl_coef": self.kl.coefficient, "value": values, "within_rollout": not self.between_rollouts}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
@@ -517,7 +557,7 @@ class PPOTrainer(SamplingTrainer):
                 "the run had ended within a rollout, which is sampled anew: a longer run from the start would differ", stacklevel=2
             )
         for parameter, kept in zip(self.value.parameters() if self.value is not None else (), state["value"], strict=True):
-            parameter.data.copy_(kept)
+            hand_out(parameter, kept)
 
 
 class _SaveBetweenRollouts(TrainerCallback):

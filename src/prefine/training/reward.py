@@ -292,5 +292,7 @@ def train_ensemble(
         prepare(trainer)
         train(trainer, folder / f"member-{member}")
         yield member, trainer
-        if peft_config is not None:
+        if trainer.together.sharded:
+            model = None
+        elif peft_config is not None:
             model = trainer.scorer.unwrapped.unload()

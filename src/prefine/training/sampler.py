@@ -12,6 +12,7 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,9 @@ class SamplingTrainer(PackTrainer):
                 model = load_reward_model(reward, trust_remote_code=self.args.trusts_code)
                 return TextRole(own_role(model.requires_grad_(False).eval().to(self.args.device)), Encoder(theirs))
             if fits_base(self.scorer.unwrapped, reward):
-                return adapter_role(self.scorer, reward, f"reward{place}")
+                role = adapter_role(self.scorer, reward, f"reward{place}")
+                role.head.to(self.args.device)  # where the policy will be
+                return role
             reward = load_reward_model(reward, trust_remote_code=self.args.trusts_code)
         if isinstance(reward, nn.Module) and tokenizer is not None and _reads_otherwise(self.processing_class, tokenizer):
             return TextRole(own_role(reward.requires_grad_(False).eval().to(self.args.device)), Encoder(tokenizer))
@@ -255,8 +258,12 @@ class SamplingTrainer(PackTrainer):
 
     # ---- samples and scores
 
+    def whole_policy(self) -> AbstractContextManager[None]:
+        """A block in which every process has the whole policy: samples are of lengths of their own, and nobody waits for another's."""
+        return self.together.whole(self.scorer.unwrapped)
+
     def sample(self, prompts: Sequence[PromptGroup], rollout: int) -> list[tuple[PromptGroup, tuple[Answer, ...]]]:
-        """``num_samples`` answers for each of this process's prompts by the policy as it is."""
+        """``num_samples`` answers for each of this process's prompts by the policy as it is. Call within :meth:`whole_policy`."""
         k = self.args.num_samples
         seeds = [_seed(self.args.seed, rollout, place, s) for place in self.together.own(range(len(prompts))) for s in range(k)]
         prompts = self.together.own(prompts)
@@ -472,7 +479,8 @@ class SamplingTrainer(PackTrainer):
         was, self.noting, self._evaluating = (self.noting, self._evaluating), "eval", True
         try:
             self.notes.clear("eval")
-            self.note_samples(self.score(self.sample(prompts, EVALUATION)))
+            with nullcontext() if self.accelerator._models else self._as_it_is(), self.whole_policy():
+                self.note_samples(self.score(self.sample(prompts, EVALUATION)))
             metrics = {f"{metric_key_prefix}_{name}": mean for name, (mean, _) in self._means("eval").items()}
             metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - begun, 4)
             self.log(metrics)
@@ -503,7 +511,7 @@ class SamplingTrainer(PackTrainer):
     # ---- saving
 
     def extra_state(self) -> dict[str, Any]:
-        """What a resumed run needs to know beside weights and optimizer."""
+        """What a resumed run needs to know beside weights and optimizer. Every process asks."""
         return {"rollouts": self.rollouts_done, "reward_scales": self.reward_scales}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
@@ -513,12 +521,14 @@ class SamplingTrainer(PackTrainer):
 
     def _save_more(self, folder: Path) -> None:
         super()._save_more(folder)
-        torch.save(self.extra_state(), folder / STATE)
+        state = self.extra_state()
+        if self.args.should_save:
+            torch.save(state, folder / STATE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         with loading(resume_from_checkpoint, STATE):
-            self.load_extra_state(torch.load(Path(resume_from_checkpoint) / STATE, map_location=self.args.device, weights_only=True))
+            self.load_extra_state(torch.load(Path(resume_from_checkpoint) / STATE, map_location="cpu", weights_only=True))
 
 
 def _reads_otherwise(tokenizer: Any, other: Any) -> bool:
@@ -550,7 +560,8 @@ class RolloutLoader:
 
     Args:
         own: this process's part of a batch.
-        first, last: rollouts to make, ``last`` excluded; None goes on until training stops.
+        done: how many rollouts were made, asked when the first is due: a checkpoint may be read in between.
+        last: the first that is not made; None goes on until training stops.
         length: batches in all, at most.
     """
 
@@ -558,13 +569,13 @@ class RolloutLoader:
         self,
         batches: Callable[[int], Iterator[list[PromptGroup]]],
         own: Callable[[list[PromptGroup]], list[PromptGroup]],
-        first: int,
+        done: Callable[[], int],
         last: int | None,
         length: int,
     ) -> None:
         self.batches = batches
         self.own = own
-        self.first = first
+        self.done = done
         self.last = last
         self.length = length
 
@@ -572,8 +583,8 @@ class RolloutLoader:
         return self.length
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        rollout = self.first
+        rollout = self.done()
         while self.last is None or rollout < self.last:
             for groups in self.batches(rollout):
-                yield {"groups": self.own(groups), "of_all": groups}
+                yield {"groups": self.own(groups), "of_all": groups, "spare": groups}
             rollout += 1

@@ -6,6 +6,8 @@ function.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 GATHER = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -26,7 +29,8 @@ HAND_OUT = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, str
 
 def gathered_optimizer(model: Any, optimizer: Optimizer) -> dict[str, Any]:
     """An optimizer's state as :meth:`torch.optim.Optimizer.state_dict` has it without sharding; whole in the first process alone."""
-    by_name: Any = get_optimizer_state_dict(model, optimizer, options=GATHER).get("state", {})
+    with _all_trained(optimizer):
+        by_name: Any = get_optimizer_state_dict(model, optimizer, options=GATHER).get("state", {})
     state = {place: by_name[name] for place, name in enumerate(_names(model, optimizer)) if name in by_name}
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
 
@@ -39,7 +43,8 @@ def hand_out_optimizer(model: Any, optimizer: Optimizer, path: Path) -> None:
         plain = torch.load(path, map_location="cpu", weights_only=True)
         groups = [{**group, "params": [names[place] for place in group["params"]]} for group in plain["param_groups"]]
         whole = {"state": {names[place]: state for place, state in plain["state"].items()}, "param_groups": groups}
-    set_optimizer_state_dict(model, optimizer, whole, options=HAND_OUT)
+    with _all_trained(optimizer):
+        set_optimizer_state_dict(model, optimizer, whole, options=HAND_OUT)
 
 
 def hand_out_weights(model: Any, folder: Path) -> None:
@@ -57,6 +62,34 @@ def hand_out_weights(model: Any, folder: Path) -> None:
         for file in files:
             state |= {known.get(name, name): weight for name, weight in load_file(file).items()}
     set_model_state_dict(model, state, options=HAND_OUT)
+
+
+def gathered(weight: torch.Tensor) -> torch.Tensor:
+    """A weight whole, on the CPU."""
+    whole: torch.Tensor = weight.full_tensor() if isinstance(weight, DTensor) else weight
+    return whole.detach().cpu()
+
+
+@torch.no_grad()
+def hand_out(weight: torch.Tensor, whole: torch.Tensor) -> None:
+    """Put into a weight what every process has whole."""
+    whole = whole.to(weight.device, weight.dtype)
+    if isinstance(weight, DTensor):
+        whole = distribute_tensor(whole, weight.device_mesh, weight.placements)
+    weight.copy_(whole)
+
+
+@contextmanager
+def _all_trained(optimizer: Optimizer) -> Iterator[None]:
+    """A block in which all that is optimized requires gradients: of another adapter than the active one torch would leave the state out."""
+    resting = [p for group in optimizer.param_groups for p in group["params"] if not p.requires_grad]
+    for parameter in resting:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in resting:
+            parameter.requires_grad_(False)
 
 
 def _names(model: Any, optimizer: Optimizer) -> list[str]:

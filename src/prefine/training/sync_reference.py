@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
 
 from prefine.scoring.scorer import Scorer
@@ -22,6 +23,9 @@ class SyncReference(TrainerCallback):
         """Move the reference when its turn has come."""
         if state.global_step % args.ref_model_sync_steps:
             return
+        for module in (*self.policy.unwrapped.modules(), *self.reference.unwrapped.modules()):
+            if isinstance(module, FSDPModule):
+                module.reshard()  # after a pass without gradient the root's weights are whole, in copies that would be thrown away
         ours = dict(self.policy.unwrapped.named_parameters())
         for name, theirs in self.reference.unwrapped.named_parameters():
             theirs.lerp_(ours[name].to(theirs), args.ref_model_mixup_alpha)

@@ -6,11 +6,14 @@ number of passes in the same order. Where each process holds the whole model (DD
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from prefine.packing.group import PromptGroup
 from prefine.training.dealing import dealt
@@ -52,6 +55,20 @@ class Together:
     def sharded(self) -> bool:
         """Whether no process holds the whole model."""
         return self.zero_stage == 3 or self.by_fsdp
+
+    @contextmanager
+    def whole(self, model: nn.Module) -> Iterator[None]:
+        """A block within which a model that FSDP shares out is whole in every process, and its passes without gradient wait for nobody."""
+        units = [module for module in model.modules() if isinstance(module, FSDPModule)]
+        for unit in units:
+            unit.set_reshard_after_forward(False, recurse=False)
+            unit.unshard()
+        try:
+            yield
+        finally:
+            for place, unit in enumerate(units):  # the root, which is the first, stays whole from its forward to its backward
+                unit.set_reshard_after_forward(place > 0 and self.accelerator.state.fsdp_plugin.reshard_after_forward, recurse=False)
+                unit.reshard()
 
     def _reduced(self, values: torch.Tensor, how: Any) -> torch.Tensor:
         values = values.to(self.accelerator.device)
@@ -129,6 +146,18 @@ def _buckets(gradients: Sequence[torch.Tensor]) -> Iterable[list[torch.Tensor]]:
         bucket.append(gradient)
     if bucket:
         yield bucket
+
+
+def clip_gradients(weights: Sequence[nn.Parameter], most: float) -> torch.Tensor:
+    """Scale gradients down to a norm of ``most``; returns the norm there was. Of weights some may be shared out over processes."""
+    gradients = [p.grad for p in weights if p.grad is not None]
+    shared, own = ([g for g in gradients if isinstance(g, DTensor) is there] for there in (True, False))
+    norms = [nn.utils.get_total_norm(part) for part in (shared, own) if part]
+    whole = torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms] or [torch.zeros(())])
+    norm = torch.linalg.vector_norm(whole)
+    for gradient in gradients:
+        (gradient.to_local() if isinstance(gradient, DTensor) else gradient).mul_((most / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 def divided(parts: list[list[PromptGroup]], wanted: int) -> list[list[PromptGroup]]:

@@ -155,11 +155,6 @@ class PackConfig(TrainingArguments):
         return int(self.deepspeed["zero_optimization"]["stage"]) if isinstance(self.deepspeed, dict) else 0
 
     @property
-    def shared_by(self) -> str | None:
-        """The option by which what is trained is shared out over processes; None where each process has all of it."""
-        return "deepspeed" if self.zero_stage else "fsdp" if self.is_sharded else None
-
-    @property
     def is_sharded(self) -> bool:
         """Whether the model's weights are to be shared out over processes."""
         return bool(self.fsdp) or is_launched_sharded() or self.zero_stage == 3

@@ -45,5 +45,8 @@ class RewardConfig(PackConfig):
         if self.center_rewards_coefficient is not None and self.center_rewards_coefficient < 0:
             raise ConfigError(f"center_rewards_coefficient is {self.center_rewards_coefficient}; expected 0 or above", code="PF-C03")
         super().__post_init__()
-        if self.ensemble > 1 and self.shared_by:
-            raise ConfigError(f"{self.shared_by}: members of an ensemble are not shared out; leave one of the two out", code="PF-C02")
+        if self.ensemble > 1 and self.zero_stage:
+            raise ConfigError(
+                "deepspeed: members of an ensemble are not shared out by it; give --fsdp true in its place, or leave one of the two out",
+                code="PF-C02",
+            )

@@ -93,9 +93,9 @@ class SamplingConfig(PackConfig):
             raise ConfigError(f"temperature is {self.temperature}; sampling from a policy needs one above 0")
         super().__post_init__()
         self.ignore_data_skip = True  # what is trained on is sampled anew, not skipped through
-        if self.shared_by:
+        if self.zero_stage:
             raise ConfigError(
-                f"{self.shared_by}: nothing is sampled from a policy that is shared out; leave it out, "
+                "deepspeed: nothing is sampled from a policy that DeepSpeed shares out; give --fsdp true in its place, or leave it out, "
                 "and each process holds the whole model (--lora-r makes its training small)",
                 code="PF-C02",
             )
