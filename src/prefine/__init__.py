@@ -19,6 +19,8 @@ __all__ = [
     "FunctionJudge",
     "GuardCallback",
     "HumanJudge",
+    "KTOConfig",
+    "KTOTrainer",
     "OnlineDPOConfig",
     "OnlineDPOTrainer",
     "OpenAIJudge",
@@ -83,16 +85,17 @@ if TYPE_CHECKING:
     from prefine.errors import PrefineError
     from prefine.evaluation.judge import FakeJudge
     from prefine.guard.callback import GuardCallback
-    from prefine.training.config import DPOConfig, OnlineDPOConfig, PPOConfig, RewardConfig, SFTConfig
+    from prefine.training.config import DPOConfig, KTOConfig, OnlineDPOConfig, PPOConfig, RewardConfig, SFTConfig
     from prefine.training.dpo import DPOTrainer
+    from prefine.training.kto import KTOTrainer
     from prefine.training.online_dpo import OnlineDPOTrainer
     from prefine.training.ppo import PPOTrainer
     from prefine.training.reward import RewardTrainer
     from prefine.training.sft import SFTTrainer
 
 _HOMES = {
-    **dict.fromkeys(("DPOConfig", "OnlineDPOConfig", "PPOConfig", "RewardConfig", "SFTConfig"), "training.config"),
-    **{"DPOTrainer": "training.dpo", "OnlineDPOTrainer": "training.online_dpo", "PPOTrainer": "training.ppo"},
+    **dict.fromkeys(("DPOConfig", "KTOConfig", "OnlineDPOConfig", "PPOConfig", "RewardConfig", "SFTConfig"), "training.config"),
+    **{"DPOTrainer": "training.dpo", "KTOTrainer": "training.kto", "OnlineDPOTrainer": "training.online_dpo", "PPOTrainer": "training.ppo"},
     **{"RewardTrainer": "training.reward", "SFTTrainer": "training.sft"},
     **dict.fromkeys(("ExactJudge", "FunctionJudge", "HumanJudge", "OpenAIJudge", "RewardModelJudge"), "api.judge_objects"),
     **{"FakeJudge": "evaluation.judge", "PrefineError": "errors", "EvaluationResult": "api.results"},
@@ -109,8 +112,6 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import names when they are asked for: torch takes seconds."""
-    if name in ("KTOTrainer", "KTOConfig"):
-        raise ImportError(f"prefine has no {name} yet: KTO learns from unpaired feedback; DPO's loss_type='kto_pair' takes pairs")
     if name not in _HOMES:
         raise AttributeError(f"module 'prefine' has no attribute {name!r}")
     import importlib

@@ -51,6 +51,10 @@ CASES: dict[str, dict[str, Any]] = {
     "reward": {"kind": "reward"},
     "reward, epochs of an odd number": {"kind": "reward", "rows": 31},
     "reward, LoRA": {"kind": "reward", "peft": True},
+    "kto": {"kind": "kto"},
+    "kto, LoRA, balanced": {"kind": "kto", "peft": True, "balance_labels": True},
+    "kto, epochs of an odd number, accumulated": {"kind": "kto", "rows": 31, "gradient_accumulation_steps": 2},
+    "kto, bco": {"kind": "kto", "loss_type": "bco", "gradient_accumulation_steps": 2},
     "ppo": {"kind": "ppo", "advantage_estimator": "gae", "num_mini_batches": 2},
     "ppo, values by a model of their own": {"kind": "ppo", "advantage_estimator": "gae", "value_role": "reward", "retain": "replies"},
     "ppo, values by an adapter": {"kind": "ppo", "advantage_estimator": "gae", "value_role": "reward", "peft": True, "adapters": True},
@@ -70,7 +74,7 @@ CASES: dict[str, dict[str, Any]] = {
 SAMPLING = [name for name, case in CASES.items() if case.get("kind") in ("ppo", "online")]
 SHARDED = [name for name, case in CASES.items() if "starved" not in case]
 BY_DEEPSPEED = [name for name in SHARDED if name not in SAMPLING]
-THREE = ["dpo", "dpo, LoRA", "dpo, coupled loss", "dpo, retained replies", "reward", *(name for name in SHARDED if "epochs" in name)]
+THREE = ["dpo", "kto", "dpo, LoRA", "dpo, coupled loss", "dpo, retained replies", "reward", *(name for name in SHARDED if "epochs" in name)]
 RUNS = (
     *(("ddp", 2, list(CASES)), ("fsdp", 2, SHARDED), ("ddp", 3, [*THREE, *SAMPLING]), ("fsdp", 3, [*THREE, "ppo", "online dpo"])),
     *(("zero1", 2, ["dpo", "dpo, LoRA", "sft", "reward"]), ("zero2", 2, BY_DEEPSPEED), ("zero3", 2, BY_DEEPSPEED)),
@@ -190,11 +194,16 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
     }
     pairs = lab_pairs(ROWS + HELD_OUT)
     rows = [{"prompt": r["prompt"], "completion": r["chosen"]} for r in pairs] if kind == "sft" else pairs
+    if kind == "kto":
+        rows = [
+            {"prompt": r["prompt"], "completion": r["chosen" if i % 3 else "rejected"], "label": i % 3 > 0} for i, r in enumerate(pairs)
+        ]
     config, trainer_kind = {
         "dpo": (prefine.DPOConfig, prefine.DPOTrainer),
         "sft": (prefine.SFTConfig, prefine.SFTTrainer),
         "reward": (prefine.RewardConfig, prefine.RewardTrainer),
         "ppo": (prefine.PPOConfig, prefine.PPOTrainer),
+        "kto": (prefine.KTOConfig, prefine.KTOTrainer),
         "online": (prefine.OnlineDPOConfig, prefine.OnlineDPOTrainer),
     }[kind]
     adapter = (lora() if kind != "reward" else lora_of_a_classifier()) if peft and not trained else None
@@ -225,7 +234,7 @@ def run(name: str, case: dict[str, Any], out: Path, engine: str, processes: int)
     trainer.save_model(str(folder / "saved"))
     logs = trainer.state.log_history
     wanted = ("loss", "grad_norm", "rewards/margins", "accuracy", "eval_loss", "eval_rewards/margins", "eval_accuracy", "num_tokens",
-              "objective/kl", "objective/kl_coef", "objective/scores", "objective/scores_std", "objective/disagreement",
+              "objective/kl", "objective/kl_coef", "objective/scores", "objective/scores_std", "objective/disagreement", "kl", "eval_kl",
               "objective/prompts_used", "completions/length", "policy/approxkl", "policy/clipfrac", "loss/policy", "loss/value",
               "val/explained_variance", "eval_objective/scores")  # fmt: skip
     return {

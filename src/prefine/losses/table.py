@@ -108,8 +108,8 @@ def check_losses(names: Sequence[str], weights: Sequence[float] | None, options:
     for name in names:
         if name == "kto":
             raise ConfigError(
-                "loss_type 'kto': KTO as published learns from unpaired feedback, which is not supported yet; kto_pair applies its value "
-                "function to pairs"
+                "loss_type 'kto': KTO learns from single responses, each wanted or not, as prefine kto does (of pairs both sides); "
+                "kto_pair applies its value function to pairs"
             )
         if name not in LOSSES:
             raise ConfigError(f"loss_type {name!r} does not exist{nearest(name, LOSSES)} Known: {', '.join(LOSSES)}", code="PF-C01")

@@ -13,9 +13,10 @@ from prefine.cache import cache_folder
 from prefine.checkpoints import storing
 from prefine.packing.checksum import is_whole, keep, kept
 from prefine.packing.encoding import Encoder
-from prefine.packing.spread import encode_spread
+from prefine.packing.spread import encode_spread, of_labelled
 from prefine.packing.store import GroupStore
 from prefine.preferences.convert import PairSource
+from prefine.preferences.labels import LabelledSource
 from prefine.runs import read_json, write_json
 
 
@@ -58,7 +59,7 @@ def encode_source(pairs: PairSource, encoder: Encoder, folder: Path | None = Non
     reused = is_whole(place)
     if not reused:
         shutil.rmtree(place, ignore_errors=True)
-        groups = encode_spread(pairs, encoder, processes)
+        groups = encode_spread(pairs, encoder, processes, of_labelled if isinstance(pairs, LabelledSource) else None)
         with storing(f"the encoded data in {place.parent}"):
             GroupStore.write(place, groups, lambda: {"data": pairs.summary(), "encoding": encoder.report.summary()})
     store = GroupStore(place)

@@ -17,9 +17,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from prefine.errors import ConfigError, DataError, nearest
-from prefine.packing.group import Ids, PromptGroup, WeightedGroup, as_ids
+from prefine.packing.group import UNWANTED, WANTED, Ids, LabelledGroup, PromptGroup, WeightedGroup, as_ids
 from prefine.packing.rendering import LeftOut, Messages, Piece, Rendered, Renderer, Tools
-from prefine.preferences.records import Example, Message, Pair, PromptText
+from prefine.preferences.records import Example, Labelled, Message, Pair, PromptText
 
 ENCODING_VERSION = "6"
 """Part of a cached encoding's key: raise it when the same text would get other ids."""
@@ -403,6 +403,11 @@ class Encoder:
         """One pair's group, or None where the report says why not."""
         return self.encode(pair.prompt, [pair.chosen, pair.rejected], pair.row, pair.tools, pair.template_kwargs)
 
+    def encode_labelled(self, item: Labelled) -> LabelledGroup | None:
+        """One response's group, or None where the report says why not."""
+        group = self.encode(item.prompt, [item.answer], item.row, item.tools, item.template_kwargs)
+        return None if group is None else labelled_group(group, WANTED if item.label else UNWANTED)
+
     def encode_pairs(self, pairs: Iterable[Pair]) -> Iterator[PromptGroup]:
         """Groups of (chosen, rejected), one by one, dropping what cannot be trained on (see ``report``).
 
@@ -436,6 +441,12 @@ class Encoder:
 def _counted(ids: list[int], weights: list[float] | None) -> list[int]:
     """Ids up to the last that counts: what follows decides nothing."""
     return ids if weights is None else ids[: len(weights) - next((i for i, w in enumerate(reversed(weights)) if w), len(weights))]
+
+
+def labelled_group(group: PromptGroup, label: int) -> LabelledGroup:
+    """A group of one completion with its label."""
+    weights = group.weights if isinstance(group, WeightedGroup) else None
+    return LabelledGroup(group.prompt_ids, group.completion_ids, group.index, None, weights, (label,))
 
 
 def prompt_only(ids: Ids, index: int = 0) -> PromptGroup:

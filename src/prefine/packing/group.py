@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int32]
+WANTED, UNWANTED, MISMATCHED = 1, 0, -1
+"""What a single response is to its prompt: another's is only there for a baseline."""
 
 
 def as_ids(ids: Sequence[int] | Ids) -> Ids:
@@ -30,7 +33,7 @@ class PromptGroup:
     index: int = 0
     ref_logps: NDArray[np.float32] | None = None
 
-    def columns(self) -> dict[str, list[int]]:
+    def columns(self) -> dict[str, Any]:
         """The ids under the names of TRL's prepared columns: a pair's ``prompt_ids``, ``chosen_ids``, ``rejected_ids``; a single
         sequence's ``input_ids`` and ``labels`` (-100 where a token does not count).
         """
@@ -41,7 +44,7 @@ class PromptGroup:
         labels = [i if w else -100 for i, w in zip(ids, weights_of(self).tolist(), strict=True)]
         return {"input_ids": prompt + ids, "labels": [-100] * len(prompt) + labels}
 
-    def __getitem__(self, name: str) -> list[int]:
+    def __getitem__(self, name: str) -> Any:
         return self.columns()[name]
 
     def __contains__(self, name: object) -> bool:
@@ -63,6 +66,21 @@ class WeightedGroup(PromptGroup):
     """A group whose completion tokens do not all count: ``weights`` has 1 or 0 for each, end to end."""
 
     weights: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledGroup(WeightedGroup):
+    """A group whose completions are each wanted or not, or say nothing of the prompt: ``labels`` has :data:`WANTED`, :data:`UNWANTED`
+    or :data:`MISMATCHED` for each.
+    """
+
+    labels: tuple[int, ...] = ()
+
+    def columns(self) -> dict[str, Any]:
+        """The ids and the label under the names of TRL's prepared columns, and those of a mismatched completion beside it."""
+        names = ("completion_ids", "KL_completion_ids")
+        ids = {name: completion.tolist() for name, completion in zip(names, self.completion_ids, strict=False)}
+        return {"prompt_ids": self.prompt_ids.tolist(), **ids, "label": self.labels[0] == WANTED}
 
 
 def weights_of(group: PromptGroup) -> NDArray[np.float32]:

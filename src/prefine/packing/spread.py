@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from prefine.errors import DataError
 from prefine.packing.encoding import Encoder, EncodingReport
 from prefine.packing.group import PromptGroup
-from prefine.preferences.records import Pair
+from prefine.preferences.records import Labelled, Pair
 from prefine.processes import by_workers
 
 Item = TypeVar("Item")
@@ -37,26 +37,38 @@ def _encode(items: list[Any]) -> tuple[list[list[PromptGroup]], EncodingReport]:
     return [_make(own, item) for item in items], own.report
 
 
-def encode_spread(pairs: Iterable[Pair], encoder: Encoder, processes: int | None = None) -> Iterator[PromptGroup]:
+def encode_spread(
+    records: Iterable[Any],
+    encoder: Encoder,
+    processes: int | None = None,
+    make: Callable[[Encoder, Any], list[PromptGroup]] | None = None,
+) -> Iterator[PromptGroup]:
     """Groups of (chosen, rejected), as :meth:`Encoder.encode_pairs` gives them, with the same report.
 
     Args:
         processes: None for one a core.
+        make: of other records than pairs, their groups; a function of a module.
 
     Raises:
         DataError: as there; or a worker died.
     """
     some = False
-    for _, groups in spread(pairs, encoder, of_pair, workers_for(processes)):
+    for _, groups in spread(records, encoder, make or of_pair, workers_for(processes)):
         some = some or bool(groups)
         yield from groups
     if not some:
-        raise DataError(f"no pair is left after encoding: {encoder.report.left_out()}", code="PF-D04")
+        raise DataError(f"no row is left after encoding: {encoder.report.left_out()}", code="PF-D04")
 
 
 def of_pair(encoder: Encoder, pair: Pair) -> list[PromptGroup]:
     """A pair's group, or none where the report says why not."""
     group = encoder.encode_pair(pair)
+    return [] if group is None else [group]
+
+
+def of_labelled(encoder: Encoder, item: Labelled) -> list[PromptGroup]:
+    """A labelled response's group, or none where the report says why not."""
+    group = encoder.encode_labelled(item)
     return [] if group is None else [group]
 
 

@@ -2,7 +2,7 @@
 
 Four flat files: every token id in order (``ids.i32``), where each prompt or completion
 ends (``ends.i64``), each group's first piece (``pieces.i64``) and row (``rows.i64``). Where completion tokens
-are that do not count, their places in ``ids.i32`` are in a fifth (``uncounted.i64``).
+are that do not count, their places in ``ids.i32`` are in a fifth (``uncounted.i64``). Labels of single responses are in ``labels.i8``.
 ``about.json`` says what was read; ``checksums.json`` is written last.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefine.packing.checksum import CHECKSUMS, list_checksums
-from prefine.packing.group import PromptGroup, WeightedGroup, weights_of
+from prefine.packing.group import LabelledGroup, PromptGroup, WeightedGroup, weights_of
 from prefine.preferences.draws import held_out_count
 from prefine.runs import read_json, write_json
 
@@ -42,6 +42,8 @@ class GroupStore(Sequence[PromptGroup]):
         self._rows = np.memmap(self.folder / "rows.i64", np.int64, "r")
         uncounted = self.folder / "uncounted.i64"
         self._uncounted = np.memmap(uncounted, np.int64, "r") if uncounted.exists() else np.empty(0, np.int64)
+        labels = self.folder / "labels.i8"
+        self._labels = np.memmap(labels, np.int8, "r") if labels.exists() else None
 
     def __reduce__(self) -> Any:
         return GroupStore, (self.folder, self.selection)  # a worker process maps the files itself
@@ -70,11 +72,21 @@ class GroupStore(Sequence[PromptGroup]):
         pieces = [np.asarray(self._ids[a:b]) for a, b in itertools.pairwise(bounds)]
         group = PromptGroup(pieces[0], tuple(pieces[1:]), int(self._rows[place]))
         low, high = np.searchsorted(self._uncounted, (bounds[1], bounds[-1]))
-        if low == high:
+        weights = None
+        if low != high:
+            weights = np.ones(group.num_completion_tokens, np.float32)
+            weights[self._uncounted[low:high] - bounds[1]] = 0
+        if self._labels is not None:
+            return LabelledGroup(group.prompt_ids, group.completion_ids, group.index, None, weights, (int(self._labels[place]),))
+        if weights is None:
             return group
-        weights = np.ones(group.num_completion_tokens, np.float32)
-        weights[self._uncounted[low:high] - bounds[1]] = 0
         return WeightedGroup(group.prompt_ids, group.completion_ids, group.index, None, weights)
+
+    @property
+    def labels(self) -> NDArray[np.int8]:
+        """Of single responses the label of each, shape (groups,)."""
+        assert self._labels is not None
+        return np.asarray(self._labels if self.selection is None else self._labels[self.selection])
 
     def select(self, places: NDArray[np.int64]) -> GroupStore:
         """The groups at these positions, without reading them."""
@@ -117,6 +129,9 @@ class GroupStore(Sequence[PromptGroup]):
                         places = np.flatnonzero(weights_of(group) == 0) + tokens + len(group.prompt_ids)
                         with (temporary / "uncounted.i64").open("ab") as uncounted:
                             uncounted.write(places.astype(np.int64).tobytes())
+                    if isinstance(group, LabelledGroup):
+                        with (temporary / "labels.i8").open("ab") as labels:
+                            labels.write(np.array(group.labels, np.int8).tobytes())
                     for piece in (group.prompt_ids, *group.completion_ids):
                         ids.write(np.ascontiguousarray(piece, np.int32).tobytes())
                         tokens += len(piece)

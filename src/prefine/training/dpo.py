@@ -5,30 +5,26 @@ Legend: P pairs of a batch, M = 2P completions (chosen, rejected, chosen, ...), 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from prefine.errors import ConfigError, ModelError
+from prefine.errors import ConfigError
 from prefine.losses import LOSSES, PairLogps, implicit_rewards, preference_loss
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
-from prefine.scoring.reference import precompute
 from prefine.scoring.token_logps import TokenStats, head_log_sum_sq
 from prefine.training.arguments import config_of, refuse_hooks
 from prefine.training.config import DPOConfig
 from prefine.training.notes import MOST_LATER
-from prefine.training.pack_trainer import Evaluated, PackTrainer, route
+from prefine.training.pack_trainer import Evaluated
 from prefine.training.pair_groups import pair_groups
-from prefine.training.prepared import StreamedGroups
-from prefine.training.sync_reference import SyncReference
+from prefine.training.with_reference import ReferenceTrainer
 
 ODD_NATS = 4.0
 """Nats a token below which no chosen response is called odd."""
@@ -36,7 +32,7 @@ MOST_KNOWN = 100_000
 """Rows whose likelihood is looked at: more tell nothing new."""
 
 
-class DPOTrainer(PackTrainer):
+class DPOTrainer(ReferenceTrainer):
     """Preference training on pairs; the signature is TRL's.
 
     Args:
@@ -51,12 +47,8 @@ class DPOTrainer(PackTrainer):
 
     args: DPOConfig
     tags = ("prefine", "dpo")
-    _precomputed = False
-    _beta: float | None = None
     _odd: tuple[float, float] | None = None
     _odd_said = 0
-    start_gap: float | None = None
-    """Nats a response by which policy and reference differed before the first update, where that is more than noise."""
 
     def __init__(
         self,
@@ -98,83 +90,13 @@ class DPOTrainer(PackTrainer):
             quantization_config=quantization_config,
             **more,
         )
-        self.router_aux_loss_coef = route(self.scorer, args.router_aux_loss_coef)
-        if args.sync_ref_model:
-            self._sync_reference()
-        if args.precompute_ref_log_probs and self.wants_reference:
-            self._precompute()
+        self.ready_reference()
 
     def encode_rows(self, rows: Iterator[Any], name: str, encoder: Encoder) -> Iterator[PromptGroup]:
         """Pairs, rows of them in any format, or rows of token ids."""
         return pair_groups(rows, name, encoder, workers=self.encoding_workers)
 
-    def _sync_reference(self) -> None:
-        if self.reference is None or self.reference.is_policy:
-            raise ConfigError("sync_ref_model moves a reference that has weights of its own: not an adapter's base, and not without one")
-        if self.args.precompute_ref_log_probs:
-            raise ConfigError("sync_ref_model moves the reference, so its log-probs cannot be precomputed; leave one of the two out")
-        shapes = [{n: p.shape for n, p in m.named_parameters()} for m in (self.scorer.unwrapped, self.reference.scorer.unwrapped)]
-        if shapes[0] != shapes[1]:
-            raise ConfigError("sync_ref_model mixes the policy's weights into the reference's, but the two are not built alike")
-        self.add_callback(SyncReference(self.scorer, self.reference.scorer))
-
-    def _precompute(self) -> None:
-        assert self.reference is not None
-        reference = self.reference
-        cache = Path(self.args.reference_cache_dir) if self.args.reference_cache_dir else None
-
-        def scored(groups: Any) -> Any:  # a dataset, several by name, or none
-            if isinstance(groups, dict):
-                return {name: scored(part) for name, part in groups.items()}
-            return None if groups is None else precompute(reference, groups, self.budget, cache)
-
-        for name, dataset in (("train", self.train_dataset), ("eval", self.eval_dataset)):
-            self._refuse_streams(dataset, name)
-        with self.compute_loss_context_manager():
-            self.train_dataset: Any = scored(self.train_dataset)
-            self.eval_dataset: Any = scored(self.eval_dataset)
-        self._precomputed = True
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As transformers'; a reference whose log-probs are known is given up first."""
-        needed = self.retention is not None and self.retention.uses_reference
-        if self._precomputed and not needed and self.reference is not None and not self.reference.is_policy:
-            self.reference = None  # nothing here may hold it while training runs: it is a whole model
-        return super().train(*args, **kwargs)
-
-    def _refuse_streams(self, dataset: Any, name: str) -> None:
-        parts = dataset.values() if isinstance(dataset, dict) else [dataset]
-        if any(isinstance(part, StreamedGroups) for part in parts):
-            raise ConfigError(
-                f"precompute_ref_log_probs=True is not supported with IterableDataset ({name} dataset): the rows are not known before; "
-                "leave it out, or give a dataset that has a length"
-            )
-
-    def _prepare_eval(self, dataset: Any, args: Any, name: str = "eval_dataset") -> Any:
-        groups = super()._prepare_eval(dataset, args, name)
-        if not self._precomputed or groups is None or isinstance(groups, str | dict):
-            return groups
-        self._refuse_streams(groups, "eval")
-        if groups[0].ref_logps is not None:
-            return groups
-        if self.reference is None:
-            raise ConfigError(
-                "Cannot compute reference log-probs for a dataset passed to evaluate(): with precompute_ref_log_probs the reference was "
-                "given up once the log-probs of the datasets known at the start were computed; give this one as eval_dataset"
-            )
-        return groups  # the reference is there, and scores as it goes
-
     # ---- log-probs
-
-    def _reference_tokens(self, pack: Pack) -> torch.Tensor | None:
-        if not self.wants_reference:
-            return None
-        known = [g.ref_logps for g in pack.groups if g.ref_logps is not None]
-        if len(known) == len(pack.groups):
-            return torch.from_numpy(np.concatenate(known)).to(pack.target_N.device)
-        assert self.reference is not None
-        with self.compute_loss_context_manager():
-            return self.reference.token_logps(pack)
 
     def _weigh(self, pack: Pack, logps_N: torch.Tensor) -> torch.Tensor:
         """Sum tokens into completions (M,), with LD-DPO's weight on the longer answer's excess."""
@@ -222,7 +144,7 @@ class DPOTrainer(PackTrainer):
         if self.coupled and (len(packs) > 1 or self.together.several):
             total, coefficients, references = self._first_pass(packs)
         for i, pack in enumerate(packs):
-            ref_N = references[i] if coefficients is not None else self._reference_tokens(pack)
+            ref_N = references[i] if coefficients is not None else self.reference_tokens(pack)
             with self.scorer.attending(pack):
                 with self.compute_loss_context_manager():
                     scored = self._score(pack, ref_N, self.will_log)
@@ -247,7 +169,7 @@ class DPOTrainer(PackTrainer):
         """The loss and its derivative by every log-prob, as gradient caching does (arXiv 2101.06983)."""
         parts, references = [], []
         for pack in packs:
-            references.append(self._reference_tokens(pack))
+            references.append(self.reference_tokens(pack))
             with torch.no_grad(), self.scorer.attending(pack), self.compute_loss_context_manager():
                 parts.append(self._score(pack, references[-1], False))
         none = torch.zeros(0, device=self.args.device)
@@ -279,7 +201,7 @@ class DPOTrainer(PackTrainer):
         """
         parts = []
         for pack in self.packs(groups):
-            ref_N = self._reference_tokens(pack)
+            ref_N = self.reference_tokens(pack)
             with self.scorer.attending(pack):
                 parts.append(self._score(pack, ref_N, True))
             self._note_pairs("eval", pack, parts[-1])
@@ -287,19 +209,6 @@ class DPOTrainer(PackTrainer):
         loss = self._loss(logps, _join_weights(parts)).mean()
         rewards = torch.stack(implicit_rewards(logps, self.beta), 1).float()
         return Evaluated(loss, rewards, torch.zeros_like(rewards[:, 0], dtype=torch.long)) if predict else Evaluated(loss)
-
-    def scheduled_beta(self) -> float:
-        """What the config says of beta for the step in progress."""
-        return self.args.beta
-
-    @property
-    def beta(self) -> float:
-        """Strength of the pull to the reference, now; what is set goes before the config's."""
-        return self.scheduled_beta() if self._beta is None else self._beta
-
-    @beta.setter
-    def beta(self, value: float) -> None:
-        self._beta = value
 
     def _note_pairs(self, mode: str, pack: Pack, scored: Scored) -> None:
         logps = scored.logps
@@ -318,9 +227,8 @@ class DPOTrainer(PackTrainer):
             self._note_odd(pack, logps)
         if scored.stats is not None:
             self._note_tokens(mode, pack, scored.stats)
-        if mode == "train" and not self._checked_start:
-            self._checked_start = True
-            self._check_start(logps)
+        if mode == "train":
+            self.check_start(torch.cat((logps.chosen, logps.rejected)), torch.cat((logps.ref_chosen, logps.ref_rejected)))
 
     def _note_tokens(self, mode: str, pack: Pack, stats: TokenStats) -> None:
         """TRL's ``entropy``, ``logits/*`` and ``mean_token_accuracy`` (of chosen tokens), means over tokens."""
@@ -360,30 +268,6 @@ class DPOTrainer(PackTrainer):
         if self._odd is not None and self._odd[0] and not self._evaluating:
             logs |= {"odd_rows/count": self._odd[0], "odd_rows/of": self._odd[1]}
         super().log(logs, start_time)
-
-    def _check_start(self, logps: PairLogps) -> None:
-        """At step 0 the policy is its reference: margins are 0 and the sigmoid loss is ln 2."""
-        if not self.wants_reference or self.state.global_step > 0:
-            return
-        gap = torch.cat((logps.chosen_ratio, logps.rejected_ratio)).detach().abs()
-        size = torch.cat((logps.ref_chosen, logps.ref_rejected)).abs().clamp(min=1)
-        relative = float((gap / size).max())
-        noise = 0.05 if self.args.bf16 or self.args.fp16 else 1e-4
-        self.on_event("start_check", largest_relative_gap=relative, mean_gap_nats=float(gap.mean()))
-        if relative <= noise:
-            return
-        self.start_gap = float(gap.mean())
-        if not self.external_reference and self.args.disable_dropout:
-            raise ModelError(
-                f"the reference does not match the policy at step 0: log-probs differ by {float(gap.mean()):.3g} nats/response; "
-                "weights were changed after the trainer was made, or the model is not deterministic",
-                code="PF-M10",
-            )
-        who = "ref_model" if self.external_reference else "the reference, as dropout is on,"
-        warnings.warn(
-            f"{who} is not the policy's start: log-probs differ by {float(gap.mean()):.3g} nats/response on the first batch",
-            stacklevel=2,
-        )
 
 
 @dataclass(frozen=True)

@@ -427,6 +427,10 @@ class PackTrainer(Trainer):
             self._missing = wanted - len(parts)
         return [self.scorer.pack(part) for part in parts]
 
+    def agree_on_nothing(self) -> None:
+        """Agree with the others on the passes of an evaluation batch of which this process has no row."""
+        self.packs([])
+
     def _make_up(self, passes: Callable[[list[PromptGroup]], Any], mode: str) -> None:
         """The passes that other processes make beyond those of this one, which has too few groups: of one group, and for nothing."""
         missing, self._missing = self._missing, 0
@@ -457,7 +461,7 @@ class PackTrainer(Trainer):
         of_all = inputs.get("of_all")
         number = inputs.get("number") if of_all is None else len(of_all)
         self._since_update.append(Batch(inputs["groups"], inputs.get("spare", inputs["groups"]), number, of_all))
-        self._pending_tokens += sum(len(g.prompt_ids) * len(g.completion_ids) + g.num_completion_tokens for g in inputs["groups"])
+        self._pending_tokens += sum(map(self.tokens_seen, inputs["groups"]))
         with self._offload():
             loss = self._batches_since_update(model)
         if self.first_loss is None and self.state.global_step == 0:
@@ -698,7 +702,7 @@ class PackTrainer(Trainer):
 
         def work() -> Evaluated:
             if not fresh and self.together.in_step:
-                self.packs(fresh)
+                self.agree_on_nothing()
             out = self.batch_loss(fresh, not prediction_loss_only) if fresh else Evaluated(torch.zeros((), device=self.args.device))
             self._make_up(self.batch_loss, "eval")
             return out
@@ -744,8 +748,12 @@ class PackTrainer(Trainer):
             return True
         return (self.state.global_step + 1) % max(1, self.state.logging_steps) == 0
 
+    def tokens_seen(self, group: PromptGroup) -> int:
+        """A group's tokens, every completion with its prompt."""
+        return len(group.prompt_ids) * len(group.completion_ids) + group.num_completion_tokens
+
     def _count_tokens(self) -> int:
-        """Tokens seen in all (every completion with its prompt, as a padded batch would hold them); kept in checkpoints."""
+        """Tokens seen in all (as a padded batch would hold them, without its padding); kept in checkpoints."""
         ((pending,),) = self.together.summed({"tokens": [float(self._pending_tokens)]}).values()
         self._pending_tokens = 0
         self.state.num_input_tokens_seen += int(pending)
