@@ -48,6 +48,7 @@ __all__ = [
     "generate",
     "judge",
     "judge_files",
+    "kto",
     "load_preferences",
     "make_pairs",
     "merge",
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from prefine.api.comparing import compare
     from prefine.api.demo import demo
     from prefine.api.doctoring import doctor
-    from prefine.api.dpo import dpo
+    from prefine.api.dpo import dpo, kto
     from prefine.api.environment import environment
     from prefine.api.evaluation import evaluate
     from prefine.api.experiments import experiment
@@ -103,6 +104,7 @@ _HOMES = {
     **dict.fromkeys(("Plan", "plan"), "api.planning"),
     **dict.fromkeys(("Progress", "TqdmProgress"), "api.progress"),
     **{"Run": "api.run", "VerdictCallback": "api.verdict_callback", "compare": "api.comparing", "demo": "api.demo", "dpo": "api.dpo"},
+    **{"kto": "api.dpo"},
     **{"doctor": "api.doctoring", "GuardCallback": "guard.callback"},
     **{"environment": "api.environment", "evaluate": "api.evaluation", "experiment": "api.experiments", "generate": "api.generating"},
     **{"judge": "api.judging", "judge_files": "api.judging", "make_pairs": "api.own_pairs", "merge": "api.merging"},

@@ -92,8 +92,8 @@ _KINDS = (
         "PF-D09",
         "single responses, not pairs",
         "The rows are single responses with a label, and pairs are needed.",
-        "kto.jsonl: holds single labelled responses, not pairs; make pairs of those that share a prompt: "
-        "prefine data convert kto.jsonl pairs.jsonl --to pairs",
+        "kto.jsonl: holds single labelled responses, not pairs; train on them as they are (prefine kto), or make pairs of those "
+        "that share a prompt: prefine data convert kto.jsonl pairs.jsonl --to pairs",
         "Make pairs of them by the command that the message gives.",
     ),
     # ---- options

@@ -7,7 +7,8 @@ metrics.jsonl      one line a logged step
 events.jsonl       out-of-memory splits, resumes, warnings
 checkpoints/       checkpoint-STEP folders, each with a manifest of its files
 model/             the final adapter or model and its tokenizer
-eval/NAME/         generations.jsonl, verdicts.jsonl, summary.json, held_out_pairs.jsonl; eval/final is written when training ends
+eval/NAME/         generations.jsonl, verdicts.jsonl, summary.json, held_out_pairs.jsonl or held_out_labels.jsonl;
+                   eval/final is written when training ends
 eval/looks.jsonl   one line each time a judge looked at the run
 .lock              held while a process trains here
 """
@@ -37,6 +38,7 @@ from prefine.redaction import redact, redacted
 HELD_OUT_PROMPTS = "held_out_prompts.jsonl"
 """Prompts that a run learnt nothing from, where it learns from prompts alone."""
 HELD_OUT_PAIRS = "held_out_pairs.jsonl"
+HELD_OUT_LABELS = "held_out_labels.jsonl"
 """In an evaluation's folder: log-probs of each held-out pair's chosen and rejected response, before training and after."""
 LOCK = ".lock"
 """Held by the process that trains in the folder; it says who that is."""

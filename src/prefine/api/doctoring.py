@@ -15,7 +15,7 @@ from prefine.guard.rule import GRADES, SEVERITIES, Finding
 from prefine.guard.rules import RULES
 from prefine.guard.watch import replay
 
-METHODS = ("dpo", "sft", "reward", "ppo", "online-dpo")
+METHODS = ("dpo", "kto", "sft", "reward", "ppo", "online-dpo")
 STYLES = {"act": "bold red", "warn": "yellow", "note": ""}
 MOST_ADVICE = 3
 

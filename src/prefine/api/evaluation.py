@@ -284,11 +284,10 @@ def model_pair(base: Any, tuned: Any, tokenizer: Any, names: tuple[str, str]) ->
     return ModelPair.of(tokenizer, before, after, names)
 
 
-def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any, progress: Progress) -> list[tuple[Pair, PromptGroup]]:
-    """The pairs that are judged on, with their encodings; none where there are none to be had."""
+def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any, progress: Progress) -> list[tuple[Any, PromptGroup]]:
+    """The pairs, or labelled responses, that are judged on, with their encodings; none where there are none to be had."""
     from prefine.packing.encoding import Encoder
     from prefine.packing.store import prompt_key
-    from prefine.preferences.convert import PairSource
 
     config = run.config()
     if not given.data and (run.path / HELD_OUT_PROMPTS).exists():
@@ -298,10 +297,11 @@ def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any, progress: P
     if not other and not held:
         return []
     reading = _reading(config if not given.data else config | {"format": None}, given.map)
-    pairs = PairSource(other or config["data"], reading, None if other else config.get("data_weights"))
+    kind, encode = _kind(run)
+    pairs = kind(other or config["data"], reading, None if other else config.get("data_weights"))
     limits = (config.get("max_length", 1024), config.get("max_prompt_length"), config.get("truncation_mode", "keep_start"))
     encoder = Encoder(tokenizer, *limits)
-    chosen = [(p, g) for p in pairs if (g := encoder.encode_pair(p)) is not None and (not held or f"{prompt_key(g):016x}" in held)]
+    chosen = [(p, g) for p in pairs if (g := encode(encoder, p)) is not None and (not held or f"{prompt_key(g):016x}" in held)]
     if other and config.get("data"):
         seen = _trained_on(run, encoder)
         unseen = [(p, g) for p, g in chosen if prompt_key(g) not in seen]
@@ -315,12 +315,21 @@ def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any, progress: P
     return chosen
 
 
-def _fitting(chosen: list[tuple[Pair, PromptGroup]], models: ModelPair, progress: Progress) -> list[tuple[Pair, PromptGroup]]:
+def _kind(run: RunDirectory) -> tuple[Any, Any]:
+    """What a run reads its data by, and how a record of it is encoded."""
+    from prefine.packing.encoding import Encoder
+    from prefine.preferences.convert import PairSource
+    from prefine.preferences.labels import LabelledSource
+
+    return (LabelledSource, Encoder.encode_labelled) if run.command() == "kto" else (PairSource, Encoder.encode_pair)
+
+
+def _fitting(chosen: list[tuple[Any, PromptGroup]], models: ModelPair, progress: Progress) -> list[tuple[Any, PromptGroup]]:
     """The pairs that the model can take."""
     from prefine.scoring.limits import Limits, whole_ids
 
     limits = Limits.of(models.policy.unwrapped)
-    reasons = [next((r for i in range(2) if (r := limits.misfit(whole_ids(group, i)))), "") for _, group in chosen]
+    reasons = [next((r for i in range(len(group.completion_ids)) if (r := limits.misfit(whole_ids(group, i)))), "") for _, group in chosen]
     told = [r for r in reasons if r]
     if told:
         progress.say(f"{len(told)} of {len(chosen)} pairs are left out ({told[0]})")
@@ -340,12 +349,12 @@ def _reading(config: dict[str, Any], columns: list[str] | dict[str, str] | None 
 def _trained_on(run: RunDirectory, encoder: Any) -> set[int]:
     """Keys of the prompts that a run was trained on."""
     from prefine.packing.store import prompt_key
-    from prefine.preferences.convert import PairSource
 
     config = run.config()
     reading = _reading(config)
     held = set(run.data().get("held_out_prompts", []))
-    groups = (encoder.encode_pair(p) for p in PairSource(config["data"], reading, config.get("data_weights")))
+    kind, encode = _kind(run)
+    groups = (encode(encoder, p) for p in kind(config["data"], reading, config.get("data_weights")))
     keys = {prompt_key(g) for g in groups if g is not None}
     return {k for k in keys if f"{k:016x}" not in held}
 

@@ -19,7 +19,14 @@ from prefine.api.options import Option, options_of
 from prefine.errors import PrefineError
 
 TABLE = Path(__file__).with_name("fields.json")
-CONFIGS = {"dpo": "DPOConfig", "sft": "SFTConfig", "reward": "RewardConfig", "ppo": "PPOConfig", "online-dpo": "OnlineDPOConfig"}
+CONFIGS = {
+    "dpo": "DPOConfig",
+    "kto": "KTOConfig",
+    "sft": "SFTConfig",
+    "reward": "RewardConfig",
+    "ppo": "PPOConfig",
+    "online-dpo": "OnlineDPOConfig",
+}
 TRANSFORMERS = "transformers.TrainingArguments"
 COMMON = {
     "training": (

@@ -148,7 +148,7 @@ def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: 
         rows = args.per_device_train_batch_size * args.num_samples
         rows *= args.gradient_accumulation_steps if command == "ppo" else 1
         rollout = Rollout(min(rows, args.sampling_batch_size), longest, args.response_length) if args.rollout_engine != "vllm" else None
-    elif command == "dpo" and setup.extra.final_eval != "off":
+    elif command in ("dpo", "kto") and setup.extra.final_eval != "off":
         from prefine.api.final_evaluation import FULL_TOKENS, QUICK_TOKENS
 
         rollout = Rollout(32, longest, QUICK_TOKENS if setup.extra.final_eval == "quick" else FULL_TOKENS)
@@ -170,12 +170,12 @@ def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: 
         several=several or accumulates(command, args),
         reference=reference and not (known and adapter is None),
         moving=getattr(args, "sync_ref_model", False),
-        base_again=command == "dpo" and (not reference or bool(known and adapter is None) or args.sync_ref_model),
+        base_again=command in ("dpo", "kto") and (not reference or bool(known and adapter is None) or args.sync_ref_model),
         rewards=tuple(load_settings(name, args.trust_remote_code) for name in whole),
         value=values and args.value_role != "policy" and bool(whole),
         adapters=(len(models) - len(whole)) * (1 + values) + copied * reference,
         rollout=rollout,
-        token_metrics=command in ("dpo", "sft", "online-dpo"),
+        token_metrics=command in ("dpo", "kto", "sft", "online-dpo"),
         processes=int(os.environ.get("WORLD_SIZE", "1")),
     )
     return demand, budget
@@ -327,7 +327,9 @@ def choices(command: str, demand: Demand, lengths: Lengths, device: Device, fram
     p, c = lengths.longest
     least = p + sum(c) - len(c)
     small = {**stored, "token_budget": str(least)}
-    ahead: dict[str, Any] = {"precompute_ref_log_probs": True} if demand.reference and demand.adapter is None and command == "dpo" else {}
+    ahead: dict[str, Any] = (
+        {"precompute_ref_log_probs": True} if demand.reference and demand.adapter is None and command in ("dpo", "kto") else {}
+    )
     one = with_pack(replace(demand, checkpointing=True), [lengths.longest], True)
     adapter = demand.adapter or LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     half = demand.autocast if device.kind == "cuda" and device.half == "bfloat16" else None

@@ -19,7 +19,7 @@ def uses_reference(command: str, args: Any) -> bool:
 
     if command in ("dpo", "online-dpo"):
         return any(LOSSES[name].reference for name in args.loss_type)
-    return command == "ppo"
+    return command in ("ppo", "kto")
 
 
 def operations_of(method: str, args: Any, demand: Demand, lengths: Lengths, steps: int) -> float:
@@ -39,6 +39,8 @@ def operations_of(method: str, args: Any, demand: Demand, lengths: Lengths, step
         update = each.step(demand.adapter is None, demand.checkpointing) * (1 + demand.value)
         return float(prompts * update + rollouts * scoring)
     more = float(args.num_samples) / 2 * (each.trunk + each.head) if method == "online-dpo" else 0.0  # a group is a pair: two samples
+    if method == "kto" and args.uses_kl:  # a mismatched response by policy and reference
+        more = 2 * (each.trunk + each.head)
     return prompts * (each.step(demand.adapter is None, demand.checkpointing, int(reference)) + more)
 
 

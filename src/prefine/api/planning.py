@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from prefine.planning.lengths import Lengths
     from prefine.planning.memory import Demand
 
-EXTRA: dict[str, Any] = {"dpo": FinalOptions, "sft": None, "reward": None, "ppo": RewardOptions, "online-dpo": RewardOptions}
+EXTRA: dict[str, Any] = {
+    "dpo": FinalOptions,
+    "kto": FinalOptions,
+    "sft": None,
+    "reward": None,
+    "ppo": RewardOptions,
+    "online-dpo": RewardOptions,
+}
 """Training commands and their options beside :class:`RunOptions` and their config's."""
 MEASURED = 2.0
 """Seconds for which this machine's rate is measured."""
@@ -252,10 +259,10 @@ def _read(method: str, given: Mapping[str, Any], device: Any, progress: Progress
     setup = set_up(method, asked, progress, extra=EXTRA[method])
     setup.options.ignore_audit = True  # a plan trains on nothing
     args = setup.args
-    if method in ("dpo", "reward"):
+    if method in ("dpo", "kto", "reward"):
         from prefine.api.training_data import read_pair_data
 
-        lengths = read_pair_data(setup).lengths()
+        lengths = read_pair_data(setup, labelled=method == "kto").lengths()
     elif method == "sft":
         from prefine.preferences.examples import ExampleSource
 

@@ -57,7 +57,8 @@ def column_map(words: list[str] | dict[str, str] | None) -> dict[str, str]:
 
 def describe(data: dict[str, Any]) -> str:
     """One line of a source's summary: format, counts, drops by reason."""
-    return f"{data['format']}, {data['rows']} rows, {data['pairs']} usable pairs; dropped: {dropped_text(data['dropped'])}"
+    usable = f"{data['pairs']} usable pairs" if "pairs" in data else f"{data['responses']} usable labelled responses"
+    return f"{data['format']}, {data['rows']} rows, {usable}; dropped: {dropped_text(data['dropped'])}"
 
 
 def reading_lines(read: dict[str, Any], encoding: dict[str, Any] | None = None) -> list[str]:

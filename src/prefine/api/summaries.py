@@ -161,6 +161,10 @@ def summary_details(s: Mapping[str, Any]) -> list[str]:
         p = s["held_out_pairs"]
         parts = [f"{n} {p[n]['before']:.1f} to {p[n]['after']:.1f}" for n in ("chosen", "rejected")]
         out.append(f"  log-probs of held-out responses: {', '.join(parts)} nats")
+    if s.get("held_out_labels"):
+        p = s["held_out_labels"]
+        parts = [f"{p[n]['count']} {n} {p[n]['before']:.1f} to {p[n]['after']:.1f}" for n in ("wanted", "unwanted") if n in p]
+        out.append(f"  log-probs of held-out responses: {', '.join(parts)} nats")
     return out
 
 

@@ -1,4 +1,4 @@
-"""Preference pairs read, audited, encoded and split, before any model is loaded."""
+"""Preference pairs, or labelled responses, read, audited, encoded and split, before any model is loaded."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def findings_lines(findings: list[dict[str, Any]]) -> list[str]:
 
 @dataclass
 class PairData:
-    """Pairs ready to train on.
+    """Pairs, or labelled responses, ready to train on.
 
     Attributes:
         train, held_out: groups; summary: what ``data.json`` holds.
@@ -94,14 +94,16 @@ class PairData:
         from prefine.evaluation.questions import Question
         from prefine.packing.store import prompt_key
         from prefine.preferences.draws import prompt_text_key, share
+        from prefine.preferences.labels import LabelledSource
 
+        encode = encoder.encode_labelled if isinstance(self.held_source, LabelledSource) else encoder.encode_pair
         order = sorted({prompt_key(g): g.index for g in self.held_out}.items(), key=lambda item: share(item[0], seed))[:most]
         keys, rows = {key for key, _ in order}, {row for _, row in order}
         found: dict[int, Question] = {}
         for pair in self.held_source if rows else ():
             if pair.row not in rows:  # of the others not even the encoding is needed
                 continue
-            group = encoder.encode_pair(pair)
+            group = encode(pair)
             key = prompt_key(group) if group is not None else None
             if key in keys and key not in found:
                 name = f"{prompt_text_key(pair):016x}"
@@ -119,22 +121,26 @@ class PairData:
     def lines(self) -> list[str]:
         """What was read, dropped, held out and found."""
         data, encoding = self.encoded.data, self.encoded.encoding
+        what = "pairs" if "pairs" in data else "labelled responses"
         return [
             f"data: {data['source']}: {describe(data)}" + (" (encoded by an earlier run)" if self.encoded.reused else ""),
-            f"pairs: {len(self.train)} trained on, {len(self.held_out)} held out; "
+            f"{what}: {len(self.train)} trained on, {len(self.held_out)} held out; "
             f"dropped in encoding: {dropped_text(encoding['dropped'])}; "
             f"truncated: {counted(encoding['cut'])}; boundary merges: {encoding['boundary_merges']}",
-            *([f"{self.overlap} evaluation pairs are left out: their prompts are trained on"] if self.overlap else []),
+            *([f"{self.overlap} evaluation {what} are left out: their prompts are trained on"] if self.overlap else []),
             *reading_lines(data, encoding),
             *findings_lines(self.summary["audit"]["findings"]),
         ]
 
 
 @first_then_others()
-def read_pair_data(setup: TrainingSetup) -> PairData:
+def read_pair_data(setup: TrainingSetup, labelled: bool = False) -> PairData:
     """Read what a training command names.
 
     Data before the model: a wrong column should not cost a minute of loading.
+
+    Args:
+        labelled: single responses with a label each, and of pairs both sides.
 
     Raises:
         PrefineError: data that cannot be read, or that training on would mean nothing.
@@ -143,10 +149,12 @@ def read_pair_data(setup: TrainingSetup) -> PairData:
     from prefine.packing.encoded import encode_source, remembered
     from prefine.packing.store import hold_out
     from prefine.preferences.convert import PairSource, Reading
+    from prefine.preferences.labels import LabelledSource
 
+    kind = LabelledSource if labelled else PairSource
     own, args, progress = setup.options, setup.args, setup.progress
     reading = Reading(column_map(own.map), own.format, own.pairing, own.min_gap, args.seed)
-    pairs = PairSource(own.sources, reading, own.data_weights)
+    pairs = kind(own.sources, reading, own.data_weights)
     progress.stage("auditing the data")
     audited = remembered("audits", pairs.fingerprint, lambda: audit(own.sources, reading, near=False).summary())
     check_findings(audited["findings"], own.ignore_audit)
@@ -158,7 +166,7 @@ def read_pair_data(setup: TrainingSetup) -> PairData:
     held_source = pairs
     if own.eval_data:
         train: Any = data.groups
-        held_source = PairSource(own.eval_data, reading)
+        held_source = kind(own.eval_data, reading)
         held = encode_source(held_source, args.encoder(setup.tokenizer), processes=args.dataset_num_proc)
         held_out: Any = held.groups
         eval_key = held.key

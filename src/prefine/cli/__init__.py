@@ -41,6 +41,7 @@ GROUPS = {
     "training": {
         "plan": "will it fit, how long will it take, which settings fit: before weights are loaded",
         "dpo": "align a model on preference pairs, and say whether it worked",
+        "kto": "align a model on single responses, each wanted or not, and say whether it worked",
         "sft": "supervised fine-tuning on prompts with responses",
         "reward": "train a reward model on preference pairs, and measure it",
         "ppo": "align a model by reinforcement learning against a reward",
@@ -68,7 +69,7 @@ OWN_WORDS = ("completion", "launch")
 HELP = ("-h", "--help", "--help-all")
 STOPPED = 75
 """The exit code of training that a signal or a time limit stopped: EX_TEMPFAIL of sysexits.h, as of what is to be tried again."""
-TRAINING = ("dpo", "sft", "reward", "ppo", "online-dpo", "tune")
+TRAINING = ("dpo", "kto", "sft", "reward", "ppo", "online-dpo", "tune")
 
 
 def usage() -> str:

@@ -28,7 +28,7 @@ WORDS = {
     **{"doctor": "RUN", "judge": "BASE.jsonl TUNED.jsonl --judge NAME", "compare": "RUN RUN ...", "generate": "--model M --prompts P"},
     **{"pairs": "--model M --prompts P --judge NAME"},
     **{"plan": "METHOD --model M --data D [--device NAME]"},
-    **dict.fromkeys(("dpo", "sft", "reward", "ppo", "online-dpo", "tune"), "--model M --data D"),
+    **dict.fromkeys(("dpo", "kto", "sft", "reward", "ppo", "online-dpo", "tune"), "--model M --data D"),
 }
 
 

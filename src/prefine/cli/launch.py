@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from prefine.errors import ConfigError, PrefineError
 
-LAUNCHED = ("dpo", "sft", "reward", "ppo", "online-dpo")
+LAUNCHED = ("dpo", "kto", "sft", "reward", "ppo", "online-dpo")
 SHUTDOWN = 600
 """Seconds that processes have to end after one of them did: to finish what they write."""
 PATIENCE = 120.0

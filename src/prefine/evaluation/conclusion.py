@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from prefine.evaluation.degeneration import Finding
 from prefine.evaluation.interval import RATE, Interval, least_clusters, mean_interval
 from prefine.evaluation.multiple import FAMILY
+from prefine.evaluation.separation import area_interval
 
 Ending = Literal["unchanged", "learned", "opposite", "not learned", "degenerated", "collapsed", "changed"]
 NO_CHANGE = 0.05
@@ -35,9 +36,10 @@ class Learning:
 
     Attributes:
         what: was to be learned; measure: what ``accuracy`` is; unit: of the margins.
-        accuracy: share of comparisons whose margin is above 0, ties half.
-        margin: mean margin; margin_interval: None for one prompt.
-        spread: standard deviation of the margins.
+        accuracy: share of comparisons whose margin is above 0, ties half; of labelled responses, of all pairs of a wanted one and an
+            unwanted one.
+        margin: mean margin; margin_interval: None for one prompt, and for labelled responses.
+        spread: standard deviation of the margins; of labelled responses, of what each gained.
         floor: margin that counts as no change.
     """
 
@@ -87,6 +89,31 @@ def learning(tuned: ArrayLike, base: ArrayLike, clusters: Sequence[str], beta: f
     noise = epsilon * float(np.abs(before).mean()) / len(gains) ** 0.5
     floor = max(NO_CHANGE / beta if beta > 0 else 0.0, noise)
     return _learning("the held-out preferences", "reward accuracy", "nats", gains[:, 0] - gains[:, 1], clusters, floor)
+
+
+def label_learning(
+    tuned: ArrayLike, base: ArrayLike, wanted: ArrayLike, clusters: Sequence[str], beta: float, epsilon: float
+) -> Learning | None:
+    """Measure held-out labelled responses; None where all have one label.
+
+    Args:
+        tuned, base: log-probs of the responses, nats; wanted: whether each is.
+    """
+    gains, is_wanted = np.asarray(tuned, float) - np.asarray(base, float), np.asarray(wanted, bool)
+    if is_wanted.all() or not is_wanted.any():
+        return None
+    sides = gains[is_wanted], gains[~is_wanted]
+    noise = epsilon * float(np.abs(base).mean()) / min(map(len, sides)) ** 0.5
+    return Learning(
+        "the held-out labels",
+        "a wanted response gained more than an unwanted one (AUC)",
+        "nats",
+        area_interval(gains, is_wanted, clusters),
+        float(sides[0].mean() - sides[1].mean()),
+        None,
+        float(gains.std(ddof=1)),
+        max(NO_CHANGE / beta if beta > 0 else 0.0, noise),
+    )
 
 
 def reward_learning(rows: Sequence[Mapping[str, Any]]) -> Learning | None:

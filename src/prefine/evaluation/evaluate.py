@@ -12,7 +12,7 @@ import torch
 
 from prefine.errors import DataError, MissingFile
 from prefine.evaluation.answers import AnswerFile, answer_questions
-from prefine.evaluation.conclusion import Conclusion, Responses, conclude, learning, reward_learning
+from prefine.evaluation.conclusion import Conclusion, Responses, conclude, label_learning, learning, reward_learning
 from prefine.evaluation.contest import (
     Until,
     count_judged,
@@ -45,9 +45,9 @@ from prefine.evaluation.regression import check_tasks, evaluate_tasks, paired_sk
 from prefine.evaluation.verdict import THRESHOLDS, Skill, Thresholds, Verdict, find_broken
 from prefine.evaluation.verdict_files import VerdictFile
 from prefine.generation.engine import Sampling
-from prefine.packing.group import PromptGroup
+from prefine.packing.group import WANTED, LabelledGroup, PromptGroup
 from prefine.packing.store import prompt_key
-from prefine.runs import HELD_OUT_PAIRS, read_jsonl, write_json, write_jsonl
+from prefine.runs import HELD_OUT_LABELS, HELD_OUT_PAIRS, read_jsonl, write_json, write_jsonl
 from prefine.scoring.limits import Limits, check_groups
 from prefine.scoring.reference import groups_fingerprint
 from prefine.scoring.scorer import Scorer
@@ -61,7 +61,7 @@ class Extras:
     """What else is looked at beside answers.
 
     Attributes:
-        pairs: held-out pairs, for DPO's own reward and for log-probs before and after.
+        pairs: held-out pairs, or labelled responses, for DPO's own reward and for log-probs before and after.
         texts: files whose perplexity is compared.
         tasks, include_path, limit: of lm-eval.
         beta: of the loss that trained the run.
@@ -159,11 +159,15 @@ def evaluate(
     if judge is not None:
         held = judge_comparisons(comparisons, judge, sides.names, folder, lambda n: progress("verdicts", n, len(comparisons)), until)
     rows = list(read_jsonl(folder / "verdicts.jsonl")) if held else []
-    counted, learned = None, None
+    counted, learned, labels = None, None, labels_of(extras.pairs)
     if extras.pairs:
         clusters = [f"{prompt_key(g):016x}" for g in extras.pairs]
-        learned = learning(*logps, clusters, extras.beta, epsilon_of(sides.policy))
-        write_jsonl(folder / HELD_OUT_PAIRS, pair_rows(extras.pairs, logps))
+        if labels is None:
+            learned = learning(*logps, clusters, extras.beta, epsilon_of(sides.policy))
+            write_jsonl(folder / HELD_OUT_PAIRS, pair_rows(extras.pairs, logps))
+        else:
+            learned = label_learning(*logps, labels, clusters, extras.beta, epsilon_of(sides.policy))
+            write_jsonl(folder / HELD_OUT_LABELS, label_rows(extras.pairs, labels, logps))
     found: Verdict | Conclusion
     if held is not None and not trained_on:
         told = human_verdicts(extras.people, sides.names) if extras.people else []
@@ -172,7 +176,7 @@ def evaluate(
     else:
         if held is not None:
             learned = reward_learning(rows)
-        elif extras.pairs:
+        elif extras.pairs and labels is None:
             write_jsonl(folder / "verdicts.jsonl", implicit_rows(sides.names, extras.pairs, logps))
         if comparisons:
             write_jsonl(folder / "generations.jsonl", map(generation_row, comparisons))
@@ -192,7 +196,8 @@ def evaluate(
         "failed_answers": failed,
         "degeneration": [f.summary() for f in findings],
         "drift": asdict(drift) if drift else None,
-        "held_out_pairs": pair_summary(extras.pairs, logps) if extras.pairs else None,
+        "held_out_pairs": pair_summary(extras.pairs, logps) if extras.pairs and labels is None else None,
+        "held_out_labels": label_summary(extras.pairs, labels, logps) if labels is not None else None,
         "perplexity": [asdict(p) for p in texts],
         "ratings": mean_ratings(rows, sides.names),
         "failure_reasons": failure_reasons(rows),
@@ -254,6 +259,34 @@ def pair_summary(pairs: Sequence[PromptGroup], logps: tuple[Floats, Floats]) -> 
             out[name]["change"] = asdict(mean_interval(after - before, clusters))
     for name, side in (("before", base), ("after", tuned)):
         out[f"chosen_likelier_{name}"] = float((side[:, 0] > side[:, 1]).mean())
+    return out
+
+
+def labels_of(groups: Sequence[PromptGroup]) -> list[bool] | None:
+    """Of labelled responses whether each is wanted; None of pairs."""
+    labels = [g.labels[0] == WANTED for g in groups if isinstance(g, LabelledGroup)]
+    return labels or None
+
+
+def label_rows(groups: Sequence[PromptGroup], labels: Sequence[bool], logps: tuple[Floats, Floats]) -> list[dict[str, Any]]:
+    """Rows of :data:`~prefine.runs.HELD_OUT_LABELS`: each response's log-probs before and after, nats."""
+    return [
+        {"row": g.index, "cluster": f"{prompt_key(g):016x}", "wanted": wanted, "logps": [before, after]}
+        for g, wanted, after, before in zip(groups, labels, *(side.tolist() for side in logps), strict=True)
+    ]
+
+
+def label_summary(groups: Sequence[PromptGroup], labels: Sequence[bool], logps: tuple[Floats, Floats]) -> dict[str, Any]:
+    """Log-probs of held-out wanted and unwanted responses before and after, nats a response."""
+    tuned, base = logps
+    clusters = np.array([f"{prompt_key(g):016x}" for g in groups])
+    out: dict[str, Any] = {"responses": len(groups)}
+    for name, which in (("wanted", np.array(labels)), ("unwanted", ~np.array(labels))):
+        if not which.any():
+            continue
+        out[name] = {"count": int(which.sum()), "before": float(base[which].mean()), "after": float(tuned[which].mean())}
+        if len(set(clusters[which])) > 1:
+            out[name]["change"] = asdict(mean_interval((tuned - base)[which], clusters[which].tolist()))
     return out
 
 

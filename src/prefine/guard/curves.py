@@ -119,7 +119,7 @@ def _run(run: RunDirectory) -> tuple[list[Row], Facts]:
     beta = config.get("beta")
     encoding = data.get("encoding", {})
     facts = Facts(
-        method=run.command() if run.command() in ("dpo", "sft", "reward", "ppo", "online-dpo") else "",
+        method=run.command() if run.command() in ("dpo", "kto", "sft", "reward", "ppo", "online-dpo") else "",
         adapter=bool(config.get("lora_r")),
         loss=tuple([loss] if isinstance(loss, str) else loss or ("sigmoid",)),
         beta=float(beta[-1] if isinstance(beta, list) else beta) if beta else 0.1,
@@ -232,6 +232,8 @@ def _completed(facts: Facts, rows: Sequence[Mapping[str, Any]]) -> Facts:
     method = facts.method or (
         "ppo"
         if {"objective/kl", "kl_per_token", "policy/approxkl", "objective/scores"} & names and "logps/chosen" not in names
+        else "kto"
+        if {"kl", "logps/chosen", "rewards/chosen"} <= names
         else "dpo"
         if {"logps/chosen", "rewards/chosen"} <= names
         else "reward"
@@ -274,7 +276,7 @@ TOLD = ("loss", "eval_loss", *HALVES, "logps/chosen", "grad_norm", *SAMPLED, "co
 
 def in_words(curves: Curves) -> Iterator[tuple[str, str, str, str]]:
     """Each curve's name, where it began and ended, its course, and what a healthy run's is like where that is known."""
-    healthy = {"dpo": HEALTHY, "online-dpo": HEALTHY | SAMPLED, "ppo": SAMPLED}.get(curves.facts.method, {})
+    healthy = {"dpo": HEALTHY, "kto": HEALTHY, "online-dpo": HEALTHY | SAMPLED, "ppo": SAMPLED}.get(curves.facts.method, {})
     for name in dict.fromkeys(TOLD):
         values = [(int(r["step"]), float(r[name])) for r in curves.rows if isinstance(r.get(name), int | float)]
         finite = [(s, v) for s, v in values if math.isfinite(v)]

@@ -9,7 +9,14 @@ from prefine.guard.history import Facts
 from prefine.training.config.conditional import rounds_at_random
 from prefine.training.recipes import usual_learning_rates
 
-METHODS = {"SFTTrainer": "sft", "RewardTrainer": "reward", "PPOTrainer": "ppo", "OnlineDPOTrainer": "online-dpo", "DPOTrainer": "dpo"}
+METHODS = {
+    "SFTTrainer": "sft",
+    "RewardTrainer": "reward",
+    "PPOTrainer": "ppo",
+    "OnlineDPOTrainer": "online-dpo",
+    "DPOTrainer": "dpo",
+    "KTOTrainer": "kto",
+}
 """Trainers by name, of Prefine and of TRL, the nearest kind first."""
 
 

@@ -17,7 +17,7 @@ class Facts:
     """What is known of a run beside its metrics; None where nobody knows.
 
     Attributes:
-        method: dpo, sft, reward, ppo or online-dpo; empty where it is not known.
+        method: dpo, kto, sft, reward, ppo or online-dpo; empty where it is not known.
         usual_learning_rate: the range beyond which a rate is unusual for the method and for what is trained.
         steps: optimizer steps in all; epochs: passes over the data.
         pairs: pairs, prompts or texts trained on; held_out: those held out.
@@ -58,7 +58,7 @@ class Facts:
     @property
     def on_pairs(self) -> bool:
         """Whether it learns by a policy's log-probs of chosen and rejected responses."""
-        return self.method in ("dpo", "online-dpo")
+        return self.method in ("dpo", "kto", "online-dpo")
 
     @property
     def starts_at_ln2(self) -> bool:

@@ -125,8 +125,8 @@ class GroupStore(Sequence[PromptGroup]):
             ):
                 firsts.write(np.int64(0).tobytes())
                 for group in groups:
-                    if isinstance(group, WeightedGroup):
-                        places = np.flatnonzero(weights_of(group) == 0) + tokens + len(group.prompt_ids)
+                    places = np.flatnonzero(weights_of(group) == 0) + tokens + len(group.prompt_ids)
+                    if len(places):
                         with (temporary / "uncounted.i64").open("ab") as uncounted:
                             uncounted.write(places.astype(np.int64).tobytes())
                     if isinstance(group, LabelledGroup):

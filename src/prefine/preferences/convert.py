@@ -363,8 +363,8 @@ def _only_pairs(
             continue
         if isinstance(item, Labelled | Example):
             raise DataError(
-                f"{source}: holds single labelled responses, not pairs; make pairs of those that share a prompt: "
-                f"prefine data convert {source} pairs.jsonl --to pairs",
+                f"{source}: holds single labelled responses, not pairs; train on them as they are (prefine kto), or make pairs of those "
+                f"that share a prompt: prefine data convert {source} pairs.jsonl --to pairs",
                 code="PF-D09",
             )
         times = copies(item.row)

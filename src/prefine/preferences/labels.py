@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from prefine.errors import DataError
-from prefine.preferences.convert import PEEK_ROWS, Converter, PairSource, Reading, as_pairs, canonical, detect, labelled_of
+from prefine.preferences.convert import PEEK_ROWS, Converter, PairSource, Reading, as_pairs, canonical, labelled_of
+from prefine.preferences.formats import detect
 from prefine.preferences.records import Dropped, Example, Labelled, Pair, Ranked, Record
 
 

@@ -48,7 +48,9 @@ def model_card(run: RunDirectory, whole: bool = False) -> str:
     looks = len(run.looks())
     evals = [f"- {_cell(e.name)}, judge {_cell(e.summary['judge'])}: {rate(e.summary['win_rate'])}, {e.summary['outcome']}" for e in judged]
     counted = run.data()
-    pairs = f"{counted['pairs']:,} pairs of {counted['rows']:,} rows from " if {"pairs", "rows"} <= counted.keys() else ""
+    kinds = {"pairs": "pairs", "responses": "labelled responses"}
+    told = [f"{counted[name]:,} {words} of {counted.get('rows', 0):,} rows from " for name, words in kinds.items() if name in counted]
+    pairs = told[0] if told else ""
     parts = [
         f"---\n{data.to_yaml()}\n---\n",
         f"# {_cell(run.path.name)}\n",

@@ -98,7 +98,8 @@ def _learning(s: Summary) -> Table:
     interval = f" [{between['low']:+.3g}, {between['high']:+.3g}]" if between else ""
     margin = f"{found['margin']:+.3g}{interval} {found['unit']}, SD {found['spread']:.3g}; up to {found['floor']:.2g} counts as no change"
     rows = [[found["measure"], f"{rate(found['accuracy'])}, n = {found['accuracy']['count']}"]]
-    return Table(["", "held-out pairs, in brackets 95 % CI"], [*rows, ["mean margin", margin]])
+    of = "labelled responses" if s.get("held_out_labels") else "pairs"
+    return Table(["", f"held-out {of}, in brackets 95 % CI"], [*rows, ["mean margin", margin]])
 
 
 def _skills(s: Summary) -> Table:
@@ -134,8 +135,8 @@ def _drift(s: Summary) -> Table:
 
 
 def _held_out(s: Summary) -> Table:
-    pairs, rows = s.get("held_out_pairs") or {}, []
-    for name in ("chosen", "rejected"):
+    pairs, rows = s.get("held_out_pairs") or s.get("held_out_labels") or {}, []
+    for name in ("chosen", "rejected", "wanted", "unwanted"):
         if name in pairs:
             p = pairs[name]
             rows.append(

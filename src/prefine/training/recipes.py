@@ -37,6 +37,10 @@ WARMUP = (0.1, f"{HANDBOOK}, zephyr-7b-beta/dpo and smollm2/dpo: a tenth of the 
 ONE_EPOCH = (1.0, f"{HANDBOOK}, zephyr-7b-beta/dpo/config_full.yaml and config_qlora.yaml")
 BETA = (0.1, "Rafailov et al., arXiv 2305.18290, appendix B; LLaMA-Factory, examples/train_lora/llama3_lora_dpo.yaml")
 
+UNPAIRED: Mapping[str, tuple[Any, str]] = {
+    "balance_labels": (True, "the weights' ratio of arXiv 2402.01306, section 4: both labels count the same in all"),
+    "train_sampling_strategy": ("random", "data that is sorted by its labels would make batches of one label"),
+}
 SPLIT = (True, "every token of a long text is trained on once")
 SAMPLED: Mapping[str, tuple[Any, str]] = {
     "response_length": (128, "TRL's 53 and 64 truncate most chat responses"),
@@ -70,6 +74,8 @@ RECIPES: Mapping[tuple[str, bool], Recipe] = {
         num_train_epochs=ONE_EPOCH,
         beta=BETA,
     ),
+    ("kto", False): _recipe(1e-6, "TRL 1.16's KTOConfig", (1e-7, 1e-5), num_train_epochs=ONE_EPOCH, beta=BETA, **UNPAIRED),
+    ("kto", True): _recipe(5e-5, "as DPO's", (2e-6, 1.5e-4), num_train_epochs=ONE_EPOCH, beta=BETA, **UNPAIRED),
     ("sft", False): _recipe(2e-5, "TRL 1.16, trl/scripts/sft.py and SFTConfig", (1e-6, 1e-3), split_texts=SPLIT),
     ("sft", True): _recipe(2e-4, "TRL 1.16, trl/scripts/sft.py", (1e-5, 1e-3), split_texts=SPLIT),
     ("reward", False): _recipe(1e-5, "9e-6 in InstructGPT, arXiv 2203.02155, appendix C.2", (1e-6, 1e-4), num_train_epochs=ONE_EPOCH),
