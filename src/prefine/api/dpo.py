@@ -134,8 +134,9 @@ def _conclusion(
     except Exception as error:
         if not measured or not (is_out_of_memory(error) or getattr(error, "code", "") == "PF-M07"):
             raise
+        what = "labelled responses" if hasattr(trainer, "label_counts") else "pairs"
         accuracy, margin = measured["eval_rewards/accuracies"], measured.get("eval_rewards/margins", math.nan)
         return [
-            f"held-out data: reward accuracy {100 * accuracy:.1f} % of {len(pairs)}, margin {margin:.3f}",
+            f"held-out {what}: reward accuracy {100 * accuracy:.1f} % of {len(pairs)}, margin {margin:.3f}",
             f"{NOT_HERE}: prefine eval {started.run.path} --judge ...",
         ]

@@ -48,7 +48,7 @@ def area_interval(scores: ArrayLike, is_first: ArrayLike, clusters: Sequence[Has
         whole = (sides[0] + more[0]) * (sides[1] + more[1])
         ends.append((found + (whole - possible if right else 0.0)) / whole)
     low, high = np.quantile(ends[0], (1 - level) / 2), np.quantile(ends[1], (1 + level) / 2)
-    return Interval(area(values, first), float(low), float(high), len(values), len(names))
+    return Interval(area(values, first), max(0.0, float(low)), min(1.0, float(high)), len(values), len(names))
 
 
 def _shares(values: NDArray[np.float64], first: NDArray[np.bool_], weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
