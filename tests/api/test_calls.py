@@ -30,6 +30,7 @@ PUBLIC = {
         "demo",
     ),
     *("dpo", "environment", "evaluate", "experiment", "generate", "judge", "judge_files", "load_preferences", "make_pairs", "merge"),
+    *("KTOConfig", "KTOTrainer", "kto"),
     *("Plan", "online_dpo", "plan", "ppo", "reward", "sft", "tune"),
 }
 

@@ -20,7 +20,8 @@ SETTINGS = {"max_steps": 12, "learning_rate": 2e-3, "per_device_train_batch_size
 def thumbs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("thumbs") / "thumbs.jsonl"
     sides = [("rejected", "chosen")[i % 4 > 0] for i in range(160)]
-    rows = [{"prompt": r["prompt"], "completion": r[side], "label": side == "chosen"} for r, side in zip(lab_pairs(160), sides, strict=True)]
+    pairs = zip(lab_pairs(160), sides, strict=True)
+    rows = [{"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"} for row, side in pairs]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 

@@ -14,7 +14,7 @@ from prefine.errors import ConfigError
 from prefine.training.config.conditional import BY_HAND, CONDITIONAL
 from prefine.training.config.fields import REFUSED
 
-CONFIGS = ("DPOConfig", "SFTConfig", "RewardConfig", "OnlineDPOConfig", "PPOConfig")
+CONFIGS = ("DPOConfig", "KTOConfig", "SFTConfig", "RewardConfig", "OnlineDPOConfig", "PPOConfig")
 EVALUATES = {"eval_strategy": "steps"}
 NEEDS: dict[str, tuple[Any, dict[str, Any], str, dict[str, Any] | None]] = {
     # option: (value, settings under which transformers does not read it, what the message names, settings under which it does)

@@ -19,7 +19,7 @@ from prefine.errors import ConfigError
 from prefine.lab.model import build_model, build_tokenizer
 from prefine.training.config.fields import MACHINE, REFUSED, SCRIPTS
 
-CONFIGS = ("DPOConfig", "SFTConfig", "RewardConfig", "OnlineDPOConfig", "PPOConfig")
+CONFIGS = ("DPOConfig", "KTOConfig", "SFTConfig", "RewardConfig", "OnlineDPOConfig", "PPOConfig")
 GIVEN: dict[str, Any] = {
     **{"fsdp": "full_shard", "fsdp_config": {"min_num_params": 1}, "parallelism_config": object()},
     **{"torch_compile_backend": "inductor", "torch_compile_mode": "default", "liger_kernel_config": {"rope": True}},
@@ -88,6 +88,9 @@ def run(name: str, args: Any, folder: Path) -> None:
     asked = [row["prompt"] for row in pairs]
     if name == "DPOConfig":
         trainer: Any = prefine.DPOTrainer(model, None, args, train_dataset=pairs, eval_dataset=pairs[:4], processing_class=tokenizer)
+    elif name == "KTOConfig":
+        rows = [{"prompt": r["prompt"], "completion": r["chosen"], "label": i % 2 == 0} for i, r in enumerate(pairs)]
+        trainer = prefine.KTOTrainer(model, None, args, train_dataset=rows, eval_dataset=rows[:4], processing_class=tokenizer)
     elif name == "SFTConfig":
         rows = [{"messages": [*row["prompt"], {"role": "assistant", "content": "clean the fan"}]} for row in pairs]
         trainer = prefine.SFTTrainer(model, args, train_dataset=rows, eval_dataset=rows[:4], processing_class=tokenizer)
@@ -109,6 +112,7 @@ def run(name: str, args: Any, folder: Path) -> None:
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "DPOConfig": {"precompute_ref_log_probs": True},
+    "KTOConfig": {"precompute_ref_log_probs": True},
     "SFTConfig": {"packing": True, "max_length": 64},
     "RewardConfig": {},
     "OnlineDPOConfig": {"max_new_tokens": 4},
@@ -117,7 +121,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 ELSEWHERE = {
     **dict.fromkeys(("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"), "training/sync_reference.py"),
     **{
-        "reference_cache_dir": "training/dpo.py",
+        "reference_cache_dir": "training/with_reference.py",
         "router_aux_loss_coef": "training/pack_trainer.py",
     },
     **{"retain_weight": "training/pack_trainer.py", "retain_batch_size": "training/pack_trainer.py"},

@@ -277,7 +277,7 @@ def label_rows(groups: Sequence[PromptGroup], labels: Sequence[bool], logps: tup
 
 
 def label_summary(groups: Sequence[PromptGroup], labels: Sequence[bool], logps: tuple[Floats, Floats]) -> dict[str, Any]:
-    """Log-probs of held-out wanted and unwanted responses before and after, nats a response."""
+    """Log-probs of held-out wanted and unwanted responses before and after, nats/response."""
     tuned, base = logps
     clusters = np.array([f"{prompt_key(g):016x}" for g in groups])
     out: dict[str, Any] = {"responses": len(groups)}

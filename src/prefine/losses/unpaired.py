@@ -18,7 +18,7 @@ def kto(ratio_M: torch.Tensor, wanted_M: torch.Tensor, beta: float, baseline: to
     """1 - s(beta (ratio - KL)) of what is wanted, 1 - s(beta (KL - ratio)) of what is not (KTO, arXiv 2402.01306); (M,).
 
     Args:
-        baseline: KL of policy and reference, nats a response, at least 0, from mismatched prompts and responses.
+        baseline: KL of policy and reference, nats/response, at least 0, from mismatched prompts and responses.
     """
     return 1 - torch.sigmoid(beta * _towards(ratio_M - baseline, wanted_M))
 
