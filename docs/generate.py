@@ -177,6 +177,13 @@ def formats() -> str:
     rows += [f"\nRanked responses become pairs by `--pairing` ({', '.join(POLICIES)}); a tie never makes a pair."]
     rows += ["\nThe canonical format, which `prefine data convert` writes: `prompt`, `chosen`, `rejected` as text or messages,"]
     rows += ["`score_chosen` and `score_rejected` and `tools` where there are any; `prompt`, `completion`, `label` for labelled responses."]
+    rows += [
+        "\nLabelled responses, those of exports among them, are for `prefine kto`. An opinion is yes or no: 1 and 0 or -1, true and false,"
+    ]
+    rows += [
+        "thumbs, `good`, `pass` and the like, of five stars more or less than three. Of several the same must be said, those of people"
+    ]
+    rows += ["(scores named `feedback`, `user`, `rating`, `thumb`) before those of graders; else the row is dropped with that reason."]
     rows += ["\n## Messages and columns, in every format and for every command\n"]
     rows += ["- Messages: lists with `role` and `content` or `from` and `value`, one message alone, or JSON or Python text of them in a"]
     rows += [

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from preferences.test_feedback import GOLDEN as FEEDBACK
 from prefine.audit.audit import audit
 from prefine.errors import ColumnError, ConfigError, DataError
 from prefine.preferences.convert import PairSource, Reading, canonical, labelled_of, pairs_of
@@ -355,7 +356,7 @@ def test_golden(name: str, tmp_path: Path) -> None:
 
 
 def test_every_form_has_a_golden_file() -> None:
-    assert {name.split(":")[0] for name in GOLDEN} >= set(FORMATS)
+    assert {name.split(":")[0] for name in GOLDEN} | set(FEEDBACK) >= set(FORMATS)
 
 
 def test_policies_by_hand() -> None:

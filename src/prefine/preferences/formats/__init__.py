@@ -10,6 +10,15 @@ from typing import Any
 from prefine.errors import ColumnError, ConfigError, DataError, nearest, some
 from prefine.preferences.formats.contests import ARENA, HELPSTEER, HELPSTEER_PREFERENCE, SHP, SUMMARIES
 from prefine.preferences.formats.explicit import ALPACA, ARGILLA, ORCA, PAIRS
+from prefine.preferences.formats.feedback import (
+    ARGILLA_RECORDS,
+    LABEL_STUDIO,
+    LANGFUSE,
+    LANGSMITH,
+    OPEN_WEBUI,
+    OPENAI_EVALS,
+    PROMPTFOO,
+)
 from prefine.preferences.formats.format import Format, Row, Skip
 from prefine.preferences.formats.implicit import IMPLICIT
 from prefine.preferences.formats.implicit_text import IMPLICIT_TEXT
@@ -41,6 +50,7 @@ FORMATS: dict[str, Format] = {
             OASST_FLAT,
         ),
         *(ARENA, SHP, HELPSTEER, HELPSTEER_PREFERENCE, SUMMARIES, LABELLED),
+        *(OPEN_WEBUI, PROMPTFOO, OPENAI_EVALS, LANGFUSE, LANGSMITH, ARGILLA_RECORDS, LABEL_STUDIO),
     )
 }
 SYNONYMS = {

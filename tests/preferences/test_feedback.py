@@ -1,0 +1,227 @@
+"""Exports of chat and evaluation tools, written from their documentation, with what trips readers up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefine.preferences.convert import canonical
+from prefine.preferences.formats import FORMATS, detect
+from prefine.preferences.formats.feedback import thumb
+from prefine.preferences.labels import LabelledSource
+
+LATER = {"id": "m5", "parentId": "m4", "childrenIds": [], "role": "assistant", "content": "later"}
+
+
+def webui(rating: Any, message: str = "m4", **more: Any) -> dict[str, Any]:
+    """Open WebUI's: a tree of messages of which the rated one is neither the last nor on the branch that is shown."""
+    tree = {
+        "m1": {"id": "m1", "parentId": None, "childrenIds": ["m2", "m4"], "role": "user", "content": "q", "models": ["x"]},
+        "m2": {"id": "m2", "parentId": "m1", "childrenIds": ["m3"], "role": "assistant", "content": "shown", "model": "x"},
+        "m3": {"id": "m3", "parentId": "m2", "childrenIds": [], "role": "user", "content": "thanks"},
+        "m4": {"id": "m4", "parentId": "m1", "childrenIds": ["m5"], "role": "assistant", "content": "rated", "feedbackId": "f"},
+    }
+    tree["m5"] = LATER
+    chat = {"history": {"currentId": "m3", "messages": tree | more.pop("messages", {})}, "title": "t", "messages": [], **more}
+    return {
+        **{"id": "f", "user_id": "u", "version": 0, "type": "rating", "created_at": 1, "updated_at": 2},
+        "data": {"rating": rating, "model_id": "x", "sibling_model_ids": None, "reason": "helpful", "details": {"rating": 9}},
+        "meta": {"model_id": "x", "message_id": message, "message_index": 2, "chat_id": "c", "base_models": {}},
+        "snapshot": {"chat": {"id": "c", "user_id": "u", "title": "t", "chat": chat}},
+    }
+
+
+def u(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def a(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def row(prompt: list[Any], answer: Any, label: bool) -> dict[str, Any]:
+    return {"prompt": prompt, "completion": [answer], "label": label}
+
+
+THINKS = '<details type="reasoning" done="true" duration="3">\n<summary>Thought for 3 seconds</summary>\n> so\n> be it\n</details>\nyes'
+PROMPTFOO = {"prompt": {"raw": "q", "label": "p"}, "vars": {}, "response": {"output": "a"}, "success": True, "score": 1, "provider": {}}
+CHAT = json.dumps([{"role": "system", "content": "s"}, u("q")])
+EVALS = {
+    **{"id": "o", "object": "eval.run.output_item", "created_at": 1, "run_id": "r", "eval_id": "e", "status": "pass"},
+    **{"datasource_item_id": 0, "datasource_item": {"question": "other"}, "results": [{"name": "g", "passed": True, "score": 1.0}]},
+    "sample": {"input": [u("q")], "output": [a("a")], "finish_reason": "stop", "error": None, "model": "x"},
+}
+TRACE = {"id": "t", "name": "chat", "input": {"messages": [u("q")]}, "output": a("a"), "metadata": {}, "tags": []}
+RUN = {"id": "r", "run_type": "llm", "name": "ChatOpenAI", "error": None, "inputs": {}, "outputs": {}}
+HUMAN = {"lc": 1, "type": "constructor", "id": ["langchain", "schema", "messages", "HumanMessage"], "kwargs": {"content": "q"}}
+GENERATED = {"generations": [[{"text": "a", "message": {"type": "ai", "data": {"content": "a"}}}]], "llm_output": {}}
+RECORD = {"id": "1", "status": "completed", "fields": {"prompt": "q", "response": "a"}, "suggestions": {}, "metadata": {}}
+TASK = {"id": 1, "data": {"prompt": "q", "response": "a"}, "predictions": [], "project": 3}
+
+
+def annotated(*values: dict[str, Any], cancelled: bool = False) -> dict[str, Any]:
+    return {"id": 9, "was_cancelled": cancelled, "result": [{"from_name": "x", "to_name": "y", "type": "z", "value": v} for v in values]}
+
+
+GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
+    "open-webui": (
+        [
+            webui(1),
+            webui(-1, params={"system": "be kind"}),
+            webui(1, "m6", messages={"m6": {"id": "m6", "parentId": "m3", "role": "assistant", "content": THINKS}}),
+            webui(None),
+            webui(1, "gone"),
+            webui(1, "m3"),
+            webui(1, messages={"m1": {"id": "m1", "parentId": "m4", "role": "user", "content": "q"}}),
+            webui(1, messages={"m1": {"id": "m1", "parentId": None, "role": "user", "content": "q", "files": [{"type": "image"}]}}),
+        ],
+        [
+            row([u("q")], a("rated"), True),
+            row([{"role": "system", "content": "be kind"}, u("q")], a("rated"), False),
+            row([u("q"), a("shown"), u("thanks")], a("yes") | {"reasoning_content": "so\nbe it"}, True),
+        ],
+        {
+            "no rating that is yes or no": [4],
+            "the rated response is not in its snapshot": [5, 6, 7],
+            "holds images or other parts that are not text; only text is trained on": [8],
+        },
+    ),
+    "promptfoo": (
+        [
+            {"evalId": "e", "results": {"version": 3, "prompts": [], "stats": {}, "results": [
+                PROMPTFOO, PROMPTFOO | {"success": True, "gradingResult": {"pass": False, "score": 0}},
+                PROMPTFOO | {"failureReason": 2, "response": {"error": "429"}, "success": False},
+            ]}, "config": {}, "shareableUrl": None},
+            PROMPTFOO | {"prompt": {"raw": CHAT}, "response": {"output": {"answer": 4}}},
+        ],
+        [
+            row([u("q")], a("a"), True), row([u("q")], a("a"), False),
+            row([{"role": "system", "content": "s"}, u("q")], a('{"answer": 4}'), True),
+        ],
+        {"the model gave no response": [1]},
+    ),
+    "openai-evals": (
+        [
+            EVALS,
+            EVALS | {"results": [{"name": "g", "passed": True}, {"name": "h", "passed": False}], "status": "fail"},
+            EVALS | {"sample": {"input": None, "output": [a("a")]}, "results": [], "status": "fail"},
+            EVALS | {"sample": {"input": [u("q")], "output": [], "error": {"code": "x"}}},
+        ],
+        [row([u("q")], a("a"), True), row([u("q")], a("a"), False), row([u("other")], a("a"), False)],
+        {"the model gave no response": [4]},
+    ),
+    "langfuse": (
+        [
+            TRACE | {"scores": [{"name": "user-feedback", "value": 1, "dataType": "BOOLEAN"}, {"name": "length", "value": 0.0}]},
+            TRACE | {"scores": [{"name": "quality", "value": None, "stringValue": "thumbs down", "dataType": "CATEGORICAL"}]},
+            TRACE | {"input": [u("q"), a("r"), u("s")], "output": "a", "scores": [{"name": "pass", "value": 1}]},
+            TRACE | {"scores": [{"name": "relevance", "value": 0.92, "dataType": "NUMERIC"}]},
+            TRACE | {"scores": [{"name": "user", "value": 1}, {"name": "user", "value": 0}]},
+            TRACE | {"output": None, "scores": [{"name": "user", "value": 1}]},
+        ],
+        [row([u("q")], a("a"), True), row([u("q")], a("a"), False), row([u("q"), a("r"), u("s")], a("a"), True)],
+        {"no rating that is yes or no": [4], "its ratings differ": [5], "the response is not readable": [6]},
+    ),
+    "langsmith": (
+        [
+            RUN | {"inputs": {"messages": [[HUMAN]]}, "outputs": GENERATED, "feedback_stats": {"user_score": {"n": 2, "avg": 1.0}}},
+            RUN | {"inputs": {"question": "q"}, "outputs": {"output": "a"}, "feedback": [{"key": "thumbs", "score": 0, "value": None}]},
+            RUN | {"inputs": {"messages": [u("q")]}, "outputs": {"choices": [{"message": a("a")}]},
+                   "feedback_stats": {"correctness": {"n": 0, "avg": None}, "user": {"n": 1, "avg": None, "values": {"good": 1}}}},
+            RUN | {"inputs": {"question": "q"}, "outputs": {"output": "a"}, "feedback_stats": {"user_score": {"n": 2, "avg": 0.5}}},
+            RUN | {"inputs": {"question": "q"}, "outputs": None, "error": "boom", "feedback_stats": {"user_score": {"n": 1, "avg": 0.0}}},
+            RUN | {"inputs": {"question": "q"}, "outputs": {"output": "a"}, "feedback_stats": {}},
+        ],
+        [row([u("q")], a("a"), True), row([u("q")], a("a"), False), row([u("q")], a("a"), True)],
+        {"its ratings differ": [4], "the model gave no response": [5], "no rating that is yes or no": [6]},
+    ),
+    "argilla-records": (
+        [
+            RECORD | {"responses": {"quality": [{"value": "good", "user_id": "x"}, {"value": "good", "user_id": "y"}]}},
+            RECORD | {"responses": [{"status": "submitted", "values": {"ok": {"value": "no"}}}, {"status": "discarded", "values": {}}]},
+            RECORD | {"fields": {"chat": [u("q"), a("a")]}, "responses": {"ok": [{"value": "yes"}], "why": [{"value": "it is short"}]}},
+            RECORD | {"responses": {"quality": [{"value": "good"}, {"value": "bad"}]}},
+            RECORD | {"responses": {"quality": [{"value": "good", "status": "draft"}]}},
+            RECORD | {"fields": {"prompt": "q"}, "responses": {"quality": [{"value": "good"}]}},
+        ],
+        [row([u("q")], a("a"), True), row([u("q")], a("a"), False), row([u("q")], a("a"), True)],
+        {"its ratings differ": [4], "no rating that is yes or no": [5], "no response among its fields": [6]},
+    ),
+    "label-studio": (
+        [
+            TASK | {"annotations": [annotated({"choices": ["Good answer"]}, {"text": ["a comment"]})]},
+            TASK | {"annotations": [annotated({"rating": 2}), annotated({"rating": 5}, cancelled=True)]},
+            TASK | {"data": {"dialogue": [{"role": "human", "content": "q"}, {"role": "bot", "content": "a"}]},
+                    "annotations": [annotated({"choices": ["thumbs_up"]})]},
+            TASK | {"annotations": [annotated({"rating": 3})]},
+            TASK | {"annotations": [annotated({"choices": ["Not good"]})]},
+            TASK | {"annotations": []},
+        ],
+        [row([u("q")], a("a"), True), row([u("q")], a("a"), False), row([u("q")], a("a"), True)],
+        {"no rating that is yes or no": [4, 5, 6]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_exports_are_read(name: str, kind: str, tmp_path: Path) -> None:
+    rows, expected, dropped = GOLDEN[name]
+    path = tmp_path / f"export.{kind}"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows) if kind == "jsonl" else json.dumps(rows, indent=1))
+    source = LabelledSource(str(path))
+    assert [canonical(item) for item in source] == expected
+    assert dict(source.dropped) == dropped
+    assert source.format == name
+    assert detect([json.loads(json.dumps(rows[0]))], "x") is FORMATS[name]
+
+
+def test_a_promptfoo_file_alone_is_all_its_results(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(GOLDEN["promptfoo"][0][0]))
+    assert len(list(LabelledSource(str(path)))) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *((v, True) for v in (True, 1, 1.0, "1", "thumbs_up", "Thumbs up", "👍", "GOOD", "yes", "Good answer!", "passed", "like")),
+        *((v, False) for v in (False, 0, -1, "-1", "thumbs-down", "👎", "bad", "No", "incorrect", "This is wrong.", "dislike")),
+        *((v, None) for v in (None, 2, 0.5, "", "maybe", "not good", "good and bad", "neutral", "good question to ask", [], {}, "5")),
+    ],
+)
+def test_thumbs(value: Any, expected: bool | None) -> None:
+    assert thumb(value) is expected
+
+
+NAMES = ["messages", "content", "role", "id", "type", "x"]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(sorted(GOLDEN)), st.integers(0, 5), st.data())
+def test_damaged_exports_are_dropped_with_a_reason(name: str, place: int, data: st.DataObject) -> None:
+    """A part of a row is replaced by something else: it is read or dropped, and nothing else is raised."""
+    from prefine.preferences.convert import Converter
+
+    rows = GOLDEN[name][0]
+    broken = json.loads(json.dumps(rows[place % len(rows)]))
+    node, depth = broken, 0
+    while isinstance(node, dict | list) and node and depth < 6:
+        key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+        depth += 1
+        if not isinstance(node[key], dict | list) or not node[key] or data.draw(st.booleans()):
+            node[key] = data.draw(JSON)
+            break
+        node = node[key]
+    if FORMATS[name].sniff(broken):
+        for item in Converter(FORMATS[name], "x").convert([(1, broken)]):
+            assert item is not None
