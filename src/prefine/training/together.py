@@ -150,13 +150,14 @@ def _buckets(gradients: Sequence[torch.Tensor]) -> Iterable[list[torch.Tensor]]:
 
 def clip_gradients(weights: Sequence[nn.Parameter], most: float) -> torch.Tensor:
     """Scale gradients down to a norm of ``most``; returns the norm there was. Of weights some may be shared out over processes."""
-    gradients = [p.grad for p in weights if p.grad is not None]
-    shared, own = ([g for g in gradients if isinstance(g, DTensor) is there] for there in (True, False))
-    norms = [nn.utils.get_total_norm(part) for part in (shared, own) if part]
+    shared = [p.grad for p in weights if isinstance(p.grad, DTensor)]
+    own = [p for p in weights if p.grad is not None and not isinstance(p.grad, DTensor)]
+    norms = [nn.utils.get_total_norm(part) for part in (shared, [p.grad for p in own if p.grad is not None]) if part]
     whole = torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms] or [torch.zeros(())])
     norm = torch.linalg.vector_norm(whole)
-    for gradient in gradients:
-        (gradient.to_local() if isinstance(gradient, DTensor) else gradient).mul_((most / (norm + 1e-6)).clamp(max=1.0))
+    nn.utils.clip_grads_with_norm_(own, most, norm)
+    for gradient in shared:
+        gradient.to_local().mul_((most / (norm + 1e-6)).clamp(max=1.0))
     return norm
 
 
