@@ -11,7 +11,7 @@ import pytest
 import prefine
 from conftest import lab_pairs
 from prefine.cli import main
-from prefine.errors import DataError
+from prefine.errors import ConfigError, DataError
 
 SETTINGS = {"max_steps": 12, "learning_rate": 2e-3, "per_device_train_batch_size": 8, "eval_fraction": 0.3, "seed": 1, "save_steps": 6}
 
@@ -79,6 +79,14 @@ def test_other_data_is_read_for_what_it_is(lab_model: Path, thumbs: Path, tmp_pa
     assert json.loads((Path(run.path) / "data.json").read_text())["responses"] == 40
     with pytest.raises(DataError, match=r"train on them as they are \(prefine kto\)"):
         prefine.dpo(model=str(lab_model), data=str(thumbs), output_dir=str(tmp_path / "b"), **settings)
+
+
+def test_given_weights_stand_in_the_balances_place(lab_model: Path, thumbs: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"model": str(lab_model), "data": str(thumbs), "max_steps": 1, "final_eval": "off"}
+    run = prefine.kto(output_dir=str(tmp_path / "a"), undesirable_weight=2.0, **settings)
+    assert "undesirable_weight: 2.0" in (Path(run.path) / "config.yaml").read_text()
+    with pytest.raises(ConfigError, match="--pairing would be ignored"):
+        prefine.kto(output_dir=str(tmp_path / "b"), pairing="all", **settings)
 
 
 def test_a_plan_and_the_doctor_know_it(run: Any, lab_model: Path, thumbs: Path, capsys: pytest.CaptureFixture[str]) -> None:

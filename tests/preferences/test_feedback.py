@@ -93,17 +93,18 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
     ),
     "promptfoo": (
         [
-            {"evalId": "e", "results": {"version": 3, "prompts": [], "stats": {}, "results": [
-                PROMPTFOO, PROMPTFOO | {"success": True, "gradingResult": {"pass": False, "score": 0}},
-                PROMPTFOO | {"failureReason": 2, "response": {"error": "429"}, "success": False},
-            ]}, "config": {}, "shareableUrl": None},
+            PROMPTFOO,
+            PROMPTFOO | {"success": True, "gradingResult": {"pass": False, "score": 0}},
+            PROMPTFOO | {"failureReason": 2, "response": {"error": "429"}, "success": False},
+            PROMPTFOO | {"gradingResult": {"pass": True, "score": 1, "reason": "No assertions"}},
+            PROMPTFOO | {"gradingResult": "x"},
             PROMPTFOO | {"prompt": {"raw": CHAT}, "response": {"output": {"answer": 4}}},
         ],
         [
-            row([u("q")], a("a"), True), row([u("q")], a("a"), False),
+            row([u("q")], a("a"), True), row([u("q")], a("a"), False), row([u("q")], a("a"), True),
             row([{"role": "system", "content": "s"}, u("q")], a('{"answer": 4}'), True),
         ],
-        {"the model gave no response": [1]},
+        {"the model gave no response": [3], "nothing was checked": [4]},
     ),
     "openai-evals": (
         [
@@ -181,10 +182,60 @@ def test_exports_are_read(name: str, kind: str, tmp_path: Path) -> None:
     assert detect([json.loads(json.dumps(rows[0]))], "x") is FORMATS[name]
 
 
-def test_a_promptfoo_file_alone_is_all_its_results(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(GOLDEN["promptfoo"][0][0]))
+def test_files_that_hold_their_rows_inside(tmp_path: Path) -> None:
+    """promptfoo's whole file, and a page of an API's answer."""
+    path, rows = tmp_path / "results.json", GOLDEN["promptfoo"][0]
+    path.write_text(json.dumps({"evalId": "e", "results": {"version": 3, "prompts": [], "results": rows, "stats": {}}, "config": {}}))
+    source = LabelledSource(str(path))
+    assert len(list(source)) == 4
+    assert source.rows == len(rows)
+    path.write_text(json.dumps({"object": "list", "data": [EVALS, EVALS], "has_more": False, "first_id": "o", "last_id": "o"}))
     assert len(list(LabelledSource(str(path)))) == 2
+
+
+CALLED = {"id": "m4", "parentId": "m1", "role": "assistant", "content": '<details type="tool_calls">x</details>done'}
+OTHERS: dict[str, list[tuple[dict[str, Any], Any]]] = {
+    # a row, and its label, or its whole record, or None where it says nothing that is sure
+    "langfuse": [
+        (TRACE | {"scores": [{"name": "user-rating", "value": 1, "dataType": "NUMERIC"}]}, None),  # one star
+        (TRACE | {"scores": [{"name": "hallucination", "value": 1.0}]}, None),
+        (TRACE | {"scores": [{"name": "relevance", "value": 1.0}]}, None),
+        (TRACE | {"scores": [{"name": "relevance", "value": 1, "dataType": "BOOLEAN"}]}, True),
+        (TRACE | {"output": json.dumps(a("a")), "scores": [{"name": "thumbs", "value": 0}]}, row([u("q")], a("a"), False)),
+    ],
+    "langsmith": [
+        (RUN | {"inputs": {"input": "q", "chat_history": [HUMAN, {"type": "ai", "content": "r"}]}, "outputs": {"output": "a"},
+                "feedback_stats": {"user_score": {"n": 1, "avg": 0.0}}}, row([u("q"), a("r"), u("q")], a("a"), False)),
+        (RUN | {"inputs": json.dumps({"question": "q", "context": "c"}), "outputs": json.dumps({"output": "a"}),
+                "feedback_stats": json.dumps({"user_score": {"n": 1, "avg": 1.0}})}, row([u("q\nc")], a("a"), True)),
+        (RUN | {"inputs": {"question": "q"}, "outputs": {"output": "a"}, "feedback": [{"key": "star_rating", "score": 1}]}, None),
+    ],
+    "argilla-records": [
+        (RECORD | {"responses": {"quality": [{"value": 1}]}}, None),
+        (RECORD | {"responses": {"toxic": [{"value": "no"}], "helpful": [{"value": "yes"}]}}, True),
+        ({"id": "1", "prompt": "q", "response": "a", "ok.responses": ["yes", "no"], "ok.responses.status": ["submitted", "draft"]}, True),
+    ],
+    "label-studio": [
+        (TASK | {"annotations": [annotated({"rating": 8})]}, None),
+        (TASK | {"data": {"dialogue": [{"author": "user", "text": "q"}, {"author": "assistant", "text": "a"}]},
+                 "annotations": [annotated({"choices": ["Bad"]})]}, row([u("q")], a("a"), False)),
+    ],
+    "openai-evals": [(EVALS | {"results": [{"name": "g"}]}, True)],
+    "open-webui": [(webui(1, messages={"m4": CALLED}), None)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "given_row", "expected"), [(name, r, e) for name, rows in OTHERS.items() for r, e in rows])
+def test_what_is_not_sure_is_no_label(name: str, given_row: dict[str, Any], expected: Any, tmp_path: Path) -> None:
+    from prefine.preferences.convert import Converter
+    from prefine.preferences.records import Labelled
+
+    assert FORMATS[name].sniff(given_row)
+    [item] = Converter(FORMATS[name], "x").convert([(1, given_row)])
+    if isinstance(expected, dict):
+        assert canonical(item) == expected  # type: ignore[arg-type]
+    else:
+        assert (item.label if isinstance(item, Labelled) else None) is expected
 
 
 @pytest.mark.parametrize(

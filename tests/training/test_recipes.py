@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from prefine.cli import main
-from prefine.training.config import DPOConfig, OnlineDPOConfig, PPOConfig, RewardConfig, SFTConfig
+from prefine.training.config import DPOConfig, KTOConfig, OnlineDPOConfig, PPOConfig, RewardConfig, SFTConfig
 from prefine.training.recipes import RECIPES, usual_learning_rates
 
-CONFIGS = {"dpo": DPOConfig, "sft": SFTConfig, "reward": RewardConfig, "ppo": PPOConfig, "online-dpo": OnlineDPOConfig}
+CONFIGS = {"dpo": DPOConfig, "kto": KTOConfig, "sft": SFTConfig, "reward": RewardConfig, "ppo": PPOConfig, "online-dpo": OnlineDPOConfig}
 
 
 @pytest.mark.parametrize("key", RECIPES, ids=str)

@@ -31,7 +31,7 @@ class DoctorOptions:
             "TensorBoard's event files (also as the first word)."
         },
     )
-    method: str | None = field(default=None, metadata={"help": "dpo, sft, reward, ppo or online-dpo. Unset: seen from the metrics."})
+    method: str | None = field(default=None, metadata={"help": "dpo, kto, sft, reward, ppo or online-dpo. Unset: seen from the metrics."})
     beta: float | None = field(default=None, metadata={"help": "Beta of the loss, where the log does not tell it. Unset: 0.1."})
     loss_type: list[str] | None = field(default=None, metadata={"help": "The loss, where the log does not tell it."})
 

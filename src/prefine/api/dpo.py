@@ -15,6 +15,7 @@ from prefine.api.run_options import RunOptions
 from prefine.api.summaries import evaluation_lines
 from prefine.api.training_data import read_pair_data
 from prefine.api.training_setup import NOT_HERE, TrainingRun, model_lines, set_up, settings_line
+from prefine.errors import ConfigError
 from prefine.processes import is_first, meet
 
 TRAINERS = {"dpo": "DPOTrainer", "kto": "KTOTrainer"}
@@ -72,6 +73,8 @@ def _train_on(command: str, given: Mapping[str, Any], progress: Progress) -> Run
     from prefine.training.record import RecordRun
 
     args = setup.args
+    if command == "kto" and setup.options.pairing != type(setup.options).pairing:
+        raise ConfigError("--pairing would be ignored: of ranked responses the best and the worst are taken; leave it out", code="PF-C04")
     judge = setup.extra.ready_judge(setup.options.model, setup.output_dir)
     data = read_pair_data(setup, labelled=command == "kto")
     setup.extra.check_held_out(len(data.held_out))
@@ -101,13 +104,16 @@ def _train_on(command: str, given: Mapping[str, Any], progress: Progress) -> Run
     questions = data.questions(args.encoder(setup.tokenizer), args.seed, MOST_PROMPTS) if len(data.held_out) else []
     started.train(trainer, SHOWN[command], lambda most: questions[:most], judge)
     shared_out = trainer.together.sharded
-    measured = trainer.evaluate(data.held_out) if shared_out and len(data.held_out) else {}
+    scores = trainer.reference is not None or not trainer.wants_reference  # a precomputed one was given up
+    measured = trainer.evaluate(data.held_out) if shared_out and scores and len(data.held_out) else {}
+    if shared_out:
+        trainer.let_go()
     if not is_first():
         return started.followed()
     if len(data.held_out):
         progress.say(["", *_conclusion(trainer, started, setup.extra, judge, questions, data.held_out, measured)])
     else:
-        progress.say("no pairs were held out, so nothing is known of what was learned; give --eval-data or --eval-fraction")
+        progress.say("nothing was held out, so nothing is known of what was learned; give --eval-data or --eval-fraction")
     progress.say(f"report: {write_report(started.run)}")
     meet()
     return Run(started.run.path)
@@ -127,8 +133,6 @@ def _conclusion(
     """What the run ends with. A model that was shared out is loaded whole by this process alone, where it fits; else what all measured."""
     from prefine.packing.out_of_memory import is_out_of_memory
 
-    if measured:
-        trainer.let_go()
     try:
         return evaluation_lines(finish(trainer, started.run, options, judge, questions, pairs, started.seconds, started.setup.progress))
     except Exception as error:

@@ -306,12 +306,12 @@ def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any, progress: P
         seen = _trained_on(run, encoder)
         unseen = [(p, g) for p, g in chosen if prompt_key(g) not in seen]
         if len(unseen) < len(chosen):
-            progress.say(f"{len(chosen) - len(unseen)} of {len(chosen)} pairs have prompts that the run was trained on, and are left out")
+            progress.say(f"{len(chosen) - len(unseen)} of {len(chosen)} rows have prompts that the run was trained on, and are left out")
         chosen = unseen
         if not chosen:
             raise DataError(f"{other}: the run was trained on all of these prompts; give others")
     if not chosen:
-        raise DataError("none of the pairs that the run held out is in its data any more; give some with --data", code="PF-D04")
+        raise DataError("none of what the run held out is in its data any more; give some with --data", code="PF-D04")
     return chosen
 
 
@@ -332,9 +332,9 @@ def _fitting(chosen: list[tuple[Any, PromptGroup]], models: ModelPair, progress:
     reasons = [next((r for i in range(len(group.completion_ids)) if (r := limits.misfit(whole_ids(group, i)))), "") for _, group in chosen]
     told = [r for r in reasons if r]
     if told:
-        progress.say(f"{len(told)} of {len(chosen)} pairs are left out ({told[0]})")
+        progress.say(f"{len(told)} of {len(chosen)} rows are left out ({told[0]})")
     if chosen and len(told) == len(chosen):
-        raise DataError(f"the model can take none of the pairs ({told[0]}); give others with --data", code="PF-D04")
+        raise DataError(f"the model can take none of the rows ({told[0]}); give others with --data", code="PF-D04")
     return [c for c, r in zip(chosen, reasons, strict=True) if not r]
 
 

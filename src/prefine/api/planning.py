@@ -185,7 +185,7 @@ def _plan(given: Mapping[str, Any], progress: Progress) -> Plan:
     """Say what a training will need before its weights are loaded: memory by part, operations, time, and settings that fit.
 
     Args:
-        method: the training command: dpo, sft, reward, ppo or online-dpo.
+        method: the training command: dpo, kto, sft, reward, ppo or online-dpo.
         model: a folder, a Hub id or a finished run; of its files the config and the tokenizer are read.
         data: sources by name, or what :func:`prefine.load_preferences` returns.
         options: every option of that command, and ``device``: a device by its name.

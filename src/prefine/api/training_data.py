@@ -115,7 +115,7 @@ class PairData:
         if args.eval_strategy == "no":
             return None
         if not len(self.held_out):
-            raise ConfigError(f"--eval-strategy {args.eval_strategy.value}: no pairs are held out; give --eval-data or --eval-fraction")
+            raise ConfigError(f"--eval-strategy {args.eval_strategy.value}: nothing is held out; give --eval-data or --eval-fraction")
         return self.held_out
 
     def lines(self) -> list[str]:

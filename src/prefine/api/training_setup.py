@@ -475,6 +475,8 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
         recipe = RECIPES[command, adapter].values
         if "max_new_tokens" in training:
             recipe.pop("response_length", None)  # the same by another name
+        if {"desirable_weight", "undesirable_weight"} & training.keys():
+            recipe.pop("balance_labels", None)
         if not warms_up(training.get("lr_scheduler_type", ""), training.get("optim", "")):
             recipe.pop("warmup_steps", None)
         training = recipe | training

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from prefine.evaluation.interval import LEVEL, Interval
 
-DRAWS = 4000
+DRAWS, AT_ONCE = 4000, 100
 
 
 def area(scores: ArrayLike, is_first: ArrayLike, weights: NDArray[np.float64] | None = None) -> float:
@@ -37,17 +37,15 @@ def area_interval(scores: ArrayLike, is_first: ArrayLike, clusters: Sequence[Has
         raise ValueError("one of the two kinds has no responses")
     names = {c: i for i, c in enumerate(dict.fromkeys(clusters))}
     owner = np.array([names[c] for c in clusters])
-    weights = np.random.default_rng(seed).standard_exponential((DRAWS, len(names) + 1))
-    unseen = weights[:, -1]
-    of_each = weights[:, owner]
-    ends = []
-    for right in (False, True):
-        found, possible = _shares(values, first, of_each)
-        sides = [of_each @ kind.astype(float) for kind in (first, ~first)]
-        more = [unseen * kind.sum() / len(names) for kind in (first, ~first)]
-        whole = (sides[0] + more[0]) * (sides[1] + more[1])
-        ends.append((found + (whole - possible if right else 0.0)) / whole)
-    low, high = np.quantile(ends[0], (1 - level) / 2), np.quantile(ends[1], (1 + level) / 2)
+    rng, lows, highs = np.random.default_rng(seed), [], []
+    for _ in range(DRAWS // AT_ONCE):
+        weights = rng.standard_exponential((AT_ONCE, len(names) + 1))
+        found, possible = _shares(values, first, weights[:, owner])
+        sides = [weights[:, owner] @ kind.astype(float) + weights[:, -1] * kind.sum() / len(names) for kind in (first, ~first)]
+        whole = sides[0] * sides[1]
+        lows.append(found / whole)
+        highs.append((found + whole - possible) / whole)
+    low, high = np.quantile(np.concatenate(lows), (1 - level) / 2), np.quantile(np.concatenate(highs), (1 + level) / 2)
     return Interval(area(values, first), max(0.0, float(low)), min(1.0, float(high)), len(values), len(names))
 
 

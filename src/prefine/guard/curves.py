@@ -121,7 +121,7 @@ def _run(run: RunDirectory) -> tuple[list[Row], Facts]:
     facts = Facts(
         method=run.command() if run.command() in ("dpo", "kto", "sft", "reward", "ppo", "online-dpo") else "",
         adapter=bool(config.get("lora_r")),
-        loss=tuple([loss] if isinstance(loss, str) else loss or ("sigmoid",)),
+        loss=tuple([loss] if isinstance(loss, str) else loss or ("kto" if run.command() == "kto" else "sigmoid",)),
         beta=float(beta[-1] if isinstance(beta, list) else beta) if beta else 0.1,
         learning_rate=config.get("learning_rate"),
         pairs=encoding.get("encoded"),
@@ -276,7 +276,12 @@ TOLD = ("loss", "eval_loss", *HALVES, "logps/chosen", "grad_norm", *SAMPLED, "co
 
 def in_words(curves: Curves) -> Iterator[tuple[str, str, str, str]]:
     """Each curve's name, where it began and ended, its course, and what a healthy run's is like where that is known."""
-    healthy = {"dpo": HEALTHY, "kto": HEALTHY, "online-dpo": HEALTHY | SAMPLED, "ppo": SAMPLED}.get(curves.facts.method, {})
+    healthy = {
+        "dpo": HEALTHY,
+        "kto": {name: words for name, words in HEALTHY.items() if name != "rewards/accuracies"},
+        "online-dpo": HEALTHY | SAMPLED,
+        "ppo": SAMPLED,
+    }.get(curves.facts.method, {})
     for name in dict.fromkeys(TOLD):
         values = [(int(r["step"]), float(r[name])) for r in curves.rows if isinstance(r.get(name), int | float)]
         finite = [(s, v) for s, v in values if math.isfinite(v)]

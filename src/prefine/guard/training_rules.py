@@ -40,7 +40,8 @@ def _bad_before(h: History) -> bool:
 
 def _explodes(h: History) -> Seen | None:
     first, last = h.first("loss"), h.last("loss", 3)
-    if first is None or last is None or h.facts.method in ("ppo",):
+    # KTO's losses are weighed by label: batches of other labels have other losses.
+    if first is None or last is None or h.facts.method in ("ppo", "kto"):
         return None
     start = LN2 if h.facts.starts_at_ln2 else first if h.facts.start_loss is None else h.facts.start_loss
     steep = 1.5 if h.facts.method in ("dpo", "online-dpo", "reward") else 1.25
@@ -81,6 +82,8 @@ def _stuck(h: History) -> Seen | None:
 
 
 def _below_chance(h: History) -> Seen | None:
+    if h.facts.method == "kto":  # whose accuracy is of labels, of which there may be few of one kind
+        return None
     for name, pairs, words in (
         ("rewards/accuracies", (h.facts.pairs_per_log or 0), "of the training pairs"),
         ("eval_rewards/accuracies", h.facts.held_out or 0, "of held-out pairs"),
@@ -230,7 +233,7 @@ def _gap_grows(h: History) -> Seen | None:
 
 def _staircase(h: History) -> Seen | None:
     points, epochs = h.points("loss"), dict(h.points("epoch"))
-    if (h.facts.epochs or 0) < 1.5 or h.facts.method not in ("dpo", "sft", "reward"):
+    if (h.facts.epochs or 0) < 1.5 or h.facts.method not in ("dpo", "kto", "sft", "reward"):
         return None
     done = math.floor(epochs.get(h.step, 0.0) + 1e-6)
     before = [v for s, v in points if done - 1 + 0.5 <= epochs.get(s, -1) < done]

@@ -37,6 +37,10 @@ BOMB_BYTES, BOMB_RATIO = 2**30, 200
 """More decompressed bytes than this, at more than this ratio, are taken for a bomb; text reaches about 20."""
 
 
+PAGED = frozenset(("data", "object", "has_more", "first_id", "last_id", "meta", "links", "next", "next_cursor", "total", "count"))
+"""Fields of an API's answer around its rows, which are its ``data``."""
+
+
 @dataclass
 class Block:
     """Part of a file.
@@ -284,6 +288,11 @@ def _table(value: Any) -> list[Any]:
         return [dict(zip(value["columns"], row, strict=False)) if isinstance(row, list) else row for row in value["data"]]
     if value.keys() == {"schema", "data"} and isinstance(value["data"], list):  # orient="table"
         return [{k: v for k, v in row.items() if k != "index"} if isinstance(row, dict) else row for row in value["data"]]
+    results = value.get("results")
+    if isinstance(results, dict) and isinstance(results.get("results"), list):  # of promptfoo eval
+        return list(results["results"])
+    if isinstance(value.get("data"), list) and value["data"] and value.keys() <= PAGED and all(isinstance(v, dict) for v in value["data"]):
+        return list(value["data"])
     inner = list(value.values())
     if len(inner) == 1 and isinstance(inner[0], list):
         return inner[0]

@@ -29,8 +29,9 @@ def model_card(run: RunDirectory, whole: bool = False) -> str:
     judged = [e for e in found if e.summary.get("win_rate")]
     results = [_result("win_rate", f"win rate over the base, {_judged_by(e.summary)}", e.summary["win_rate"]) for e in judged]
     learned = [e.summary["learning"]["accuracy"] for e in found if e.summary.get("learning") and not e.summary.get("trained_on")]
-    results += [_result("reward_accuracy", "reward accuracy (implicit reward; no responses compared)", a) for a in learned[:1]]
     method = run.command() or "dpo"
+    measure = ("auc", "AUC of held-out labels") if method == "kto" else ("reward_accuracy", "reward accuracy")
+    results += [_result(measure[0], f"{measure[1]} (implicit reward; no responses compared)", a) for a in learned[:1]]
     data = ModelCardData(
         base_model=base if base.count("/") == 1 and not Path(base).exists() else None,
         datasets=[s for s in sources if s.count("/") == 1 and not Path(s).exists()] or None,

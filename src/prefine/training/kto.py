@@ -23,8 +23,9 @@ from prefine.packing.group import MISMATCHED, UNWANTED, WANTED, LabelledGroup, P
 from prefine.packing.pack import Pack
 from prefine.packing.spread import of_labelled, spread
 from prefine.packing.store import GroupStore
-from prefine.preferences.labels import labelled_rows
-from prefine.preferences.records import Labelled
+from prefine.preferences.convert import Reading
+from prefine.preferences.labels import labelled_rows, to_labelled
+from prefine.preferences.records import Example, Labelled, Pair, Ranked
 from prefine.runs import read_json, write_json
 from prefine.scoring.token_logps import TokenStats
 from prefine.training.arguments import config_of, refuse_hooks
@@ -125,7 +126,10 @@ class KTOTrainer(ReferenceTrainer):
                     yield labelled_group(group, WANTED if row["label"] else UNWANTED)
             return
         report = encoder.report
-        items = rows if isinstance(first, Labelled) else labelled_rows(rows, name, report.dropped, report.notes)
+        if isinstance(first, Pair | Labelled | Ranked | Example):
+            items: Iterator[Labelled] = (item for item in to_labelled(rows, Reading()) if isinstance(item, Labelled))
+        else:
+            items = labelled_rows(rows, name, report.dropped, report.notes)
         for _, groups in spread(items, encoder, of_labelled, self.encoding_workers):
             yield from groups
 
@@ -205,7 +209,8 @@ class KTOTrainer(ReferenceTrainer):
             total += loss.detach()
             self.note_pack(pack)
             self._note(pack, scored, baseline, "train")
-            self.check_start(scored.logps_M.detach(), (scored.logps_M - scored.ratio_M).detach())
+            if not self._made_up:
+                self.check_start(scored.logps_M.detach(), (scored.logps_M - scored.ratio_M).detach())
             if self.loss.uses_shift:
                 ratios, number = ratios + float(scored.ratio_M.detach().sum()), number + len(scored.ratio_M)
         if self.loss.uses_shift and not self._made_up:
@@ -232,8 +237,10 @@ class KTOTrainer(ReferenceTrainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients and self.loss.uses_shift:
             found = list(self._log_ratios.values())
-            for place, of_own in enumerate((sum(ratios for ratios, _ in found), sum(number for _, number in found))):
-                self.shift[place] += self.together.mean(torch.tensor(float(of_own))) * self.accelerator.num_processes
+            own = sum(ratios for ratios, _ in found), sum(number for _, number in found)
+            more = [self.together.mean(torch.tensor(float(of_own))) * self.accelerator.num_processes for of_own in own]
+            if math.isfinite(more[0]):  # else the update is skipped
+                self.shift = [total + part for total, part in zip(self.shift, more, strict=True)]
             self._log_ratios.clear()
         return loss
 

@@ -27,14 +27,14 @@ def partners(keys: NDArray[np.uint64], block: int) -> NDArray[np.int64]:
     starts = rows // block * block
     sizes = np.minimum(starts + block, len(keys)) - starts
     out = starts + (rows - starts - 1) % sizes
+    # Of each row the nearest before it with another prompt, around the whole dataset: what stands before the run of its own.
+    twice = np.concatenate((keys, keys))
+    runs = np.maximum.accumulate(np.where(np.roll(twice, 1) != twice, np.arange(len(twice)), 0))
+    before = (runs[len(keys) :] - 1) % max(1, len(keys))
     for row in np.flatnonzero(keys[out] == keys):
         of_block = starts[row] + (row - starts[row] - np.arange(1, sizes[row])) % sizes[row]
         others = of_block[keys[of_block] != keys[row]]
-        if not len(others):  # of the whole dataset, those before the row first
-            elsewhere = np.flatnonzero(keys != keys[row])
-            others = elsewhere[[np.searchsorted(elsewhere, row) - 1]] if len(elsewhere) else others
-        if len(others):
-            out[row] = others[0]
+        out[row] = others[0] if len(others) else before[row]
     return out
 
 

@@ -293,6 +293,7 @@ def train_ensemble(
         train(trainer, folder / f"member-{member}")
         yield member, trainer
         if trainer.together.sharded:
+            trainer.let_go()
             model = None
         elif peft_config is not None:
             model = trainer.scorer.unwrapped.unload()

@@ -29,6 +29,7 @@ from prefine.preferences.formats.rated import RATED, STACK_EXCHANGE
 from prefine.preferences.formats.sharegpt import MESSAGES, SHAREGPT, SWIFT
 from prefine.preferences.formats.transcripts import HH_RLHF
 
+FEEDBACK = (OPEN_WEBUI, PROMPTFOO, OPENAI_EVALS, LANGFUSE, LANGSMITH, ARGILLA_RECORDS, LABEL_STUDIO)
 FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
@@ -50,7 +51,7 @@ FORMATS: dict[str, Format] = {
             OASST_FLAT,
         ),
         *(ARENA, SHP, HELPSTEER, HELPSTEER_PREFERENCE, SUMMARIES, LABELLED),
-        *(OPEN_WEBUI, PROMPTFOO, OPENAI_EVALS, LANGFUSE, LANGSMITH, ARGILLA_RECORDS, LABEL_STUDIO),
+        *FEEDBACK,
     )
 }
 SYNONYMS = {
@@ -102,6 +103,8 @@ def _unknown(row: Row, source: str) -> DataError:
     found = some(list(map(str, row))) or "(none)"
     # Some other format, all but one of its telling columns there: name that column.
     for known in FORMATS.values():
+        if known in FEEDBACK:  # whose columns have everyday names
+            continue
         missing = [c for c in known.columns if c not in row]
         if len(missing) == 1 and len(set(known.columns) - {"prompt", "chosen", "rejected"} - set(missing)) >= 2:
             return ColumnError(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prefine.preferences.cells import read_message
 from prefine.preferences.formats.format import Format, Row, Skip, is_messages, messages_of, number_of, one, user
-from prefine.preferences.records import Dropped, Labelled, Message, Record
+from prefine.preferences.records import Labelled, Message
 
 GOOD = frozenset(
     (
@@ -29,9 +29,14 @@ BAD = frozenset(
 BESIDE = frozenset(("a", "an", "the", "answer", "response", "reply", "thumb", "thumbs", "this", "is", "was", "very", "vote", "voted"))
 """Words that may stand beside one that decides."""
 PROMPTS = ("messages", "conversation", "chat", "dialogue", "prompt", "instruction", "question", "query", "input", "text")
+HISTORIES = ("chat_history", "history")
 ANSWERS = ("response", "completion", "answer", "output", "generation", "reply", "message")
 TELLING = ("feedback", "thumb", "user", "rating", "human")
 """In the names of scores: those that people gave go before those of graders."""
+THUMBS = ("feedback", "thumb", "user", "human", "like", "vote", "pass", "correct", "accept", "approv")
+SCALES = ("star", "rating", "likert", "scale", "1-5", "1_5", "nps")
+FAULTS = ("halluc", "toxic", "bias", "error", "harm", "fail", "refus", "unsafe", "risk", "offens", "wrong", "incorrect", "problem", "issue")
+"""In their names: numbers that are 1 or 0; numbers of more steps; yes where something is bad."""
 REASONING = re.compile(r'<details type="reasoning"[^>]*>\s*(?:<summary>.*?</summary>)?(.*?)</details>\s*', re.DOTALL)
 LANGCHAIN = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
 
@@ -68,9 +73,21 @@ def agreed(opinions: Iterable[Any]) -> bool:
 
 
 def by_people(scores: Sequence[tuple[str, Any]]) -> list[Any]:
-    """Values of named scores: of those that people gave, where some names say so, else of all."""
-    told = [value for name, value in scores if any(word in name.lower() for word in TELLING)]
-    return told or [value for _, value in scores]
+    """What named scores say of a response: of those that people gave, where some names say so, else of all.
+
+    A number is a thumb only where its name says so: 1 may be one star, or a grader's certainty. What a name says of faults
+    (toxicity, hallucination) is no opinion of the response, since yes means no there.
+    """
+    fitting = [(name.lower(), value) for name, value in scores if not any(word in name.lower() for word in FAULTS)]
+    known = [
+        (name, value)
+        for name, value in fitting
+        if isinstance(value, bool)
+        or number_of(value) is None
+        or (any(word in name for word in THUMBS) and not any(word in name for word in SCALES))
+    ]
+    told = [value for name, value in known if any(word in name for word in TELLING)]
+    return told or [value for _, value in known]
 
 
 def _message(value: Any) -> Any:
@@ -82,9 +99,20 @@ def _message(value: Any) -> Any:
         value = {**value["data"], "type": value["type"]}
     if isinstance(value, Mapping) and "role" not in value and isinstance(value.get("type"), str) and "content" in value:
         more = value.get("additional_kwargs") or {}
-        calls = {"tool_calls": more["tool_calls"]} if isinstance(more, Mapping) and more.get("tool_calls") else {}
-        value = {"role": LANGCHAIN.get(value["type"], value["type"]), "content": value["content"]} | calls
+        calls = (more.get("tool_calls") if isinstance(more, Mapping) else None) or [_call(c) for c in value.get("tool_calls") or ()]
+        beside = {"tool_calls": calls} if calls else {}
+        beside |= {"tool_call_id": value["tool_call_id"]} if value.get("tool_call_id") else {}
+        value = {"role": LANGCHAIN.get(value["type"], value["type"]), "content": value["content"]} | beside
+    if isinstance(value, Mapping) and isinstance(value.get("author"), str) and isinstance(value.get("text"), str):
+        value = {"role": value["author"], "content": value["text"]}  # Label Studio's paragraphs
     return read_message(dict(value), lambda note: None) if isinstance(value, Mapping) and isinstance(value.get("role"), str) else value
+
+
+def _call(call: Any) -> Any:
+    """LangChain's call as OpenAI's."""
+    if not isinstance(call, Mapping) or "name" not in call:
+        return call
+    return {"type": "function", "function": {"name": call["name"], "arguments": call.get("args") or {}}}
 
 
 def conversation(value: Any) -> tuple[Message, ...]:
@@ -95,6 +123,8 @@ def conversation(value: Any) -> tuple[Message, ...]:
     """
     if isinstance(value, str):
         parsed = _parsed(value)
+        if isinstance(parsed, dict) and "messages" in parsed:
+            return conversation(parsed)
         return conversation(parsed) if isinstance(parsed, list) and is_messages([_message(m) for m in parsed]) else (user(value),)
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
         return conversation(value[0])  # LangChain's batches
@@ -106,7 +136,11 @@ def conversation(value: Any) -> tuple[Message, ...]:
             return messages_of([read])
         name = next((name for name in PROMPTS if value.get(name)), None) or (next(iter(value)) if len(value) == 1 else None)
         if name is not None:
-            return conversation(value[name])
+            before = next((value[n] for n in HISTORIES if n != name and value.get(n)), None)
+            asked = conversation(value[name])
+            if isinstance(value.get("context"), str) and name != "context" and isinstance(asked[-1]["content"], str):
+                asked = (*asked[:-1], asked[-1] | {"content": f"{asked[-1]['content']}\n{value['context']}"})
+            return (*conversation(before), *asked) if before else asked
     raise Skip("what was asked is not readable")
 
 
@@ -117,6 +151,9 @@ def reply(value: Any) -> tuple[Message, ...]:
         Skip: none of these.
     """
     if isinstance(value, str):
+        parsed = _parsed(value)
+        if isinstance(parsed, dict) and parsed.keys() & {"role", "choices", "generations"}:
+            return reply(parsed)
         return ({"role": "assistant", "content": value},)
     if isinstance(value, list) and value:
         return reply(value[-1])
@@ -142,6 +179,11 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _object(value: Any) -> Any:
+    """An object, which a table may hold as JSON text."""
+    return _parsed(value) if isinstance(value, str) else value
 
 
 def _asked_and_answered(fields: Mapping[str, Any]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
@@ -192,6 +234,8 @@ def _with_reasoning(message: Mapping[str, Any]) -> Message:
     content = message.get("content")
     if not isinstance(content, str):
         return {"role": message.get("role"), "content": content}
+    if '<details type="' in REASONING.sub("", content):
+        raise Skip("holds tool calls that are written into its text")
     found = [re.sub(r"^> ?", "", part.strip(), flags=re.MULTILINE) for part in REASONING.findall(content)]
     reasoning = {"reasoning_content": "\n".join(found)} if found else {}
     return {"role": message.get("role"), "content": REASONING.sub("", content).strip() if found else content} | reasoning
@@ -209,39 +253,27 @@ OPEN_WEBUI = Format(
 # ---- graders
 
 
-def _promptfoo(rows: Sequence[tuple[int, Row]]) -> Iterator[Record | Dropped]:
-    for number, row in rows:
-        results = row["results"]["results"] if isinstance(row.get("results"), dict) else [row]
-        for result in results:
-            try:
-                yield _promptfoo_result(result, number)
-            except Skip as skipped:
-                if len(results) == 1:
-                    raise
-                yield Dropped(number, str(skipped), result)
-
-
-def _promptfoo_result(result: Any, number: int) -> Labelled:
-    response = result.get("response") if isinstance(result, Mapping) else None
+def _promptfoo(result: Row, number: int) -> Labelled:
+    response = result.get("response")
     if not isinstance(response, Mapping) or response.get("error") or result.get("failureReason") == 2 or response.get("output") is None:
         raise Skip("the model gave no response")
     prompt, output = result.get("prompt") or {}, response["output"]
     raw = prompt.get("raw") if isinstance(prompt, Mapping) else prompt
     answered = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
-    label = agreed([(result.get("gradingResult") or {}).get("pass", result.get("success"))])
+    graded = result.get("gradingResult") or {}
+    if isinstance(graded, Mapping) and str(graded.get("reason")).startswith("No assertions"):
+        raise Skip("nothing was checked")
+    label = agreed([graded.get("pass", result.get("success")) if isinstance(graded, Mapping) else result.get("success")])
     return Labelled(conversation(raw), reply(answered), label, number)
 
 
 PROMPTFOO = Format(
     "promptfoo",
     "results of promptfoo eval (.json, .jsonl): prompt.raw, response.output, gradingResult.pass",
-    ("results",),
-    lambda r: (
-        isinstance(r.get("results"), dict) and isinstance(r["results"].get("results"), list) and bool(r["results"]["results"])
-        if "results" in r
-        else isinstance(r.get("prompt"), dict) and isinstance(r.get("response"), dict) and ("gradingResult" in r or "success" in r)
-    ),
-    _promptfoo,
+    ("prompt", "response", "gradingResult"),
+    lambda r: isinstance(r.get("prompt"), dict) and isinstance(r.get("response"), dict) and bool({"gradingResult", "success"} & r.keys()),
+    one(_promptfoo),
+    reads=("success", "failureReason"),
 )
 
 
@@ -250,7 +282,7 @@ def _openai_evals(row: Row, number: int) -> Labelled:
     if sample.get("error") or not sample.get("output"):
         raise Skip("the model gave no response")
     asked = sample.get("input") or row.get("datasource_item")
-    verdicts = [r.get("passed") for r in row.get("results") or () if isinstance(r, Mapping)]
+    verdicts = [r["passed"] for r in row.get("results") or () if isinstance(r, Mapping) and isinstance(r.get("passed"), bool)]
     label = agreed([all(verdicts)] if verdicts else [row.get("status")])
     return Labelled(conversation(asked), reply(sample["output"]), label, number)
 
@@ -269,7 +301,11 @@ OPENAI_EVALS = Format(
 
 
 def _langfuse(row: Row, number: int) -> Labelled:
-    scores = [(str(s.get("name")), s.get("value") if s.get("value") is not None else s.get("stringValue")) for s in row["scores"]]
+    scores = []
+    for score in row["scores"]:
+        value = score.get("value") if score.get("value") is not None else score.get("stringValue")
+        value = thumb(value) if score.get("dataType") == "BOOLEAN" else score.get("stringValue") or value
+        scores.append((str(score.get("name")), value))
     return Labelled(conversation(row["input"]), reply(row["output"]), agreed(by_people(scores)), number)
 
 
@@ -294,7 +330,7 @@ def _langsmith(row: Row, number: int) -> Labelled:
     for item in row.get("feedback") or ():
         if isinstance(item, Mapping):
             scores.append((str(item.get("key")), item.get("score") if item.get("score") is not None else item.get("value")))
-    stats = row.get("feedback_stats")
+    stats = _object(row.get("feedback_stats"))
     for key, found in stats.items() if isinstance(stats, dict) and not scores else ():
         if isinstance(found, Mapping) and found.get("n"):
             scores.append((str(key), found.get("avg")))
@@ -302,14 +338,14 @@ def _langsmith(row: Row, number: int) -> Labelled:
                 scores[-1:] = [(str(key), word) for word in found.get("values") or ()]
     if isinstance(stats, dict) and scores and all(thumb(value) is None and number_of(value) is not None for _, value in scores):
         raise Skip("its ratings differ")  # a mean between yes and no
-    return Labelled(conversation(row["inputs"]), reply(row["outputs"]), agreed(by_people(scores)), number)
+    return Labelled(conversation(_object(row["inputs"])), reply(_object(row["outputs"])), agreed(by_people(scores)), number)
 
 
 LANGSMITH = Format(
     "langsmith",
     "runs of LangSmith with feedback (key, score) or feedback_stats: inputs, outputs",
     ("inputs", "outputs", "feedback_stats"),
-    lambda r: isinstance(r.get("inputs"), dict) and "outputs" in r and bool({"feedback_stats", "feedback"} & r.keys()),
+    lambda r: isinstance(_object(r.get("inputs")), dict) and "outputs" in r and bool({"feedback_stats", "feedback"} & r.keys()),
     one(_langsmith),
     reads=("error", "feedback"),
 )
@@ -319,14 +355,20 @@ LANGSMITH = Format(
 
 
 def _argilla(row: Row, number: int) -> Labelled:
-    opinions: list[Any] = []
-    responses = row["responses"]
+    opinions: list[tuple[str, Any]] = []
+    responses = row.get("responses")
     if isinstance(responses, dict):  # by question
-        opinions = [a.get("value") for answers in responses.values() for a in answers if _submitted(a)]
-    else:  # by annotator
-        opinions = [v.get("value") for a in responses if _submitted(a) for v in (a.get("values") or {}).values() if isinstance(v, Mapping)]
-    label = agreed(opinions)
-    return Labelled(*_asked_and_answered(row["fields"]), label, number)
+        opinions = [(name, a.get("value")) for name, answers in responses.items() for a in answers if _submitted(a)]
+    elif isinstance(responses, list):  # by annotator
+        answered = [(a.get("values") or {}).items() for a in responses if _submitted(a)]
+        opinions = [(name, v.get("value")) for items in answered for name, v in items if isinstance(v, Mapping)]
+    for column in [str(c) for c in row if str(c).endswith(".responses")]:  # flat
+        values, states = row[column] or [], row.get(f"{column}.status")
+        states = states if isinstance(states, list) and len(states) == len(values) else ["submitted"] * len(values)
+        opinions += [(column, value) for value, state in zip(values, states, strict=True) if state == "submitted"]
+    words = [(name, value) for name, value in opinions if isinstance(value, str | bool)]  # a number is one of several steps
+    fields = row.get("fields")
+    return Labelled(*_asked_and_answered(fields if isinstance(fields, dict) else row), agreed(by_people(words)), number)
 
 
 def _submitted(answer: Any) -> bool:
@@ -337,23 +379,28 @@ ARGILLA_RECORDS = Format(
     "argilla-records",
     "records of Argilla: fields with a prompt and a response (or a chat), responses to a question that is yes or no",
     ("fields", "responses"),
-    lambda r: isinstance(r.get("fields"), dict) and isinstance(r.get("responses"), dict | list),
+    lambda r: (
+        (isinstance(r.get("fields"), dict) and isinstance(r.get("responses"), dict | list))
+        or any(str(c).endswith(".responses") and isinstance(v, list) for c, v in r.items())
+    ),
     one(_argilla),
 )
 
 
 def _label_studio(row: Row, number: int) -> Labelled:
-    opinions: list[Any] = []
+    opinions: list[tuple[str, Any]] = []
     for annotation in row["annotations"]:
         if not isinstance(annotation, Mapping) or annotation.get("was_cancelled"):
             continue
         for item in annotation.get("result") or ():
             value = item.get("value") if isinstance(item, Mapping) else None
             if isinstance(value, Mapping):
-                opinions += value.get("choices") or ()
-                stars = number_of(value.get("rating"))
-                opinions += [] if stars is None or stars == 3 else [stars > 3]
-    return Labelled(*_asked_and_answered(row["data"]), agreed(opinions), number)
+                name, stars = str(item.get("from_name")), number_of(value.get("rating"))
+                opinions += [(name, choice) for choice in value.get("choices") or ()]
+                if stars is not None and stars > 5:
+                    raise Skip("more than five stars: how many there are is not known")
+                opinions += [] if stars is None or stars == 3 else [(name, stars > 3)]
+    return Labelled(*_asked_and_answered(row["data"]), agreed(by_people(opinions)), number)
 
 
 LABEL_STUDIO = Format(
