@@ -268,7 +268,7 @@ def test_an_evaluation_stays_within_the_positions(place: Path, tmp_path: Path, c
     )
     assert "tokens, and the model has 48 positions)" in capsys.readouterr().out
     assert main(["eval", str(run), "--data", str(place / "long.jsonl"), "--samples", "0"]) == 2
-    assert "the model can take none of the pairs" in capsys.readouterr().err
+    assert "the model can take none of the rows" in capsys.readouterr().err
     others = [json.dumps({"prompt": f"{i} " + "my mouse drops calls " * 40, "chosen": "a", "rejected": "b"}) + "\n" for i in range(3)]
     (tmp_path / "others.jsonl").write_text("".join(others))
     long = ["--eval-data", str(tmp_path / "others.jsonl")]
