@@ -74,10 +74,11 @@ CASES: dict[str, dict[str, Any]] = {
 SAMPLING = [name for name, case in CASES.items() if case.get("kind") in ("ppo", "online")]
 SHARDED = [name for name, case in CASES.items() if "starved" not in case]
 BY_DEEPSPEED = [name for name in SHARDED if name not in SAMPLING]
+BY_ZERO3 = [name for name in BY_DEEPSPEED if "sync_ref_model" not in CASES[name]]
 THREE = ["dpo", "kto", "dpo, LoRA", "dpo, coupled loss", "dpo, retained replies", "reward", *(name for name in SHARDED if "epochs" in name)]
 RUNS = (
     *(("ddp", 2, list(CASES)), ("fsdp", 2, SHARDED), ("ddp", 3, [*THREE, *SAMPLING]), ("fsdp", 3, [*THREE, "ppo", "online dpo"])),
-    *(("zero1", 2, ["dpo", "dpo, LoRA", "sft", "reward"]), ("zero2", 2, BY_DEEPSPEED), ("zero3", 2, BY_DEEPSPEED)),
+    *(("zero1", 2, ["dpo", "dpo, LoRA", "sft", "reward"]), ("zero2", 2, BY_DEEPSPEED), ("zero3", 2, BY_ZERO3)),
 )
 """Engines and numbers of processes, with what is run by them."""
 ENGINES: dict[str, dict[str, Any]] = {
