@@ -226,21 +226,9 @@ class DPOTrainer(ReferenceTrainer):
         if mode == "train":
             self._note_odd(pack, logps)
         if scored.stats is not None:
-            self._note_tokens(mode, pack, scored.stats)
-        if mode == "train":
+            self.note_stats(mode, pack, scored.stats, pack.completion_N % 2 == 0)
+        if mode == "train" and not self._checked_start:
             self.check_start(torch.cat((logps.chosen, logps.rejected)), torch.cat((logps.ref_chosen, logps.ref_rejected)))
-
-    def _note_tokens(self, mode: str, pack: Pack, stats: TokenStats) -> None:
-        """TRL's ``entropy``, ``logits/*`` and ``mean_token_accuracy`` (of chosen tokens), means over tokens."""
-        chosen_N = pack.completion_N % 2 == 0
-        counts_N = torch.ones_like(chosen_N) if pack.weight_N is None else pack.weight_N.bool()
-        noted = {
-            "entropy": (stats.entropy, counts_N),
-            "logits/chosen": (stats.mean_logit, counts_N & chosen_N),
-            "logits/rejected": (stats.mean_logit, counts_N & ~chosen_N),
-            "mean_token_accuracy": (stats.is_top1, counts_N & chosen_N),
-        }
-        self.note_tokens(mode, noted)
 
     def _note_odd(self, pack: Pack, logps: PairLogps) -> None:
         """Count chosen responses that are far less likely to the reference than the others: noise among the data."""

@@ -209,7 +209,7 @@ class KTOTrainer(ReferenceTrainer):
             total += loss.detach()
             self.note_pack(pack)
             self._note(pack, scored, baseline, "train")
-            if not self._made_up:
+            if not self._made_up and not self._checked_start:
                 self.check_start(scored.logps_M.detach(), (scored.logps_M - scored.ratio_M).detach())
             if self.loss.uses_shift:
                 ratios, number = ratios + float(scored.ratio_M.detach().sum()), number + len(scored.ratio_M)
@@ -333,17 +333,7 @@ class KTOTrainer(ReferenceTrainer):
         noted["rewards/accuracies"] = ((ratio_M > baseline) == wanted_M, torch.ones_like(wanted_M))
         self.note_tokens(mode, noted)
         if scored.stats is not None:
-            counts_N = torch.ones_like(pack.target_N, dtype=torch.bool) if pack.weight_N is None else pack.weight_N.bool()
-            wanted_N = wanted_M[pack.completion_N]
-            self.note_tokens(
-                mode,
-                {
-                    "entropy": (scored.stats.entropy, counts_N),
-                    "logits/chosen": (scored.stats.mean_logit, counts_N & wanted_N),
-                    "logits/rejected": (scored.stats.mean_logit, counts_N & ~wanted_N),
-                    "mean_token_accuracy": (scored.stats.is_top1, counts_N & wanted_N),
-                },
-            )
+            self.note_stats(mode, pack, scored.stats, wanted_M[pack.completion_N])
 
     def _means(self, mode: str) -> dict[str, tuple[float, float]]:
         means = super()._means(mode)

@@ -12,6 +12,7 @@ import torch
 from prefine.errors import ConfigError, ModelError
 from prefine.packing.pack import Pack
 from prefine.scoring.reference import precompute
+from prefine.scoring.token_logps import TokenStats
 from prefine.training.config import ReferenceConfig
 from prefine.training.pack_trainer import PackTrainer, route
 from prefine.training.prepared import StreamedGroups
@@ -118,10 +119,23 @@ class ReferenceTrainer(PackTrainer):
     def beta(self, value: float) -> None:
         self._beta = value
 
+    def note_stats(self, mode: str, pack: Pack, stats: TokenStats, chosen_N: torch.Tensor) -> None:
+        """TRL's ``entropy``, ``logits/*`` and ``mean_token_accuracy`` (of chosen tokens), means over tokens.
+
+        Args:
+            chosen_N: which tokens are of a preferred response.
+        """
+        counts_N = torch.ones_like(chosen_N) if pack.weight_N is None else pack.weight_N.bool()
+        noted = {
+            "entropy": (stats.entropy, counts_N),
+            "logits/chosen": (stats.mean_logit, counts_N & chosen_N),
+            "logits/rejected": (stats.mean_logit, counts_N & ~chosen_N),
+            "mean_token_accuracy": (stats.is_top1, counts_N & chosen_N),
+        }
+        self.note_tokens(mode, noted)
+
     def check_start(self, logps_M: torch.Tensor, ref_M: torch.Tensor) -> None:
-        """In the first batch the policy is its reference: log-probs of responses are the same; asked of the first pack alone."""
-        if self._checked_start:
-            return
+        """In the first batch the policy is its reference: log-probs of responses are the same; of the first pack alone."""
         self._checked_start = True
         if not self.wants_reference or self.state.global_step > 0:
             return
