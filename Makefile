@@ -11,7 +11,7 @@ DEEPSPEED := $(BIN)/pip install --quiet --disable-pip-version-check -c constrain
 	&& DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt deepspeed
 SEES_GPU := $(if $(GPU),$(BIN)/prefine env && $(BIN)/python -c "import torch; torch.cuda.init()",true)
 
-.PHONY: setup demo test test-processes test-real test-lowest check docs bench clean
+.PHONY: setup demo demo-real test test-processes test-real test-lowest check docs bench clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -25,6 +25,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/prefine demo
+
+# The same on a real chat model, which a package brings: a quarter of an hour on two cores.
+demo-real: $(STAMP)
+	$(BIN)/prefine demo --real
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2

@@ -31,7 +31,7 @@ from prefine.planning.lengths import Lengths
 from prefine.planning.live_bytes import LiveBytes
 from prefine.planning.memory import Demand, estimate
 from prefine.planning.operations import operations
-from prefine.planning.skeleton import groups_of, run_step, skeleton, weight_bytes
+from prefine.planning.skeleton import NF4_BYTES, groups_of, run_step, skeleton, weight_bytes
 from prefine.scoring.scorer import Scorer
 
 SIZES = {
@@ -129,9 +129,9 @@ def test_weights_by_hand() -> None:
         assert weight_bytes(model)[0] == 4 * (2 * layer + ends + 64) + buffers
     # Linear layers but for the head in NF4: half a byte, a byte for 64 weights, four for 64 x 256; the others in float32.
     linear = 2 * (layer - 2 * 64)
-    quantised = skeleton(config_of("llama", tie_word_embeddings=True), torch.bfloat16, four_bit=True)
+    quantised = skeleton(config_of("llama", tie_word_embeddings=True), torch.bfloat16, quantised=NF4_BYTES)
     rest = 4 * (300 * 64 + 5 * 64) + sum(b.nbytes for b in quantised.buffers())
-    assert weight_bytes(quantised, four_bit=True)[0] == pytest.approx(linear * (0.5 + 1 / 64 + 4 / 16384) + rest, abs=1)
+    assert weight_bytes(quantised, quantised=NF4_BYTES)[0] == pytest.approx(linear * (0.5 + 1 / 64 + 4 / 16384) + rest, abs=1)
 
 
 def test_a_reward_model_has_a_head_of_one_label() -> None:

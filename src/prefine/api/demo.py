@@ -1,4 +1,4 @@
-"""The offline laboratory, start to verdict; and its comparison of DPO with RLHF."""
+"""The offline laboratory, start to verdict; its comparison of DPO with RLHF; and the same on a real chat model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from prefine.api.progress import Progress
 from prefine.api.quiet import quiet_transformers
 from prefine.api.run import Run
 from prefine.api.tables import Shows, Table
+from prefine.errors import ConfigError
 from prefine.runs import RunDirectory, write_json
 
 
@@ -26,7 +27,13 @@ class DemoOptions:
     label_flips: float = field(default=0.10, metadata={"help": "Share of preference labels that are wrong."})
     output_dir: str = field(default="runs/demo", metadata={"help": "Run directory; -SEED is added, an older demo there is replaced."})
     rlhf: bool = field(default=False, metadata={"help": "Compare DPO with reward model and PPO, and with online DPO, on several seeds."})
-    seeds: int = field(default=3, metadata={"help": "--rlhf: how many seeds, from --seed on."})
+    real: bool = field(
+        default=False,
+        metadata={
+            "help": "On a real chat model, SmolLM2-135M-Instruct from a PyPI package (prefine[real]): a quarter of an hour on two cores."
+        },
+    )
+    seeds: int | None = field(default=None, metadata={"help": "--rlhf, --real: how many seeds, from --seed on. Unset: 3, and 1."})
     quick: bool = field(default=False, metadata={"help": "A few steps only, to see that everything runs; the verdict means nothing."})
 
 
@@ -62,10 +69,19 @@ def demo(given: DemoOptions, progress: Progress) -> Demo:
     """Train a tiny base model, align it by DPO, and say whether it worked. No network, no GPU.
 
     Raises:
-        PrefineError: a folder that cannot be written.
+        PrefineError: options that contradict each other, a folder that cannot be written.
     """
+    _check(given)
     if given.rlhf:
         return _rlhf(given, progress)
+    if given.real:
+        return _real(given, progress)
+    progress.say(
+        [
+            "Prefine's laboratory: a help desk in 190 words, a model of 0.4 million parameters, an oracle judge.",
+            "1 base model by SFT   2 pairs of its own responses, labelled with 10 % mistakes   3 DPO   4 verdict on unseen cases",
+        ]
+    )
     progress.stage("loading libraries")
     from prefine.lab.experiment import Settings, run
     from prefine.report.run_page import write_report
@@ -83,6 +99,35 @@ def demo(given: DemoOptions, progress: Progress) -> Demo:
     outcome = run(settings.quick() if given.quick else settings, directory, absolute(progress))
     lines = [outcome.verdict.sentence, f"Everything this run did lies in {folder}; the page is {write_report(directory)}"]
     return Demo(folder, _outcome_table(outcome), [(str(p), str(b), str(t)) for p, b, t in outcome.samples], lines)
+
+
+def _check(given: DemoOptions) -> None:
+    """Refuse what would be ignored."""
+    if given.rlhf and given.real:
+        raise ConfigError("--rlhf and --real are two demos; leave one of the two out")
+    if given.seeds is not None and not (given.rlhf or given.real):
+        raise ConfigError("--seeds would be ignored without --rlhf or --real", code="PF-C04")
+    if given.seeds is not None and given.seeds < 1:
+        raise ConfigError(f"--seeds is {given.seeds}; expected at least 1", code="PF-C03")
+    for name in ("retain", "label_flips") if given.real else ():
+        if getattr(given, name) != getattr(DemoOptions, name):
+            raise ConfigError(f"--{name.replace('_', '-')} would be ignored: it belongs to the laboratory, not to --real", code="PF-C04")
+
+
+def _real(given: DemoOptions, progress: Progress) -> Demo:
+    """A real chat model, seed by seed."""
+    from prefine.api.real_demo import Sizes, not_learnt, real_demo, table
+
+    progress.say("SmolLM2-135M-Instruct: its own responses to prompts with constraints that a program checks; DPO with LoRA; a verdict.")
+    folder = Path(f"{given.output_dir}-real")
+    seeds = range(given.seed, given.seed + (given.seeds or 1))
+    found = real_demo(Sizes().quick() if given.quick else Sizes(), seeds, folder, progress)
+    lines = [f"seed {f['seed']}: {f['constraints']['sentence']}" for f in found]
+    if missed := not_learnt(found):
+        lines.append(f"{', '.join(missed)}: hardly ever met by the base, so hardly any pairs show it; DPO learns from what is sampled")
+    lines.append(f"Everything lies in {folder}: a folder a seed, with prompts, pairs and the run that prefine eval and prefine chat take;")
+    lines.append(f"its page is {folder}/seed-{found[-1]['seed']}/dpo/report.html; seeds that are done there are read, not done again")
+    return Demo(folder, table(found), found[-1]["samples"], lines)
 
 
 def absolute(progress: Progress) -> Callable[[str, int, int], None]:
@@ -107,7 +152,7 @@ def _rlhf(given: DemoOptions, progress: Progress) -> Demo:
     own = RlhfSettings().quick() if given.quick else RlhfSettings()
     rows: dict[int, Any] = {}
     whole = Path(f"{given.output_dir}-rlhf")
-    for seed in range(given.seed, given.seed + given.seeds):
+    for seed in range(given.seed, given.seed + (given.seeds or 3)):
         folder = whole / f"seed-{seed}"
         if folder.exists():
             shutil.rmtree(folder)

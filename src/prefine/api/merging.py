@@ -61,9 +61,11 @@ def merge(given: MergeOptions, progress: Progress) -> MergedModel:
         raise ConfigError(f"{given.run} is a model's folder, not a run's: say where the merged model goes, with --output FOLDER")
     run, lines = RunDirectory(given.run), []
     source = run.model if is_run else Path(given.run)
-    if is_run and run.config().get("load_in_4bit"):
+    bits = next((bits for bits in (4, 8) if is_run and run.config().get(f"load_in_{bits}bit")), None)
+    if bits:
         lines.append(
-            "trained on a 4-bit base: merging into the base in full precision, which responds a little differently; judge the merged model"
+            f"trained on a {bits}-bit base: merging into the base in full precision, which responds a little differently; judge the "
+            "merged model"
         )
     merged = fold(source, Path(given.output or f"{given.run}/merged"), pick_dtype(given.dtype)[0], given.trust_remote_code)
     if is_run:

@@ -46,6 +46,9 @@ class PairsOptions:
     seed: int = field(default=0, metadata={"help": "Seed of sampling."})
     batch_size: int = field(default=128, metadata={"help": "Maximum responses at once."})
     limit: int | None = field(default=None, metadata={"help": "Only the first prompts."})
+    keep_cut: bool = field(
+        default=False, metadata={"help": "Pair responses that --max-new-tokens cut, too: training takes them as ending there."}
+    )
     engine: str = field(default="transformers", metadata={"help": "transformers, or vllm where it is installed."})
     map: list[str] | dict[str, str] | None = field(default=None, metadata={"help": "Columns by another name: --map prompt=question."})
     format: str | None = field(default=None, metadata={"help": "The data's format. Unset: found from its rows."})
@@ -103,11 +106,13 @@ def make_pairs(given: PairsOptions, choice: JudgeChoice, progress: Progress) -> 
         scores[place] = score
         progress.advance("scores", 1, len(done))
     by_prompt: dict[str, list[tuple[Answered, float]]] = {}
-    unscored = 0
+    unscored = cut = 0
     for place, answered in enumerate(done):
         value = scores[place].value
         if value is None:
             unscored += 1
+        elif answered.ended and not answered.ended[-1] and not given.keep_cut:
+            cut += 1
         else:
             by_prompt.setdefault(answered.question.key.rpartition("#")[0], []).append((answered, value))
     lines = prompt_lines(heard, dict(engine.encoder.report.notes) if hasattr(engine, "encoder") else {})
@@ -122,6 +127,11 @@ def make_pairs(given: PairsOptions, choice: JudgeChoice, progress: Progress) -> 
         f"{given.output}: {writer.count} pairs from {len(questions)} prompts and {len(done)} responses; "
         f"{without} prompts give none; {unscored} responses without a score, {len(failures)} prompts without a response"
     )
+    if cut:
+        lines.append(
+            f"{cut} responses were cut at --max-new-tokens {given.max_new_tokens} and are in no pair: training would take them as ending "
+            "there; allow more tokens, or --keep-cut"
+        )
     return MadePairs(Path(given.output), writer.count, [printable(line) for line in lines])
 
 

@@ -117,7 +117,9 @@ def accumulates(command: str, args: Any) -> bool:
     return command != "ppo" and args.gradient_accumulation_steps > 1
 
 
-def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: bool, dtype: Any, autocast: Any) -> tuple[Demand, Any]:
+def demand_of(
+    setup: TrainingSetup, lengths: Lengths, device: Device, quantised: float | None, dtype: Any, autocast: Any
+) -> tuple[Demand, Any]:
     """What decides the run's memory, from its options and its data's lengths; and the token budget.
 
     Args:
@@ -127,10 +129,12 @@ def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: 
 
     from prefine.packing.budget import TokenBudget
     from prefine.planning.memory import Demand, Rollout
+    from prefine.scoring.adapter_start import takes_from_base
     from prefine.scoring.loading import check_base, load_settings
 
     own, args, command = setup.options, setup.args, setup.command
-    folder, adapter, copied = own.model, own.peft_config(), False
+    folder, adapter = own.model, own.peft_config()
+    copied = takes_from_base(adapter)  # its start stands beside it
     if check_base(folder):
         adapter = load_settings(folder, adapter=True)
         adapter.inference_mode, folder, copied = False, str(adapter.base_model_name_or_path), True
@@ -163,7 +167,7 @@ def demand_of(setup: TrainingSetup, lengths: Lengths, device: Device, four_bit: 
         autocast=autocast,
         adapter=adapter,
         classifier=command == "reward",
-        four_bit=four_bit,
+        quantised=quantised,
         optim=getattr(args.optim, "value", args.optim),
         checkpointing=args.gradient_checkpointing,
         offloading=args.activation_offloading and device.kind == "cuda",
@@ -246,7 +250,7 @@ def plan_training(setup: TrainingSetup, lengths: Callable[[], Lengths]) -> Plann
     autocast = torch.bfloat16 if setup.args.bf16 else torch.float16 if setup.args.fp16 else None
     try:
         known = lengths()
-        demand, _ = demand_of(setup, known, device, setup.options.load_in_4bit, setup.dtype, autocast)
+        demand, _ = demand_of(setup, known, device, setup.options.quantised_bytes, setup.dtype, autocast)
         framework = framework_bytes(device)
         asked, demand = demand, without_recompute(setup, demand, known, device, framework, recomputed(setup))
         planned = Planned(estimate(demand), device, framework, steps_of(setup.command, setup.args, known.total))
@@ -322,6 +326,7 @@ def choices(command: str, demand: Demand, lengths: Lengths, device: Device, fram
     from peft import LoraConfig
 
     from prefine.planning.memory import estimate, with_pack
+    from prefine.planning.skeleton import NF4_BYTES
 
     stored: dict[str, Any] = {} if demand.checkpointing else {"gradient_checkpointing": True}
     p, c = lengths.longest
@@ -349,9 +354,9 @@ def choices(command: str, demand: Demand, lengths: Lengths, device: Device, fram
     if lora:
         tried.append(("LoRA", stored | lora, light))
         tried.append(("LoRA, packs of one prompt", small | lora, with_pack(light, [lengths.longest], True)))
-    if device.kind == "cuda" and not demand.four_bit:
-        quantised = replace(with_pack(light, [lengths.longest], True), four_bit=True)
-        tried.append(("QLoRA (4-bit), packs of one prompt", small | lora | {"load_in_4bit": True}, quantised))
+    if device.kind == "cuda" and not demand.quantised:
+        in_4bit = replace(with_pack(light, [lengths.longest], True), quantised=NF4_BYTES)
+        tried.append(("QLoRA (4-bit), packs of one prompt", small | lora | {"load_in_4bit": True}, in_4bit))
     out = []
     for name, settings, wanted in tried:
         memory = estimate(wanted)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefine.api.adapter_options import AdapterOptions, is_adapter
 from prefine.api.calls import Call
 from prefine.api.fields import CONFIGS, training_options
 from prefine.api.final_evaluation import FinalOptions
-from prefine.api.options import Option, as_flags, checked, options_of
+from prefine.api.options import Option, as_flags, checked, options_of, pick
 from prefine.api.plan_lines import SPARE, Choice, Planned, choices, demand_of, framework_bytes, gib, steps_of, without_recompute
 from prefine.api.plan_time import duration, operations_of, rate_of
 from prefine.api.progress import Progress
@@ -245,7 +246,7 @@ def _read(method: str, given: Mapping[str, Any], device: Any, progress: Progress
     from prefine.api.training_setup import set_up
     from prefine.training.config.conditional import rounds_at_random
 
-    asked, four_bit = dict(given), bool(given.get("load_in_4bit"))
+    asked, own = dict(given), pick(AdapterOptions, given)
     asked.pop("resume", None)
     asked["output_dir"] = str(Path(tempfile.gettempdir()) / "prefine-plan")  # nothing is written
     here = device.available_bytes is not None
@@ -254,8 +255,9 @@ def _read(method: str, given: Mapping[str, Any], device: Any, progress: Progress
         for name in ("dtype", "bf16", "fp16", *(["optim_args"] if rounds else [])):
             asked.pop(name, None)
         asked.setdefault("gradient_checkpointing", device.kind == "cuda")
-        if asked.pop("load_in_4bit", False) and asked.get("lora_r") is None:
-            raise ConfigError("--load-in-4bit trains an adapter on a frozen base: give --lora-r 16, say")
+        own.check_adapter(is_adapter(str(given.get("model", ""))))
+        for name in ("load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "use_bnb_nested_quant"):
+            asked.pop(name, None)
     setup = set_up(method, asked, progress, extra=EXTRA[method])
     setup.options.ignore_audit = True  # a plan trains on nothing
     args = setup.args
@@ -275,9 +277,9 @@ def _read(method: str, given: Mapping[str, Any], device: Any, progress: Progress
     name = name if name != "auto" else "bfloat16" if given.get("bf16") else "float16" if given.get("fp16") else device.half
     half = None if here else {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(name)
     autocast = half if not here else torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
-    adapter = setup.options.lora_r is not None or (Path(setup.options.model) / "adapter_config.json").exists()
+    adapter = setup.options.lora_r is not None or is_adapter(setup.options.model)
     dtype = setup.dtype if here else half if half and (adapter or rounds) else torch.float32
-    demand, _ = demand_of(setup, lengths, device, four_bit, dtype, autocast)
+    demand, _ = demand_of(setup, lengths, device, own.quantised_bytes, dtype, autocast)
     setup.given = frozenset(given)
     return setup, demand, lengths
 

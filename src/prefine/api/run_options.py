@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from prefine.api.adapter_options import AdapterOptions
+
 PRESETS = ("recipe", "trl")
 
 
@@ -13,7 +15,7 @@ def _in(group: str, help: str, objects: bool = False) -> dict[str, Any]:
 
 
 @dataclass
-class RunOptions:
+class RunOptions(AdapterOptions):
     """Model, data and adapter of a run."""
 
     model: str = field(default="", metadata=_in("model and data", "Model: a folder, a Hub id or a finished run."))
@@ -87,30 +89,8 @@ class RunOptions:
         default=False, metadata=_in("memory", "Train even where the plan says that it cannot fit this machine's memory.")
     )
     dtype: str = field(default="auto", metadata=_in("memory", "auto, float32, bfloat16 or float16."))
-    load_in_4bit: bool = field(
-        default=False, metadata=_in("memory", "Load the base in 4-bit NF4 (with LoRA and bitsandbytes; slow on a CPU).")
-    )
-    lora_r: int | None = field(default=None, metadata=_in("memory", "Train a LoRA adapter of this rank. Unset: all weights."))
-    lora_alpha: float | None = field(default=None, metadata=_in("memory", "LoRA's alpha. Unset: twice the rank."))
-    lora_dropout: float = field(default=0.0, metadata=_in("memory", "LoRA's dropout."))
-    lora_target: list[str] | None = field(default=None, metadata=_in("memory", "Modules to adapt. Unset: all-linear."))
 
     @property
     def sources(self) -> list[Any]:
         """Where the training data comes from."""
         return self.data or []
-
-    def peft_config(self) -> Any:
-        """The new adapter that is asked for; None where all weights are trained, or an adapter goes on."""
-        if self.lora_r is None:
-            return None
-        from peft import LoraConfig
-
-        targets: Any = self.lora_target or ["all-linear"]
-        return LoraConfig(
-            r=self.lora_r,
-            lora_alpha=self.lora_alpha or 2 * self.lora_r,
-            lora_dropout=self.lora_dropout,
-            target_modules="all-linear" if targets == ["all-linear"] else targets,
-            task_type="CAUSAL_LM",
-        )

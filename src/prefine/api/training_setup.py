@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefine.api.adapter_options import is_adapter
 from prefine.api.fields import config_of
 from prefine.api.guarding import add_guard, check_mode
 from prefine.api.options import as_flags, asdict_shallow, options_of, pick
@@ -83,11 +84,11 @@ class TrainingSetup:
         from transformers import set_seed
 
         from prefine.scoring.held_in_half import linears_alone_in_half
-        from prefine.scoring.loading import four_bit_config
 
         self.progress.stage("loading the model")
         set_seed(self.args.seed)  # of what loading draws: a new reward head
-        quantized = {"quantization_config": four_bit_config(self.dtype, self.args.is_sharded)} if self.options.load_in_4bit else {}
+        quantization = self.options.quantization(self.dtype, self.args.is_sharded)
+        quantized = {} if quantization is None else {"quantization_config": quantization}
         kwargs = self.args.init_kwargs() | quantized
         model = self.load(self.options.model, dtype=self.dtype, trust_remote_code=self.args.trust_remote_code, **kwargs)
         if self.dtype is torch.float16 and not quantized:
@@ -416,10 +417,6 @@ def take_data(own: RunOptions, given: Mapping[str, Any]) -> None:
         setattr(own, name, files if name == "data" else files[0])
 
 
-def _is_adapter(model: str) -> bool:
-    return (Path(model) / "adapter_config.json").exists()
-
-
 def _check_run_options(command: str, own: RunOptions) -> None:
     """Refuse what contradicts itself or would be ignored.
 
@@ -427,26 +424,18 @@ def _check_run_options(command: str, own: RunOptions) -> None:
         ConfigError: which, and what to give.
     """
     check_mode(own.guard)
-    is_adapter = _is_adapter(own.model)
-    if is_adapter and command == "reward":
+    has_adapter = is_adapter(own.model)
+    if has_adapter and command == "reward":
         raise ConfigError(f"{own.model} is an adapter of a language model; make one model of it first: prefine merge RUN --output FOLDER")
-    if not own.load_in_4bit and own.lora_r is None:
-        for name in ("lora_alpha", "lora_target", "lora_dropout"):
-            if getattr(own, name) != getattr(RunOptions, name):
-                raise ConfigError(f"--{name.replace('_', '-')} would be ignored without --lora-r; give --lora-r 16, say", code="PF-C04")
-    if own.load_in_4bit and own.lora_r is None and not is_adapter:
-        raise ConfigError("--load-in-4bit trains an adapter on a frozen base: give --lora-r 16, say")
+    own.check_adapter(has_adapter)
     for name, fine, expected in (
-        ("lora_r", own.lora_r is None or own.lora_r >= 1, "at least 1"),
-        ("lora_alpha", own.lora_alpha is None or own.lora_alpha > 0, "a number above 0"),
-        ("lora_dropout", 0 <= own.lora_dropout < 1, "0 to below 1"),
         ("guard_prompts", own.guard_prompts >= 0, "0 or more"),
         ("guard_every", own.guard_every is None or own.guard_every >= 1, "at least 1"),
         ("eval_fraction", own.eval_fraction is None or 0 <= own.eval_fraction < 1, "0 to below 1"),
     ):
         if not fine:
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(own, name)}; expected {expected}", code="PF-C03")
-    if own.lora_r is not None and is_adapter:
+    if own.lora_r is not None and has_adapter:
         raise ConfigError(f"{own.model} is an adapter already, and training goes on with it; leave out --lora-r")
     if own.resume not in (True, False, "auto"):
         raise ConfigError(f"--resume is {own.resume!r}; expected nothing behind it, or auto")
@@ -460,17 +449,16 @@ def _resolve(command: str, own: RunOptions, training: dict[str, Any]) -> tuple[d
     import torch
 
     from prefine.planning.devices import kind_here
-    from prefine.scoring.loading import four_bit_config, pick_dtype
+    from prefine.scoring.loading import pick_dtype
     from prefine.training.config.conditional import rounds_at_random, warms_up
 
     if own.dtype == "auto":  # as scripts for other trainers say it
         own.dtype = "bfloat16" if training.get("bf16") else "float16" if training.get("fp16") else "auto"
     dtype, precision = pick_dtype(own.dtype)
-    if own.load_in_4bit:
-        four_bit_config(dtype)
+    own.quantization(dtype)
     name = str(dtype).removeprefix("torch.")
     training = {"bfloat16": {"bf16": True}, "float16": {"fp16": True}}.get(name, {"bf16": False}) | training
-    adapter = own.lora_r is not None or _is_adapter(own.model)
+    adapter = own.lora_r is not None or is_adapter(own.model)
     if own.preset == "recipe":
         recipe = RECIPES[command, adapter].values
         if "max_new_tokens" in training:

@@ -159,5 +159,5 @@ class Terminal(Progress):
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
-            self._tasks.clear()
-            self._began.clear()
+        self._tasks.clear()
+        self._began.clear()

@@ -40,6 +40,7 @@ class Demand:
     Attributes:
         config: the model's, of transformers; dtype: its weights'; autocast: mixed precision's dtype, or None.
         adapter: a peft configuration; classifier: a reward model is trained.
+        quantised: bytes of a weight of the base's linear layers; None where they are not quantised.
         pack: lengths of the largest pack's groups; several: a step takes several packs, so that gradients stay between them.
         reference: a reference is used while training; where there is no adapter it is a copy; moving: which follows the policy.
         base_again: the base is loaded once more for the evaluation that ends the run.
@@ -56,7 +57,7 @@ class Demand:
     autocast: torch.dtype | None = None
     adapter: Any = None
     classifier: bool = False
-    four_bit: bool = False
+    quantised: float | None = None
     optim: str = "adamw_torch_fused"
     checkpointing: bool = False
     offloading: bool = False
@@ -105,8 +106,8 @@ def estimate(demand: Demand) -> Memory:
 
 
 def _estimate(demand: Demand) -> Memory:
-    model = skeleton(demand.config, demand.dtype, demand.adapter, demand.classifier, demand.four_bit, demand.checkpointing)
-    base, adapter = weight_bytes(model, demand.four_bit)
+    model = skeleton(demand.config, demand.dtype, demand.adapter, demand.classifier, demand.quantised, demand.checkpointing)
+    base, adapter = weight_bytes(model, demand.quantised)
     shapes = trained_shapes(model)
     gradients = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     parts = {"weights": base, "adapter": adapter, "gradients": gradients, "optimizer states": state_bytes(demand.optim, shapes)}

@@ -17,6 +17,7 @@ from prefine.packing import varlen
 from prefine.packing.attention import attend
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.planning.live_bytes import AsDevice, LiveBytes, varlen_kernel
+from prefine.scoring.adapter_start import takes_from_base
 from prefine.scoring.held_in_half import linears_alone_in_half
 from prefine.scoring.loading import add_adapter, whole
 from prefine.scoring.reward_scorer import RewardScorer
@@ -24,20 +25,28 @@ from prefine.scoring.scorer import Scorer
 from prefine.scoring.token_logps import call_head
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""Of a weight in NF4 with double quantisation: four bits, and a scale of a byte for 64, of four for 256 of those (arXiv 2305.14314)."""
+"""Of a weight in 4-bit with double quantisation: four bits, and a scale of a byte for 64, of four for 256 of those (arXiv 2305.14314)."""
+SINGLE_4BIT_BYTES = 0.5 + 4 / 64
+"""Without double quantisation: a scale of four bytes for 64."""
 
 Shape = tuple[int, tuple[int, ...]]
 """A group's lengths: of its prompt and of each completion, tokens."""
 
 
 def skeleton(
-    config: Any, dtype: torch.dtype, adapter: Any = None, classifier: bool = False, four_bit: bool = False, checkpointing: bool = False
+    config: Any,
+    dtype: torch.dtype,
+    adapter: Any = None,
+    classifier: bool = False,
+    quantised: float | None = None,
+    checkpointing: bool = False,
 ) -> Any:
     """A model as its command would load it, on the meta device.
 
     Args:
         config: transformers'; dtype: of its weights; adapter: a peft configuration to train.
-        classifier: with a head of one label, not a language model's; four_bit: linear layers stand for quantised ones.
+        classifier: with a head of one label, not a language model's.
+        quantised: bytes of a weight of linear layers, which stand for quantised ones; None where they are not.
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -51,13 +60,15 @@ def skeleton(
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trusted)
         if dtype is torch.float16:
             linears_alone_in_half(model)
-        if four_bit:
-            quantised = {id(p) for p in _quantised(model)}
+        if quantised is not None:
+            packed = {id(p) for p in _quantised(model)}
             for parameter in model.parameters():
-                if id(parameter) not in quantised:
+                if id(parameter) not in packed:
                     parameter.data = parameter.data.float()  # as peft's prepare_model_for_kbit_training does
         if adapter is not None:
             adapter = copy.deepcopy(adapter)  # peft writes the names of the model's layers into it
+            if takes_from_base(adapter):  # of weights that are not there; its shapes are the same
+                adapter.init_lora_weights = True
             if classifier:
                 adapter.task_type = "SEQ_CLS"  # the head is trained beside the adapter
             model = add_adapter(model, adapter, checkpointing)
@@ -70,16 +81,16 @@ def _quantised(model: Any) -> list[torch.Tensor]:
     return [m.weight for n, m in model.named_modules() if isinstance(m, nn.Linear) and "lora_" not in n and id(m) not in heads]
 
 
-def weight_bytes(model: Any, four_bit: bool = False) -> tuple[int, int]:
+def weight_bytes(model: Any, quantised: float | None = None) -> tuple[int, int]:
     """Bytes of the weights and buffers that are not trained by an adapter, and of the adapter's; a tensor that is tied counts once."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
-    quantised = {id(p) for p in _quantised(base)} if four_bit else set()
+    packed = {id(p) for p in _quantised(base)} if quantised is not None else set()
     own = adapter = 0.0
     for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values():
         if base is not model and tensor.requires_grad:
             adapter += tensor.nbytes
         else:
-            own += tensor.numel() * NF4_BYTES if id(tensor) in quantised else tensor.nbytes
+            own += tensor.numel() * (quantised or 0.0) if id(tensor) in packed else tensor.nbytes
     return int(own), int(adapter)
 
 

@@ -13,7 +13,8 @@ from prefine.runs import RunDirectory, write_text
 
 SETTINGS = (
     *("loss_type", "beta", "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "max_length"),
-    *("lora_r", "lora_alpha", "load_in_4bit", "retain", "retain_weight", "seed"),
+    *("lora_r", "lora_alpha", "use_dora", "use_rslora", "init_lora_weights", "load_in_4bit", "load_in_8bit"),
+    *("retain", "retain_weight", "seed"),
 )
 
 

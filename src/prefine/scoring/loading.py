@@ -171,24 +171,29 @@ def load_model(model: str, dtype: torch.dtype = torch.float32, trust_remote_code
             if base:
                 from peft import AutoPeftModelForCausalLM
 
-                return exact_in_4bit(AutoPeftModelForCausalLM.from_pretrained(model, dtype=dtype, is_trainable=True, **kwargs))
+                return as_in_training(AutoPeftModelForCausalLM.from_pretrained(model, dtype=dtype, is_trainable=True, **kwargs))
             loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, **kwargs)
     except Exception as error:  # a model's code, its files and its packages: anything
         raise cannot_load(model, base, "a causal language model", error) from error
     _refuse_encoder(model, loaded.config)
     _refuse_narrow_quantised(model, loaded)
-    return exact_in_4bit(loaded)
+    return as_in_training(loaded)
 
 
-def exact_in_4bit(model: Any) -> Any:
-    """The same model, whose 4-bit layers compute in evaluation as in training.
+def as_in_training(model: Any) -> Any:
+    """The same model, whose quantised layers compute in evaluation as in training.
 
-    On processors with bfloat16 instructions bitsandbytes (0.50) would pack their weights in the first evaluation, to multiply in bfloat16
-    from then on; weights that are stored as floats, to be shared out, it packs wrong.
+    On processors with bfloat16 instructions bitsandbytes (0.50) would pack 4-bit weights in the first evaluation, to multiply in bfloat16
+    from then on; weights that are stored as floats, to be shared out, it packs wrong. Its 8-bit layers on a CPU quantise what comes in as
+    well, in evaluation alone.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+        if type(module).__name__ == "Linear8bitLt" and hasattr(module, "state") and module.weight.device.type == "cpu":
+            kind = type(module.state)
+            always = property(lambda self: True, lambda self, value: None)
+            module.state.__class__ = type(kind.__name__, (kind,), {"is_training": always})
     return model
 
 
@@ -229,29 +234,46 @@ def _refuse_narrow_quantised(name: str, model: Any) -> None:
             )
 
 
-def four_bit_config(dtype: torch.dtype, sharded: bool = False) -> Any:
-    """NF4 with double quantisation (QLoRA, arXiv 2305.14314).
+def four_bit_config(dtype: torch.dtype, sharded: bool = False, kind: str = "nf4", nested: bool = True) -> Any:
+    """4-bit weights (QLoRA, arXiv 2305.14314).
 
     Args:
         sharded: whether the weights will be shared out over processes (FSDP2), which moves numbers of floating point alone: the bits are
             then stored as such.
+        kind: nf4 or fp4; nested: double quantisation.
 
     Raises:
         ConfigError: bitsandbytes is not installed.
     """
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("load_in_4bit needs bitsandbytes: pip install 'prefine[qlora]'", code="PF-C10") from error
+    _need_bitsandbytes("load_in_4bit")
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
+        bnb_4bit_quant_type=kind,
+        bnb_4bit_use_double_quant=nested,
         bnb_4bit_compute_dtype=dtype,
         bnb_4bit_quant_storage=dtype if sharded else torch.uint8,
     )
+
+
+def eight_bit_config() -> Any:
+    """LLM.int8 (arXiv 2208.07339).
+
+    Raises:
+        ConfigError: bitsandbytes is not installed.
+    """
+    _need_bitsandbytes("load_in_8bit")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(load_in_8bit=True)
+
+
+def _need_bitsandbytes(option: str) -> None:
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"{option} needs bitsandbytes: pip install 'prefine[qlora]'", code="PF-C10") from error
 
 
 def add_adapter(model: Any, peft_config: Any, gradient_checkpointing: bool = False) -> Any:
@@ -260,6 +282,9 @@ def add_adapter(model: Any, peft_config: Any, gradient_checkpointing: bool = Fal
 
     if getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
+    if getattr(peft_config, "use_dora", False) and getattr(model, "is_loaded_in_8bit", False) and model.device.type == "cpu":
+        raise ConfigError("DoRA on an 8-bit base does not work on a CPU (PEFT 0.21 loses its scales); take --load-in-4bit, or a GPU")
+    _refuse_unmatched(model, peft_config)
     try:
         out = get_peft_model(model, peft_config)
         _refuse_half_of_tied(out)
@@ -271,6 +296,29 @@ def add_adapter(model: Any, peft_config: Any, gradient_checkpointing: bool = Fal
         raise
     except Exception as error:  # PEFT's, for whatever an option asks of a module
         raise ConfigError(f"the adapter does not fit the model: {first_line(error)}") from error
+
+
+NAMING = {
+    "target_modules": "--lora-target",
+    "exclude_modules": "--lora-exclude",
+    "modules_to_save": "--lora-modules-to-save",
+    "target_parameters": "--lora-target-parameters",
+}
+"""Settings of PEFT that name parts of a model, and the options that are about them."""
+
+
+def _refuse_unmatched(model: Any, peft_config: Any) -> None:
+    """PEFT is content where one of several names is in the model, and of some settings where none is."""
+    modules, parameters = [n for n, _ in model.named_modules()], [n for n, _ in model.named_parameters()]
+    for setting, option in NAMING.items():
+        names = getattr(peft_config, setting, None) or []
+        known = parameters if setting == "target_parameters" else modules
+        for name in [] if isinstance(names, str) else sorted(names):
+            if not any(n == name or n.endswith(f".{name}") for n in known):
+                ends = sorted({n.rpartition(".")[2] for n in known} if "." not in name else {".".join(n.split(".")[-3:]) for n in known})
+                raise ConfigError(
+                    f"the adapter does not fit the model: {option} {name} is nothing in it{nearest(name, ends)}", code="PF-C03"
+                )
 
 
 def _refuse_half_of_tied(model: Any) -> None:

@@ -22,6 +22,7 @@ from prefine.packing.budget import TokenBudget
 from prefine.packing.checksum import damaged, keep, kept
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
+from prefine.scoring.adapter_start import takes_from_base
 from prefine.scoring.adapters import switched
 from prefine.scoring.held_in_half import hold_frozen_linears
 from prefine.scoring.scorer import Scorer
@@ -118,7 +119,10 @@ def _frozen_adapter(model: Any) -> str | None:
     fresh = all(not bool(v.any()) for k, v in state.items() if "lora_B" in k) and any("lora_B" in k for k in state)
     if fresh:
         return None
-    model.add_adapter("reference", copy.deepcopy(model.peft_config[name]))
+    config = copy.deepcopy(model.peft_config[name])
+    if takes_from_base(config):  # which it did; a copy takes nothing
+        config.init_lora_weights = True
+    model.add_adapter("reference", config)
     set_peft_model_state_dict(model, {k: v.clone() for k, v in state.items()}, adapter_name="reference")
     model.set_adapter(name)
     for parameter_name, parameter in model.named_parameters():

@@ -16,7 +16,7 @@ from torch import nn
 from prefine.errors import ModelError
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.packing.pack import Pack
-from prefine.scoring.loading import cannot_load, check_base, check_exists, exact_in_4bit, whole
+from prefine.scoring.loading import as_in_training, cannot_load, check_base, check_exists, whole
 from prefine.scoring.scorer import Layout, Scorer, unwrap
 from prefine.scoring.token_logps import as_head_input, call_head
 
@@ -40,7 +40,7 @@ def load_reward_model(
     try:
         if base:
             with whole():
-                return exact_in_4bit(AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=dtype, **kwargs))
+                return as_in_training(AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, dtype=dtype, **kwargs))
         where = {k: kwargs[k] for k in ("revision", "subfolder", "token") if k in kwargs}
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code, **where)
         told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -56,7 +56,7 @@ def load_reward_model(
         raise ModelError(
             f"{model}: no reward model but a {', '.join(config.architectures or ['model without a head named score'])}", code="PF-M09"
         )
-    return exact_in_4bit(loaded)
+    return as_in_training(loaded)
 
 
 class RewardScorer(Scorer):

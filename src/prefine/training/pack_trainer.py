@@ -34,9 +34,10 @@ from prefine.packing.out_of_memory import is_out_of_memory, smaller_on_oom
 from prefine.packing.pack import Pack
 from prefine.packing.rendering import read_template_kwargs
 from prefine.packing.spread import workers_for
+from prefine.scoring.adapter_start import TakenStart, takes_from_base
 from prefine.scoring.liger import apply_liger
 from prefine.scoring.limits import check_groups, fit_tokenizer
-from prefine.scoring.loading import add_adapter, check_same_tokenizer, exact_in_4bit, first_line, load_model, load_tokenizer
+from prefine.scoring.loading import add_adapter, as_in_training, check_same_tokenizer, first_line, load_model, load_tokenizer
 from prefine.scoring.proof import Proof, prove_layout
 from prefine.scoring.reference import Reference
 from prefine.scoring.scorer import Scorer
@@ -130,7 +131,7 @@ class PackTrainer(Trainer):
         if args.chat_template_kwargs is not None:
             processing_class.init_kwargs[KWARGS_NAME] = read_template_kwargs(args.chat_template_kwargs)  # saved with the model
         set_seed(args.seed)  # of new heads and adapters
-        policy = exact_in_4bit(self.load(model, args, quantization_config))
+        policy = as_in_training(self.load(model, args, quantization_config))
         fit_settings(policy, processing_class, args)
         self.limits = fit_tokenizer(policy, processing_class)
         if isinstance(ref_model, str):
@@ -141,6 +142,10 @@ class PackTrainer(Trainer):
             if peft_config.peft_type == "PREFIX_TUNING" and args.gradient_checkpointing:
                 raise ConfigError("prefix tuning keeps its prefix in a cache, which gradient_checkpointing leaves out; switch that off")
             policy = add_adapter(policy, peft_config, args.gradient_checkpointing)
+        self.taken = TakenStart(policy) if peft_config is not None and takes_from_base(peft_config) else None
+        if self.taken is not None and (args.is_sharded or args.load_best_model_at_end):
+            other = "load_best_model_at_end" if args.load_best_model_at_end else "a base that is shared out over processes"
+            raise ConfigError(f"init_lora_weights {peft_config.init_lora_weights} does not go with {other}; leave one of the two out")
         if args.disable_dropout:
             disable_dropout(policy)
         half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 and args.device.type != "cpu" else None
@@ -398,7 +403,12 @@ class PackTrainer(Trainer):
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """As transformers'; its step survives running out of memory."""
+        given = self.optimizer is not None
         optimizer = super().create_optimizer(*args, **kwargs)
+        if self.args.loraplus_lr_ratio is not None:
+            if given:
+                raise ConfigError("loraplus_lr_ratio would be ignored: an optimizer was given; leave one of the two out", code="PF-C04")
+            faster_b(optimizer, self.model, self.args.loraplus_lr_ratio)
         if not self.together.zero_stage:  # whose engine moves parts of its own
             survive_out_of_memory(optimizer)
         return optimizer
@@ -884,6 +894,8 @@ class PackTrainer(Trainer):
         with loading(resume_from_checkpoint, "the weights"):
             if self.together.by_fsdp:
                 hand_out_weights(self.model, Path(resume_from_checkpoint))
+            elif self.taken is not None:
+                self.taken.load(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
             else:
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
         moved = Path(resume_from_checkpoint) / MOVED_REFERENCE
@@ -938,12 +950,30 @@ class PackTrainer(Trainer):
             folder = output_dir or self.args.output_dir
             saves = self.args.should_save
             model.save_pretrained(folder, selected_adapters=[model.active_adapter], state_dict=state_dict, is_main_process=saves)
-            if not saves:
-                return
-            self.processing_class.save_pretrained(folder)
-            torch.save(self.args, Path(folder) / "training_args.bin")
-            return
-        super()._save(output_dir, state_dict)
+            if saves:
+                self.processing_class.save_pretrained(folder)
+                torch.save(self.args, Path(folder) / "training_args.bin")
+        else:
+            super()._save(output_dir, state_dict)
+        if self.taken is not None and self.args.should_save:
+            self.taken.save_plain(Path(output_dir or self.args.output_dir))
+
+
+def faster_b(optimizer: Any, model: nn.Module, ratio: float) -> None:
+    """Give LoRA's B a learning rate ``ratio`` times that of the rest (LoRA+, arXiv 2402.12354), in groups of their own.
+
+    Raises:
+        ConfigError: there is no such weight.
+    """
+    of_b = {id(p) for name, p in model.named_parameters() if p.requires_grad and (".lora_B." in name or ".lora_embedding_B." in name)}
+    if not of_b:
+        raise ConfigError("loraplus_lr_ratio would be ignored: no LoRA adapter is trained; give --lora-r 16, say", code="PF-C04")
+    for group in list(optimizer.param_groups):
+        faster = [p for p in group["params"] if id(p) in of_b]
+        group["params"] = [p for p in group["params"] if id(p) not in of_b]
+        if faster:
+            optimizer.add_param_group({**group, "params": faster, "lr": group["lr"] * ratio})
+    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
 
 
 class _SayLosses(TrainerCallback):

@@ -306,6 +306,11 @@ class SamplingTrainer(PackTrainer):
         args = self.args
         if not hasattr(model, "peft_config"):
             raise ConfigError("rollout_engine vllm takes the policy's adapter over after each update: train one (--lora-r 16, say)")
+        adapter = model.peft_config[model.active_adapter]
+        unread = next((name for name in ("use_dora", "modules_to_save") if getattr(adapter, name, None)), "")
+        unread = unread or ("init_lora_weights" if self.taken is not None else "")
+        if unread:
+            raise ConfigError(f"rollout_engine vllm reads plain LoRA adapters alone; leave {unread} out, or sample with transformers")
         ends = end_tokens(model, self.processing_class)
         if args.vllm_mode == "server":
             run = self.together.gathered(f"prefine-{uuid.uuid4().hex[:12]}")[0]

@@ -51,6 +51,9 @@ class PackConfig(TrainingArguments):
         default=None, metadata={"help": "Keyword arguments of from_pretrained when the model is given by name."}
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
+    loraplus_lr_ratio: float | None = field(
+        default=None, metadata={"help": "Learning rate of LoRA's B over that of A (LoRA+, arXiv 2402.12354: 16, say). Unset: the same."}
+    )
     disable_dropout: bool = field(default=True, metadata={"help": "Switch dropout off, so that policy and reference agree."})
     max_length: int | None = field(default=1024, metadata={"help": "Maximum tokens of prompt + completion."})
     max_prompt_length: int | None = field(default=None, metadata={"help": "Maximum tokens of the prompt."})
