@@ -85,7 +85,7 @@ def make_pairs(given: PairsOptions, choice: JudgeChoice, progress: Progress) -> 
     if not isinstance(judge, ByScore):
         raise ConfigError("pairs need a judge that scores: --judge reward-model, python, exact, or openai with --mode single")
     check_ready(judge)
-    from prefine.evaluation.answers import answer_questions
+    from prefine.evaluation.answers import answer_questions, without_reasoning
     from prefine.generation.engine import Sampling
 
     heard: list[dict[str, Any]] = []
@@ -102,7 +102,7 @@ def make_pairs(given: PairsOptions, choice: JudgeChoice, progress: Progress) -> 
         engine, asked, sampling, given.seed, samples, given.model, lambda n: progress.advance("responses", n, len(asked))
     )
     scores: dict[int, Any] = {}
-    for place, score in judge.scorer.score(done):
+    for place, score in judge.scorer.score(without_reasoning(done)):
         scores[place] = score
         progress.advance("scores", 1, len(done))
     by_prompt: dict[str, list[tuple[Answered, float]]] = {}

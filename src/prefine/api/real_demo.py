@@ -18,9 +18,12 @@ from prefine.runs import RunDirectory, read_json, write_json, write_jsonl, write
 
 if TYPE_CHECKING:
     from prefine.evaluation.judge import Comparison
+    from prefine.evaluation.model_pair import ModelPair
     from prefine.evaluation.questions import Question
 
 JUDGE = "prefine.lab.constraints:met"
+TRAINED, NEVER = "constraints", "unseen-constraint"
+"""Names of the two evaluations."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,9 @@ class Sizes:
     """
 
     topics: int = 24
-    unseen: int = 12
+    unseen: int = 32
     samples: int = 8
-    times: int = 2
+    times: int = 1
     tokens: int = 64
     temperature: float = 0.8
     steps: int = 60
@@ -137,7 +140,9 @@ def real_demo(sizes: Sizes, seeds: Sequence[int], folder: Path, progress: Progre
 
 def one_seed(sizes: Sizes, seed: int, base: Path, folder: Path, progress: Progress) -> dict[str, Any]:
     """Sample, pair, train and judge with one seed; a call that was killed goes on where it was."""
+    from prefine.evaluation.model_pair import ModelPair
     from prefine.lab.constraints import CONSTRAINTS, HELD_OUT, TOPICS, met, questions
+    from prefine.report.run_page import write_report
     from prefine.training.peak_memory import forget_peak_memory, peak_memory_bytes
 
     clock = Clock(progress, SHARES)
@@ -186,7 +191,11 @@ def one_seed(sizes: Sizes, seed: int, base: Path, folder: Path, progress: Progre
     )
     lap("training")
     clock.begin("evaluation")
-    found = judged(sizes, seed, RunDirectory.open(str(run)), folder, clock)
+    directory = RunDirectory.open(str(run))
+    found = judged(sizes, seed, ModelPair.load(directory), directory.path / "eval", clock)
+    for name in (TRAINED, NEVER):
+        directory.add_look(name, found[name])
+    write_report(directory)
     lap("evaluation")
     return found | {"seed": seed, "sizes": asdict(sizes), "pairs": made.count, "seconds": seconds, "peak_bytes": peak_memory_bytes()}
 
@@ -197,45 +206,45 @@ def write_prompts(path: Path, questions: Sequence[Question]) -> None:
     write_jsonl(path, rows)
 
 
-def judged(sizes: Sizes, seed: int, run: RunDirectory, folder: Path, clock: Clock) -> dict[str, Any]:
-    """Base against tuned on topics and a constraint that were never trained on, on questions of fact and ordinary text."""
+def judged(sizes: Sizes, seed: int, models: ModelPair, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Base against tuned on topics and a constraint that were never trained on, on questions of fact and ordinary text.
+
+    Args:
+        folder: of the evaluations, one a constraint that was trained on or was not.
+    """
     from prefine.evaluation.evaluate import Extras, evaluate
     from prefine.evaluation.judge import ByScore, TextFunctionScorer
-    from prefine.evaluation.model_pair import ModelPair
     from prefine.evaluation.regression import paired_skill
     from prefine.evaluation.verdict import THRESHOLDS
     from prefine.generation.engine import Sampling
     from prefine.lab.constraints import CONSTRAINTS, HELD_OUT, TOPICS, UNSEEN, met, ordinary_text, questions
-    from prefine.report.run_page import write_report
 
-    models = ModelPair.load(run)
+    folder.mkdir(parents=True, exist_ok=True)
     text = folder / "ordinary.txt"
     write_text(text, ordinary_text(sizes.text))
     right = [facts_right(models, tuned, sizes.facts) for tuned in (False, True)]
     skill = paired_skill("questions of fact", right[0], right[1], THRESHOLDS.tolerance)
     topics = TOPICS[-HELD_OUT:][: sizes.unseen]
     out: dict[str, Any] = {}
-    for name, constraints in (("constraints", CONSTRAINTS), ("unseen-constraint", (UNSEEN,))):
-        clock.finish()
-        asked = questions(topics, constraints, sizes.times)
-        write_prompts(folder / f"{name}.jsonl", asked)
-        main = name == "constraints"
+    for name, constraints in ((TRAINED, CONSTRAINTS), (NEVER, (UNSEEN,))):
+        progress.finish()
+        main, place = name == TRAINED, folder / name
+        place.mkdir(parents=True, exist_ok=True)
         found = evaluate(
             models,
-            asked,
+            questions(topics, constraints, sizes.times),
             ByScore(TextFunctionScorer(JUDGE, met)),
-            run.evaluation(name),
+            place,
             Sampling(sizes.tokens, 0.7),
             seed + 1,
             Extras(texts=[str(text)] if main else (), skills=[skill] if main else ()),
-            progress=clock.advance,
+            progress=progress.advance,
         )
-        run.add_look(name, found.summary)
         summary = found.summary
-        out[name] = met_by(found.comparisons) | {k: summary[k] for k in ("outcome", "sentence", "win_rate", "drift", "degeneration")}
+        kept = ("outcome", "sentence", "win_rate", "drift", "degeneration", "judge", "repeat")
+        out[name] = met_by(found.comparisons) | {k: summary[k] for k in kept}
         if main:
             out |= {"perplexity": summary["perplexity"][0], "facts": asdict(skill), "samples": side_by_side(found.comparisons)}
-    write_report(run)
     return out
 
 

@@ -230,14 +230,20 @@ def generation_row(c: Comparison) -> dict[str, Any]:
         row["category"] = c.question.category
     if c.ended != (None, None):
         row["ended"] = list(c.ended)
+    if c.reasoning != (None, None):
+        row["reasoning"] = list(c.reasoning)
     return row | ({"turn": c.turn} if c.question.later_turns else {})
 
 
 def findings_of(comparisons: Sequence[Comparison]) -> list[Finding]:
     """Signs of degeneration, tuned against base."""
     prompts = [plain_text(c.prompt) for c in comparisons]
+    thinks = any(c.reasoning != (None, None) for c in comparisons)
     sides = [
-        [Text(p, answer[-1], c.ended[side]) for p, c, answer in zip(prompts, comparisons, answers, strict=True)]
+        [
+            Text(p, answer[-1], c.ended[side], reasoning=c.reasoning[side] or "" if thinks else None)
+            for p, c, answer in zip(prompts, comparisons, answers, strict=True)
+        ]
         for side, answers in enumerate(([c.base for c in comparisons], [c.tuned for c in comparisons]))
     ]
     return compare_texts(sides[0], sides[1], [c.question.cluster or c.question.key for c in comparisons])

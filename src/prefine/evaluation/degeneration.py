@@ -58,12 +58,13 @@ def ends_in_loop(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Text:
-    """An answer as far as these signs look at it; ``ended`` None where nobody knows."""
+    """An answer as far as these signs look at it; ``ended`` None where nobody knows, ``reasoning`` where neither model thinks."""
 
     prompt: str
     answer: str
     ended: bool | None = None
     num_tokens: int | None = None
+    reasoning: str | None = None
 
 
 def _language(text: str) -> str:
@@ -106,6 +107,14 @@ SIGNS = (
         "words",
         "mean length of a response in words and punctuation marks",
         lambda t: float(len(words(t.answer))),
+        0,
+        math.inf,
+        is_share=False,
+    ),
+    Sign(
+        "words of reasoning",
+        "mean length of what a response thinks before it answers",
+        lambda t: None if t.reasoning is None else float(len(words(t.reasoning))),
         0,
         math.inf,
         is_share=False,

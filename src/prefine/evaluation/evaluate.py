@@ -209,7 +209,7 @@ def evaluate(
 def _responses(comparisons: Sequence[Comparison], drift: Drift | None, findings: Sequence[Finding]) -> Responses | None:
     if not comparisons:
         return None
-    same = sum(c.base == c.tuned for c in comparisons)
+    same = sum(c.base == c.tuned and c.reasoning[0] == c.reasoning[1] for c in comparisons)
     return Responses(len(comparisons), same, drift.per_token if drift else None, tuple(findings))
 
 

@@ -14,6 +14,7 @@ from prefine.evaluation.answers import Answered, AnswerFile
 from prefine.evaluation.questions import Question
 from prefine.evaluation.style import style_of
 from prefine.evaluation.verdict_files import Judged
+from prefine.preferences.reasoning import opens_reasoning, split_reasoning
 from prefine.preferences.records import PromptText, plain_text
 from prefine.scoring.score_function import calls_by, scores_or_reasons, where_raised
 
@@ -25,7 +26,8 @@ TIE = 1e-9
 class Comparison:
     """Two models' answers to one question, up to the turn that is judged: the last of each.
 
-    ``ended`` says whether base and tuned ended by themselves, where it is known. ``repeat`` is the answers'.
+    ``ended`` says whether base and tuned ended by themselves, where it is known. ``repeat`` is the answers'. ``reasoning`` is what precedes
+    the last of each, which is no part of what is judged; None where there is none.
     """
 
     question: Question
@@ -33,6 +35,7 @@ class Comparison:
     tuned: tuple[str, ...]
     ended: tuple[bool | None, bool | None] = (None, None)
     repeat: int = 0
+    reasoning: tuple[str | None, str | None] = (None, None)
 
     @property
     def sides(self) -> tuple[Answered, Answered]:
@@ -110,7 +113,9 @@ class ByScore:
 
     def message_rewards(self, prompts: Sequence[PromptText], answers: Sequence[str]) -> list[float | None]:
         """A score for each answer, None where there is none: a judge as a reward (:class:`prefine.scoring.roles.MessageReward`)."""
-        asked = [Answered(Question(str(i), p), (a,)) for i, (p, a) in enumerate(zip(prompts, answers, strict=True))]
+        opened = opens_reasoning(answers)
+        finals = [split_reasoning(a, opened)[1] for a in answers]
+        asked = [Answered(Question(str(i), p), (a,)) for i, (p, a) in enumerate(zip(prompts, finals, strict=True))]
         found = dict(self.scorer.score(asked))
         return [found[i].value for i in range(len(asked))]
 
@@ -264,6 +269,8 @@ def items_of(comparison: Comparison) -> tuple[str, ...]:
 def compare(base: AnswerFile, tuned: AnswerFile, name: Callable[[Answered], str] = lambda a: a.match_key) -> tuple[list[Comparison], int]:
     """Comparisons of two files' answers, matched by question, a comparison a turn; and how many questions only one file has.
 
+    Of a model that thinks the final response alone is compared.
+
     Args:
         name: what names a question in both, each once.
     """
@@ -271,6 +278,7 @@ def compare(base: AnswerFile, tuned: AnswerFile, name: Callable[[Answered], str]
     assert len(ours) == len(tuned.answered), "a question is named twice"
     out = []
     both = 0
+    opened = [opens_reasoning([text for a in side.answered for text in a.answers]) for side in (base, tuned)]
     for a in base.answered:
         b = ours.get(name(a))
         if b is None:
@@ -278,7 +286,10 @@ def compare(base: AnswerFile, tuned: AnswerFile, name: Callable[[Answered], str]
         both += 1
         for turn in range(1, 1 + min(len(a.answers), len(b.answers))):
             ended = tuple(side.ended[turn - 1] if len(side.ended) >= turn else None for side in (a, b))
-            out.append(Comparison(a.question, a.answers[:turn], b.answers[:turn], (ended[0], ended[1]), a.repeat))
+            parts = [[split_reasoning(t, o) for t in side.answers[:turn]] for side, o in zip((a, b), opened, strict=True)]
+            finals = [tuple(final for _, final in part) for part in parts]
+            reasoning = (parts[0][-1][0], parts[1][-1][0])
+            out.append(Comparison(a.question, finals[0], finals[1], (ended[0], ended[1]), a.repeat, reasoning))
     return out, len(base.answered) + len(tuned.answered) - 2 * both
 
 

@@ -19,6 +19,7 @@ from prefine.packing.budget import TokenBudget
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup, as_ids
 from prefine.packing.learned_tokens import memory_key
+from prefine.preferences.reasoning import has_channels, split_reasoning
 from prefine.runs import RunDirectory
 from prefine.scoring.limits import FittedEncoder, Limits, fit_tokenizer
 from prefine.scoring.loading import load_model, load_tokenizer, pick_dtype
@@ -115,9 +116,13 @@ class ModelPair:
 
 def last_turn(encoder: Encoder, answered: Answered) -> PromptGroup | None:
     """The last answer after all that was said before it; None where prompt or answer has no tokens."""
+    said: Any = answered.answers[-1]
+    thought, final = split_reasoning(said)
+    if thought is not None and has_channels(encoder.tokenizer):  # whose template writes its channels itself
+        said = ({"role": "assistant", "content": final, "reasoning_content": thought},)
     return encoder.encode(
         answered.question.asked(answered.answers[:-1]),
-        [answered.answers[-1]],
+        [said],
         0,
         answered.question.tools,
         answered.question.template_kwargs,

@@ -15,10 +15,11 @@ import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from prefine.errors import ModelError
 from prefine.generation.drawing import SeededSampling
 from prefine.generation.engine import Answer, Sampling
+from prefine.packing.end_tokens import end_tokens
 from prefine.packing.group import Ids
+from prefine.preferences.reasoning import said
 
 PREFILL_TOKENS = {"cpu": 4096, "cuda": 16_384}
 """Most tokens of a batch's prompts that pass the model at once: longer prompts go in pieces, which costs no time and less memory."""
@@ -26,20 +27,6 @@ LEAVING = 4
 """Rows that have ended leave when they are one in so many, and as many at least: taking them out copies the others' keys and values."""
 ROOM = 128
 """Tokens that keys and values have room for before they are copied to a larger place."""
-
-
-def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """All tokens that end an answer: the tokenizer's, and those of the model's generation settings (end of turn).
-
-    Raises:
-        ModelError: the settings name something else than ids.
-    """
-    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    listed = configured if isinstance(configured, list) else [configured]
-    if not all(t is None or isinstance(t, int) for t in listed):
-        name = getattr(model, "name_or_path", "the model")
-        raise ModelError(f"{name}: eos_token_id of its generation_config.json is {configured!r}, no token's id; mend it")
-    return list(dict.fromkeys(int(t) for t in [tokenizer.eos_token_id, *listed] if t is not None))
 
 
 class RoomyLayer(DynamicLayer):
@@ -204,7 +191,7 @@ class Rows:
         for i in gone:
             kept = made[i][: lengths[i]]
             logps = () if self.draw is None else tuple(self.draw.logps[self.live[i], : len(kept)].tolist())
-            text = self.tokenizer.decode(kept, skip_special_tokens=True).strip()
+            text = said(self.tokenizer, kept)
             answers.append((self.live[i], Answer(text, kept, lengths[i] is not None, len(kept), logps)))
         stay = [i for i, length in enumerate(lengths) if length is None and not is_full]
         self.live = [self.live[i] for i in stay]

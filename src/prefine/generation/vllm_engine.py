@@ -9,6 +9,7 @@ from prefine.errors import ConfigError, DataError
 from prefine.generation.engine import Answer, Failure, Request, Sampling
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import Ids
+from prefine.preferences.reasoning import said
 
 
 class VllmEngine:
@@ -133,7 +134,7 @@ class VllmPolicy:
             best = out.outputs[0]
             ids = list(best.token_ids)
             logps = tuple(float(at[token].logprob) for at, token in zip(best.logprobs, ids, strict=True))
-            text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            text = said(self.tokenizer, ids)
             yield place, Answer(text, ids, best.finish_reason == "stop", len(ids), logps)
         if self.sleeps:
             self._model.sleep(level=1)

@@ -13,6 +13,7 @@ from typing import Any
 from prefine.errors import ConfigError, ModelError
 from prefine.generation.engine import Answer, Sampling
 from prefine.packing.group import Ids
+from prefine.preferences.reasoning import said
 from prefine.redaction import brief
 
 UNDER_WAY = 256
@@ -102,7 +103,7 @@ class VllmServer:
                 extra_body={"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "stop_token_ids": self.ends, "return_token_ids": True},
             ).choices[0]
             ids = list(out.token_ids)
-            text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            text = said(self.tokenizer, ids)
             return Answer(text, ids, out.finish_reason == "stop", len(ids), tuple(map(float, out.logprobs.token_logprobs)))
 
         with ThreadPoolExecutor(UNDER_WAY) as pool:

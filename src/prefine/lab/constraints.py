@@ -15,8 +15,10 @@ TOPICS = (
     *("rain", "a bicycle", "the moon", "coffee", "a library", "chess", "winter", "a bridge", "honey", "the sea", "a piano", "bread"),
     *("a train", "gardens", "an owl", "salt", "a lighthouse", "maps", "a clock", "apples", "a volcano", "silk", "a kite", "rivers"),
     *("glass", "a violin", "snow", "tea", "a castle", "bees", "a desert", "paper", "a candle", "soccer", "a mirror", "wool"),
+    *("a telescope", "rice", "the wind", "a ship", "dancing", "cheese", "an island", "ink", "a horse", "thunder", "a market", "pottery"),
+    *("a tunnel", "stars", "a drum", "moss", "a harbor", "pepper", "a fox", "winter coats"),
 )
-HELD_OUT = 12
+HELD_OUT = 32
 """How many topics, the last ones, are asked about only when training is over."""
 
 

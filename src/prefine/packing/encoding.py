@@ -131,7 +131,7 @@ class Encoder:
         self.renderer = Renderer(tokenizer, template_kwargs)
         self.has_template = self.renderer.has_template
         self.report = EncodingReport(notes=self.renderer.notes)
-        self._end_ids = set(getattr(tokenizer, "all_special_ids", ())) | set(getattr(tokenizer, "added_tokens_decoder", {}))
+        self.end_ids = set(getattr(tokenizer, "all_special_ids", ())) | set(getattr(tokenizer, "added_tokens_decoder", {}))
 
     def render(
         self, prompt: PromptText, answers: Iterable[PromptText], tools: Tools = None, template_kwargs: Mapping[str, Any] | None = None
@@ -316,7 +316,7 @@ class Encoder:
     def _ends(self, ids: list[int], plain: bool) -> bool:
         """Whether the last token that is not white space is an end token: of plain text the tokenizer's own, of a template's any."""
         for token in reversed(ids[-3:]):
-            if token == self.tokenizer.eos_token_id or (not plain and token in self._end_ids):
+            if token == self.tokenizer.eos_token_id or (not plain and token in self.end_ids):
                 return True
             if self.tokenizer.decode([token]).strip():
                 return False

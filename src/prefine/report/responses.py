@@ -78,6 +78,7 @@ def responses_section(title: str, shown: Sequence[Shown], models: tuple[str, str
 
 def _article(s: Shown, both: tuple[str, str], models: tuple[str, str]) -> dict[str, Any]:
     ended = s.row.get("ended") or (None, None)
+    thoughts = s.row.get("reasoning") or (None, None)
     scores: Sequence[float | None] = s.scores or (None, None)
     category, turn = str(s.row.get("category") or ""), s.row.get("turn")
     return {
@@ -87,8 +88,9 @@ def _article(s: Shown, both: tuple[str, str], models: tuple[str, str]) -> dict[s
         "about": [*([category] if category else []), *([f"turn {turn}"] if turn else [])],
         "prompt": turns_of(s.row["prompt"]),
         "sides": [
-            {"model": model, "text": text, "truncated": e is False, "score": "" if score is None else f"score {score:.3g}"}
-            for model, text, e, score in zip(models, both, ended, scores, strict=True)
+            {"model": model, "text": text, "truncated": e is False, "reasoning": thought}
+            | {"score": "" if score is None else f"score {score:.3g}"}
+            for model, text, e, score, thought in zip(models, both, ended, scores, thoughts, strict=True)
         ],
         "raw": s.raw,
     }

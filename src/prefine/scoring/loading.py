@@ -169,15 +169,45 @@ def load_model(model: str, dtype: torch.dtype = torch.float32, trust_remote_code
     try:
         with whole():
             if base:
-                from peft import AutoPeftModelForCausalLM
-
-                return as_in_training(AutoPeftModelForCausalLM.from_pretrained(model, dtype=dtype, is_trainable=True, **kwargs))
+                return as_in_training(_with_adapter(model, dtype, **kwargs))
             loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, **kwargs)
     except Exception as error:  # a model's code, its files and its packages: anything
         raise cannot_load(model, base, "a causal language model", error) from error
     _refuse_encoder(model, loaded.config)
     _refuse_narrow_quantised(model, loaded)
     return as_in_training(loaded)
+
+
+def _with_adapter(folder: str, dtype: torch.dtype, **kwargs: Any) -> Any:
+    """The base of an adapter with it, as it was trained.
+
+    PEFT's own loader gives the base an embedding more, of random numbers, for every token that the folder's tokenizer has beyond it.
+    """
+    from peft import PeftConfig, PeftModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    where = {k: kwargs.pop(k) for k in ("revision",) if k in kwargs}
+    config = PeftConfig.from_pretrained(folder, **where)
+    if config.task_type not in (None, "CAUSAL_LM"):
+        raise ValueError(f"its task_type is {config.task_type}, not CAUSAL_LM")
+    base = AutoModelForCausalLM.from_pretrained(config.base_model_name_or_path, dtype=dtype, revision=config.revision, **kwargs)
+    rows = _saved_embeddings(folder, base)
+    if rows is not None and rows != base.get_input_embeddings().weight.shape[0]:
+        base.resize_token_embeddings(rows)  # as whoever trained it did; what is new is saved with it
+    return PeftModelForCausalLM.from_pretrained(base, folder, is_trainable=True, config=config, **where)
+
+
+def _saved_embeddings(folder: str, base: Any) -> int | None:
+    """How many embeddings an adapter's folder brings; None where it brings none."""
+    from safetensors import safe_open
+
+    path = Path(folder) / "adapter_model.safetensors"
+    name = next((n for n, m in base.named_modules() if m is base.get_input_embeddings()), None)
+    if name is None or not path.is_file():
+        return None
+    with safe_open(path, "pt") as weights:
+        key = f"base_model.model.{name}.weight"
+        return int(weights.get_slice(key).get_shape()[0]) if key in weights.keys() else None  # noqa: SIM118  it is no mapping
 
 
 def as_in_training(model: Any) -> Any:

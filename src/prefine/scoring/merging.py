@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from prefine.errors import ConfigError, ModelError
+from prefine.packing.end_tokens import keep_ends
 from prefine.packing.out_of_memory import smaller_on_oom
 from prefine.scoring.limits import fit_tokenizer
 from prefine.scoring.loading import load_model, load_tokenizer
@@ -72,6 +73,7 @@ def _merge(source: Path, output: Path, dtype: torch.dtype, trust_remote_code: bo
                 f"{source}: merged log-probs differ from base and adapter's by {difference:.2g} nats; merge in --dtype float32",
                 code="PF-M16",
             )
+    keep_ends(model, tokenizer)
     model.generation_config = _sound(model.generation_config)
     model.save_pretrained(output, max_shard_size=shard)
     tokenizer.save_pretrained(output)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from transformers import Trainer, TrainingArguments
 
 from prefine.errors import ConfigError, MissingFile
-from prefine.generation.rows import end_tokens
+from prefine.packing.end_tokens import end_tokens
 from prefine.scoring.loading import load_tokenizer
 from prefine.training.config import PackConfig
 

@@ -28,6 +28,7 @@ from prefine.checkpoints import SAVING, begin, check, newest, publish, rotate, s
 from prefine.errors import CheckpointError, ConfigError, DataError, ModelError, PrefineError
 from prefine.packing.budget import TRAINING_ADVICE, TokenBudget
 from prefine.packing.encoding import KWARGS_NAME, Encoder
+from prefine.packing.end_tokens import keep_ends
 from prefine.packing.group import PromptGroup
 from prefine.packing.learned_tokens import memory_key
 from prefine.packing.out_of_memory import is_out_of_memory, smaller_on_oom
@@ -134,6 +135,7 @@ class PackTrainer(Trainer):
         policy = as_in_training(self.load(model, args, quantization_config))
         fit_settings(policy, processing_class, args)
         self.limits = fit_tokenizer(policy, processing_class)
+        keep_ends(policy, processing_class)
         if isinstance(ref_model, str):
             check_same_tokenizer(processing_class, ref_model, args.trusts_code)
         if peft_config is not None:

@@ -24,11 +24,11 @@ from torch import nn
 from prefine.errors import ConfigError, DataError, ModelError
 from prefine.generation.engine import Answer, Sampling
 from prefine.generation.generate import generate
-from prefine.generation.rows import end_tokens
 from prefine.generation.vllm_engine import VllmPolicy
 from prefine.generation.vllm_server import VllmServer
 from prefine.losses.policy_gradient import combine_rewards
 from prefine.packing.encoding import Encoder, prompt_only
+from prefine.packing.end_tokens import end_tokens
 from prefine.packing.group import Ids, PromptGroup, as_ids
 from prefine.packing.rendering import LeftOut
 from prefine.preferences.convert import BESIDE_PROMPT

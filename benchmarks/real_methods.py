@@ -1,0 +1,202 @@
+"""Who wins on a real chat model, and what it cost: DPO, KTO, PPO, best of n, and TRL's DPO, from the same responses, by the same judge.
+
+    python benchmarks/real_methods.py FOLDER [--seed 0] [--methods kto ppo best-of-8 trl]
+
+FOLDER is that of ``prefine demo --real --output-dir`` (FOLDER-real lies there); its seed's responses and pairs are what all learn from:
+KTO from every response as it was checked, TRL from the very pairs that Prefine's DPO was given, PPO from the prompts with the checker as
+its reward. Best of n trains nothing: it asks the checker each time. What was measured is kept in FOLDER-real/seed-N/METHOD.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+STEPS, BATCH, RATE, RANK = 60, 8, 1e-4, 16
+
+
+def kto(place: Path, base: Path, seed: int) -> Path:
+    """On all responses that ended, each with whether it met what was asked."""
+    import prefine
+    from prefine.lab.constraints import met
+    from prefine.preferences.records import plain_text
+
+    with (place / "thumbs.jsonl").open("w") as stream:
+        for row in map(json.loads, (place / "pairs.jsonl.samples.jsonl").open()):
+            said = row["answers"][-1]
+            if row["ended"][-1]:
+                labelled = {"prompt": row["prompt"], "completion": [{"role": "assistant", "content": said}]}
+                stream.write(json.dumps(labelled | {"label": bool(met(plain_text(row["prompt"]), said))}) + "\n")
+    settings: dict[str, Any] = {"per_device_train_batch_size": 2 * BATCH, "max_steps": STEPS, "learning_rate": RATE, "lora_r": RANK}
+    common = {"final_eval": "off", "guard_prompts": 0, "save_strategy": "no", "gradient_checkpointing": False, "seed": seed}
+    prefine.kto(str(base), str(place / "thumbs.jsonl"), str(place / "kto"), **settings, **common)
+    return place / "kto" / "model"
+
+
+def ppo(place: Path, base: Path, seed: int) -> Path:
+    """On the prompts, rewarded by the checker."""
+    import prefine
+
+    prefine.ppo(
+        str(base),
+        str(place / "prompts.jsonl"),
+        str(place / "ppo"),
+        reward_function=["prefine.lab.constraints:met"],
+        lora_r=RANK,
+        learning_rate=RATE,
+        per_device_train_batch_size=16,
+        num_samples=4,
+        advantage_estimator="rloo",
+        total_episodes=64 * 15,
+        response_length=64,
+        missing_eos_penalty=1.0,
+        final_eval="off",
+        guard_prompts=0,
+        save_strategy="no",
+        gradient_checkpointing=False,
+        seed=seed,
+    )
+    return place / "ppo" / "model"
+
+
+def trl(place: Path, base: Path, seed: int) -> Path:
+    """TRL's DPO in a process of its own, on the pairs that Prefine's DPO was trained on, with its settings."""
+    subprocess.run([sys.executable, __file__, str(place), "--worker", str(base), "--seed", str(seed)], check=True)
+    return place / "trl"
+
+
+def worker(place: Path, base: str, seed: int) -> None:
+    """What TRL does."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    rows = [json.loads(line) for line in (place / "pairs.jsonl").open()]
+    held = set(json.loads((place / "dpo" / "data.json").read_text())["held_out_prompts"])
+    from prefine.packing.encoding import Encoder
+    from prefine.packing.store import prompt_key
+    from prefine.preferences.convert import PairSource
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    encoder = Encoder(tokenizer)
+    keys = [f"{prompt_key(encoder.encode_pair(pair)):016x}" for pair in PairSource(str(place / "pairs.jsonl"))]
+    learnt = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row, key in zip(rows, keys, strict=True) if key not in held]
+    args = DPOConfig(
+        output_dir=str(place / "trl-run"),
+        per_device_train_batch_size=BATCH,
+        max_steps=STEPS,
+        learning_rate=RATE,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.1,
+        beta=0.1,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        save_strategy="no",
+        report_to="none",
+        logging_steps=6,
+        seed=seed,
+    )
+    adapter = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    trainer = DPOTrainer(model, args=args, train_dataset=Dataset.from_list(learnt), processing_class=tokenizer, peft_config=adapter)
+    trainer.train()
+    trainer.save_model(str(place / "trl"))
+    margins = [(e["step"], e["loss"], e["rewards/margins"]) for e in trainer.state.log_history if "rewards/margins" in e]
+    (place / "trl-margins.json").write_text(json.dumps({"pairs": len(learnt), "curve": margins}))
+
+
+def best_of(place: Path, base: Path, seed: int, n: int) -> dict[str, Any]:
+    """The first of n responses of the base that meets what is asked, else the first; against its responses in the other evaluations."""
+    from dataclasses import asdict
+
+    from prefine.api.real_demo import Sizes, met_by
+    from prefine.evaluation.answers import Answered
+    from prefine.evaluation.interval import RATE as BOUNDS
+    from prefine.evaluation.interval import mean_interval
+    from prefine.evaluation.judge import Comparison
+    from prefine.generation.engine import Request, Sampling
+    from prefine.generation.generate import TransformersEngine
+    from prefine.lab.constraints import CONSTRAINTS, HELD_OUT, TOPICS, met, questions
+    from prefine.preferences.records import plain_text
+    from prefine.scoring.loading import load_model, load_tokenizer
+
+    sizes = Sizes()
+    asked = questions(TOPICS[-HELD_OUT:], CONSTRAINTS, sizes.times)
+    engine = TransformersEngine(load_model(str(base)).eval(), load_tokenizer(str(base)), 128)
+    drawn = [Request(q.prompt, q.seed(seed + 1 + 100 * k, 0)) for q in asked for k in range(n + 1)]
+    found = dict(engine.answers(drawn, Sampling(sizes.tokens, 0.7)))
+    comparisons = []
+    for at, q in enumerate(asked):
+        first, *others = [found[at * (n + 1) + k] for k in range(n + 1)]
+        best = next((a for a in others if met(plain_text(q.prompt), a.text)), others[0])
+        comparisons.append(Comparison(q, *(Answered(q, (a.text,), (a.ended,)) for a in (first, best))))
+    wins = [0.5 + (met(plain_text(c.prompt), c.tuned[-1]) - met(plain_text(c.prompt), c.base[-1])) / 2 for c in comparisons]
+    rate = mean_interval(wins, [c.question.cluster for c in comparisons], bounds=BOUNDS)
+    return {"constraints": met_by(comparisons) | {"win_rate": asdict(rate), "outcome": ""}}
+
+
+def main() -> None:
+    """Train and judge what is asked for, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--methods", nargs="*", default=["kto", "ppo", "best-of-8", "trl"])
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker:
+        worker(given.folder, given.worker, given.seed)
+        return
+    from prefine.api.evaluation import model_pair
+    from prefine.api.progress import Progress
+    from prefine.api.real_demo import Sizes, judged, percent
+    from prefine.training.peak_memory import forget_peak_memory, peak_memory_bytes
+
+    whole = Path(f"{given.folder}-real")
+    place, base = whole / f"seed-{given.seed}", whole / "base"
+    train: dict[str, Callable[[Path, Path, int], Path]] = {"kto": kto, "ppo": ppo, "trl": trl}
+    for method in given.methods:
+        kept = place / f"{method}.json"
+        if kept.exists():
+            continue
+        forget_peak_memory()
+        begun = time.monotonic()
+        if method.startswith("best-of-"):
+            found = best_of(place, base, given.seed, int(method.rpartition("-")[2]))
+            found |= {"seconds": 0.0, "peak_bytes": peak_memory_bytes()}
+        else:
+            model = train[method](place, base, given.seed)
+            seconds, peak = time.monotonic() - begun, peak_memory_bytes()
+            pair = model_pair(str(base), str(model), None, ("the base", method))
+            found = judged(Sizes(), given.seed, pair, place / f"{method}-eval", Progress())
+            found |= {"seconds": seconds, "peak_bytes": peak}
+        kept.write_text(json.dumps(found, indent=1))
+    print("| method | constraints met | change, points | win rate | one never trained on | questions of fact | perplexity | KL | seconds |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for method in ("found", "kto", "ppo", "trl", *(m for m in given.methods if m.startswith("best-of-"))):
+        if not (place / f"{method}.json").exists():
+            continue
+        f = json.loads((place / f"{method}.json").read_text())
+        c, change = f["constraints"], f["constraints"]["change"]
+        cells = ["dpo" if method == "found" else method, " to ".join(f"{100 * s['estimate']:.0f}" for s in c["met"]) + " %"]
+        cells += [f"{100 * change['estimate']:+.0f} [{100 * change['low']:+.0f}, {100 * change['high']:+.0f}]", percent(c["win_rate"])]
+        if "facts" in f:
+            cells += [" to ".join(f"{100 * s['estimate']:.0f}" for s in f["unseen-constraint"]["met"]) + " %"]
+            cells += [f"{100 * f['facts']['before']:.0f} to {100 * f['facts']['after']:.0f} %"]
+            cells += [f"{f['perplexity']['before']:.1f} to {f['perplexity']['after']:.1f}", f"{c['drift']['per_token']['estimate']:.2f}"]
+        else:
+            cells += [""] * 4
+        seconds = f["seconds"]["training"] if isinstance(f["seconds"], dict) else f["seconds"]
+        print(f"| {' | '.join([*cells, f'{seconds:.0f}'])} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""A response's reasoning and what is said in the end: models that think write both into one text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+TAGS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"))
+"""What opens and closes reasoning: Qwen, DeepSeek and SmolLM; Claude's exports; Magistral; Seed-OSS."""
+CHANNEL = "<|channel|>"
+HARMONY = (CHANNEL, "<|message|>", "<|start|>", "<|end|>", "<|constrain|>")
+"""Marks of GPT-OSS's format, in which each part of a response names its channel."""
+_PART = re.compile(
+    r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>(.*?)(?=<\|end\|>|<\|start\|>|<\|channel\|>|$)", re.DOTALL
+)
+
+
+def split_reasoning(text: str, opened: bool = False) -> tuple[str | None, str]:
+    """Reasoning, None where there is none, and the final response, empty where the text was cut before it.
+
+    Args:
+        opened: whether the prompt opens the reasoning, so that the text holds its end alone.
+    """
+    begun = text.lstrip()
+    for start, end in TAGS:
+        if begun.startswith(start) or (opened and end in begun):
+            thought, _, final = begun.removeprefix(start).partition(end)
+            return thought.strip(), final.strip()
+    return (text.strip(), "") if opened else (None, text)
+
+
+def opens_reasoning(texts: Sequence[str]) -> bool:
+    """Whether the prompts of these responses open the reasoning: most of them close some that they do not begin."""
+    closing = [any(end in t and not t.lstrip().startswith(start) for start, end in TAGS) for t in texts]
+    return 2 * sum(closing) > len(closing)
+
+
+def said(tokenizer: Any, ids: Sequence[int]) -> str:
+    """A response's text without special tokens but for those that mark reasoning; channels are written as ``<think>``."""
+    marks = _marks(tokenizer)
+    if not any(i in marks for i in ids):
+        return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+    text = ""
+    part: list[int] = []
+    for i in ids:
+        if i in marks:
+            text += tokenizer.decode(part, skip_special_tokens=True) + marks[i]
+            part = []
+        else:
+            part.append(i)
+    text += tokenizer.decode(part, skip_special_tokens=True)
+    return (_from_channels(text) if CHANNEL in text else text).strip()
+
+
+def has_channels(tokenizer: Any) -> bool:
+    """Whether a model speaks in GPT-OSS's channels."""
+    return CHANNEL in _marks(tokenizer).values()
+
+
+def _marks(tokenizer: Any) -> dict[int, str]:
+    """Special tokens that are kept in a response's text, by id."""
+    special = {str(t) for t in getattr(tokenizer, "added_tokens_decoder", {}).values() if t.special}
+    special |= set(map(str, getattr(tokenizer, "all_special_tokens", ())))
+    names = [tag for pair in TAGS for tag in pair if tag in special]
+    names += [mark for mark in HARMONY if mark in special] if CHANNEL in special else []
+    return {tokenizer.convert_tokens_to_ids(name): name for name in names}
+
+
+def _from_channels(text: str) -> str:
+    parts = _PART.findall(text)
+    thought = "\n".join(words.strip() for channel, words in parts if channel != "final")
+    final = "".join(words for channel, words in parts if channel == "final").strip()
+    if not thought:
+        return final
+    return f"<think>\n{thought}\n</think>\n\n{final}" if final else f"<think>\n{thought}"

@@ -1,0 +1,112 @@
+"""What a response thinks and what it says: every way in which models mark it, and judges that see the final response alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefine.evaluation.answers import Answered, AnswerFile, without_reasoning
+from prefine.evaluation.contest import findings_of, judge_comparisons
+from prefine.evaluation.judge import ByScore, TextFunctionScorer, compare
+from prefine.evaluation.questions import Question, user_turn
+from prefine.preferences.reasoning import opens_reasoning, said, split_reasoning
+from template_matrix import family
+
+
+@pytest.mark.parametrize(
+    ("text", "opened", "expected"),
+    [
+        ("Yes.", False, (None, "Yes.")),
+        ("<think>\nHm.\n</think>\n\nYes.", False, ("Hm.", "Yes.")),
+        ("<think></think>Yes.", False, ("", "Yes.")),
+        ("\n<think>Hm", False, ("Hm", "")),
+        ("Hm.\n</think>\n\nYes.", True, ("Hm.", "Yes.")),
+        ("Hm", True, ("Hm", "")),
+        ("[THINK]Hm.[/THINK]Yes.", False, ("Hm.", "Yes.")),
+        ("<thinking>Hm.</thinking> Yes.", False, ("Hm.", "Yes.")),
+        ("Close it with </think>, like so.", False, (None, "Close it with </think>, like so.")),
+        ("<think>Hm.</think>Say </think> to close it.", False, ("Hm.", "Say </think> to close it.")),
+        ("I <think> so.", False, (None, "I <think> so.")),
+        ("", False, (None, "")),
+    ],
+)
+def test_split(text: str, opened: bool, expected: tuple[str | None, str]) -> None:
+    assert split_reasoning(text, opened) == expected
+
+
+def test_prompts_that_open_it_are_known_by_most_responses() -> None:
+    assert opens_reasoning(["Hm.</think>Yes.", "Hm.</think>No.", "Hm"])
+    assert not opens_reasoning(["<think>Hm.</think>Yes.", "<think>Hm"])
+    assert not opens_reasoning(["Close it with </think>.", "Yes.", "No."])
+    assert not opens_reasoning([])
+
+
+@pytest.mark.parametrize("name", ["qwen3", "deepseek_r1", "smollm3"])
+def test_special_tokens_that_mark_reasoning_stay_in_a_response(name: str) -> None:
+    tokenizer = family(name)
+    ids = tokenizer("<think>\nHm.\n</think>\n\nYes." + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
+    assert said(tokenizer, ids) == "<think>\nHm.\n</think>\n\nYes."
+
+
+THOUGHT = "<|channel|>analysis<|message|>Hm."
+CALLED = "<|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}<|call|>"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>", "<think>\nHm.\n</think>\n\nYes."),
+        ("<|channel|>final<|message|>Yes.<|return|>", "Yes."),
+        (THOUGHT, "<think>\nHm."),
+        (f"{THOUGHT}<|end|>{CALLED}", "<think>\nHm.\n{}"),
+    ],
+)
+def test_channels_are_written_as_reasoning(text: str, expected: str) -> None:
+    tokenizer = family("gptoss")
+    assert said(tokenizer, tokenizer(text, add_special_tokens=False)["input_ids"]) == expected
+
+
+def answers(texts: list[str]) -> AnswerFile:
+    asked = [Question(str(i), user_turn(f"Question {i}?"), cluster=str(i)) for i in range(len(texts))]
+    return AnswerFile("memory", "m", [Answered(q, (t,), (True,)) for q, t in zip(asked, texts, strict=True)])
+
+
+def test_judges_see_the_final_response_alone() -> None:
+    base = answers(["<think>long thoughts, many words</think>a", "b"])
+    tuned = answers(["thoughts</think>\n\naa", "thoughts</think>bb"])
+    comparisons, _ = compare(base, tuned)
+    assert [(c.base, c.tuned) for c in comparisons] == [(("a",), ("aa",)), (("b",), ("bb",))]
+    assert [c.reasoning for c in comparisons] == [("long thoughts, many words", "thoughts"), (None, "thoughts")]
+    seen: list[Any] = []
+
+    def score(prompt: str, response: str) -> float:
+        seen.append(response)
+        return len(response)
+
+    votes = dict(ByScore(TextFunctionScorer("length", score)).judge(comparisons))
+    assert [votes[i].win for i in (0, 1)] == [1.0, 1.0]
+    assert sorted(seen) == ["a", "aa", "b", "bb"]
+    assert ByScore(TextFunctionScorer("length", score)).message_rewards([user_turn("Q?")], ["<think>Hm.</think>abc"]) == [3.0]
+    assert [a.answers for a in without_reasoning(base.answered)] == [("a",), ("b",)]
+
+
+def test_lengths_are_told_of_both_parts() -> None:
+    base = answers([f"<think>{'so ' * 10}</think>yes {i}" for i in range(12)])
+    tuned = answers([f"<think>{'so ' * 4}</think>yes yes {i}" for i in range(12)])
+    found = {f.name: (f.base, f.tuned) for f in findings_of(compare(base, tuned)[0])}
+    assert found["words"] == (2.0, 3.0)
+    assert found["words of reasoning"] == (10.0, 4.0)
+    plain = answers([f"yes {i}" for i in range(12)])
+    assert "words of reasoning" not in {f.name for f in findings_of(compare(plain, plain)[0])}
+    silent = {f.name: (f.base, f.tuned) for f in findings_of(compare(base, plain)[0])}
+    assert silent["words of reasoning"] == (10.0, 0.0)
+
+
+def test_responses_on_disk_keep_reasoning_apart(tmp_path: Path) -> None:
+    comparisons, _ = compare(answers(["<think>secret plan</think>a"] * 8), answers(["<think>other plan</think>bb"] * 8))
+    judge_comparisons(comparisons, ByScore(TextFunctionScorer("length", lambda prompt, response: len(response))), ("m", "n"), tmp_path)
+    row = json.loads((tmp_path / "generations.jsonl").read_text().splitlines()[0])
+    assert (row["base"], row["tuned"], row["reasoning"]) == ("a", "bb", ["secret plan", "other plan"])
