@@ -7,6 +7,7 @@ operations the step needs over the measured matrix rate.
 
     python benchmarks/dpo_vs_trl.py [--steps 12] [--precision float32|bf16] [--precompute] [--quick] [--threads 2]
     python benchmarks/dpo_vs_trl.py --model FOLDER --lora-r 16      # a real model, its adapter trained
+    python benchmarks/dpo_vs_trl.py --model FOLDER --data pairs.jsonl    # on pairs that a file holds, as prefine pairs writes them
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import random
 import resource
 import statistics
 import subprocess
@@ -27,8 +29,12 @@ DATA = Path(__file__).parents[2] / "shared" / "data" / "hh_rlhf_harmless.jsonl.g
 BATCH, WARM_UP = 8, 2
 
 
-def rows(count: int) -> list[dict[str, str]]:
-    """Real pairs with explicit text prompts; both sides read the same."""
+def rows(count: int, file: str | None = None) -> list[dict[str, Any]]:
+    """Real pairs with explicit text prompts, or a file's in random order; both sides read the same."""
+    if file is not None:
+        found = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in map(json.loads, Path(file).read_text().splitlines())]
+        random.Random(0).shuffle(found)
+        return found[:count]
     out = []
     with gzip.open(DATA, "rt") as stream:
         for line in stream:
@@ -119,7 +125,7 @@ def worker(side: str, folder: str, args: argparse.Namespace) -> None:
         seed=0,
     )
     adapter = LoraConfig(r=args.lora_r, lora_alpha=2 * args.lora_r, target_modules="all-linear") if args.lora_r else None
-    data = Dataset.from_list(rows(BATCH * args.steps))
+    data = Dataset.from_list(rows(BATCH * args.steps, args.data))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     given = {"train_dataset": data, "processing_class": tokenizer, "callbacks": [Turns()], "peft_config": adapter}
@@ -166,6 +172,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", type=Path, help="a chat model's folder, in place of the random one")
     parser.add_argument("--lora-r", type=int, default=0, help="train an adapter of this rank")
+    parser.add_argument("--data", help="a file of pairs, in place of hh-rlhf's")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -208,7 +215,7 @@ def main() -> None:
     print(f"  ratio step by step: median {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}")
     gap = max(abs(a - b) for a, b in zip(losses["trl"], losses["prefine"], strict=True))
     print(f"  largest difference of a step's loss: {gap:.1e}")
-    if args.precision == "float32" and not args.lora_r:
+    if args.precision == "float32" and not args.lora_r and args.data is None:
         floor = floor_seconds(folder, args.steps, not args.precompute, args.threads)
         print(f"  floor {floor:.2f} s a step; Prefine {median['prefine'] / floor:.2f} x, TRL {median['trl'] / floor:.2f} x the floor")
 

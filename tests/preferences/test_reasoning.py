@@ -12,6 +12,8 @@ from prefine.evaluation.answers import Answered, AnswerFile, without_reasoning
 from prefine.evaluation.contest import findings_of, judge_comparisons
 from prefine.evaluation.judge import ByScore, TextFunctionScorer, compare
 from prefine.evaluation.questions import Question, user_turn
+from prefine.packing.encoding import Encoder
+from prefine.packing.group import weights_of
 from prefine.preferences.reasoning import opens_reasoning, said, split_reasoning
 from template_matrix import family
 
@@ -110,3 +112,71 @@ def test_responses_on_disk_keep_reasoning_apart(tmp_path: Path) -> None:
     judge_comparisons(comparisons, ByScore(TextFunctionScorer("length", lambda prompt, response: len(response))), ("m", "n"), tmp_path)
     row = json.loads((tmp_path / "generations.jsonl").read_text().splitlines()[0])
     assert (row["base"], row["tuned"], row["reasoning"]) == ("a", "bb", ["secret plan", "other plan"])
+
+
+ASKED = ({"role": "user", "content": "How many?"},)
+THINKING = ["qwen3", "deepseek_r1", "smollm3", "gptoss", "qwen35"]
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_masked_reasoning_is_given_and_not_trained_on(name: str) -> None:
+    """The ids are those of an encoder that masks nothing; what counts decodes to the final response and its end."""
+    tokenizer = family(name)
+    answer = ({"role": "assistant", "content": "Seven of them.", "reasoning_content": "Count them twice."},)
+    plain, masked = Encoder(tokenizer).encode(ASKED, [answer]), Encoder(tokenizer, mask_reasoning=True).encode(ASKED, [answer])
+    assert plain is not None
+    assert masked is not None
+    ids = masked.completion_ids[0]
+    assert plain.completion_ids[0].tolist() == ids.tolist()
+    assert weights_of(plain).all()
+    counted = tokenizer.decode(ids[weights_of(masked) == 1], skip_special_tokens=True).removeprefix("assistantfinal")
+    hidden = tokenizer.decode(ids[weights_of(masked) == 0], skip_special_tokens=True)
+    assert counted.strip() == "Seven of them."
+    assert "Count them twice." in hidden
+    assert weights_of(masked)[-1] == 1
+
+
+@pytest.mark.parametrize("name", [*THINKING, "llama3"])
+def test_without_reasoning_all_of_a_response_counts(name: str) -> None:
+    tokenizer = family(name)
+    masked = Encoder(tokenizer, mask_reasoning=True).encode(ASKED, [({"role": "assistant", "content": "Seven of them."},)])
+    assert masked is not None
+    ids, counts = masked.completion_ids[0], weights_of(masked) == 1
+    counted = tokenizer.decode(ids[counts], skip_special_tokens=True)
+    assert counted.removeprefix("final").strip() == "Seven of them."  # GPT-OSS's channel
+    left = tokenizer.decode(ids[~counts], skip_special_tokens=True)  # the thoughts that the template writes though there are none
+    assert not left.replace("<think>", "").replace("</think>", "").strip()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_masking_moves_no_gradient_through_reasoning(tmp_path: Path) -> None:
+    """A pair that differs in its reasoning alone teaches nothing of it: the loss of the reasoning's tokens has no part in the gradient."""
+    import prefine as pf
+    from tiny_chat import build_tiny_chat
+
+    model = build_tiny_chat(tmp_path / "model")
+    rows = [
+        {"prompt": f"Question {i}?", "chosen": f"<think>yes {i}</think>Seven.", "rejected": f"<think>no {i} no</think>Eight."}
+        for i in range(8)
+    ]
+    losses = {}
+    for masks in (True, False):
+        args = pf.DPOConfig(str(tmp_path / str(masks)), max_steps=1, per_device_train_batch_size=8, mask_reasoning=masks, disable_tqdm=True)
+        trainer = pf.DPOTrainer(str(model), args=args, train_dataset=rows)
+        trainer.train()
+        losses[masks] = trainer.state.log_history[0]["logps/chosen"]
+        assert ("reasoning is left out of the loss" in trainer.encoder.report.notes) == masks
+    assert losses[True] > losses[False]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_where_every_token_is_trained_on_masking_is_refused(chat_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from prefine.cli import main
+
+    data = tmp_path / "chats.jsonl"
+    said = [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "<think>a</think>b"}]
+    data.write_text("".join(json.dumps({"messages": said}) + "\n" for _ in range(8)))
+    words = ["sft", "--model", str(chat_model), "--data", str(data), "--output-dir", str(tmp_path / "run"), "--max-steps", "1"]
+    assert main([*words, "--mask-reasoning", "--no-assistant-only-loss"]) == 2
+    assert "give assistant_only_loss" in capsys.readouterr().err
+    assert main([*words, "--mask-reasoning"]) == 0

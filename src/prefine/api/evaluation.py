@@ -300,7 +300,7 @@ def _held_out(given: EvalOptions, run: RunDirectory, tokenizer: Any, progress: P
     kind, encode = _kind(run)
     pairs = kind(other or config["data"], reading, None if other else config.get("data_weights"))
     limits = (config.get("max_length", 1024), config.get("max_prompt_length"), config.get("truncation_mode", "keep_start"))
-    encoder = Encoder(tokenizer, *limits)
+    encoder = Encoder(tokenizer, *limits, mask_reasoning=bool(config.get("mask_reasoning")))
     chosen = [(p, g) for p in pairs if (g := encode(encoder, p)) is not None and (not held or f"{prompt_key(g):016x}" in held)]
     if other and config.get("data"):
         seen = _trained_on(run, encoder)

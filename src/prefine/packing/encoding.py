@@ -19,6 +19,7 @@ import numpy as np
 from prefine.errors import ConfigError, DataError, nearest
 from prefine.packing.group import UNWANTED, WANTED, Ids, LabelledGroup, PromptGroup, WeightedGroup, as_ids
 from prefine.packing.rendering import LeftOut, Messages, Piece, Rendered, Renderer, Tools
+from prefine.preferences.reasoning import reasoning_end, reasoning_is_open
 from prefine.preferences.records import Example, Labelled, Message, Pair, PromptText
 
 ENCODING_VERSION = "6"
@@ -103,6 +104,7 @@ class Encoder:
             at its end (counted), or its row dropped under ``drop``.
         template_kwargs: what the chat template is given beside the messages (``enable_thinking``). None: what the
             tokenizer's own settings hold under ``chat_template_kwargs``, where a training run left them.
+        mask_reasoning: leave a response's reasoning out of the loss; what follows it is still given it.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Encoder:
         max_prompt_length: int | None = None,
         truncation_mode: str = "keep_start",
         template_kwargs: Mapping[str, Any] | None = None,
+        mask_reasoning: bool = False,
     ) -> None:
         if truncation_mode not in TRUNCATION_MODES:
             raise ConfigError(
@@ -126,6 +129,7 @@ class Encoder:
         self.max_length = max_length
         self.max_prompt_length = max_prompt_length
         self.truncation_mode = truncation_mode
+        self.mask_reasoning = mask_reasoning
         if template_kwargs is None:
             template_kwargs = getattr(tokenizer, "init_kwargs", {}).get(KWARGS_NAME)
         self.renderer = Renderer(tokenizer, template_kwargs)
@@ -201,6 +205,8 @@ class Encoder:
                 else it is truncated.
             special: whether the tokenizer adds its own begin token, which a template writes by itself.
         """
+        if self.mask_reasoning:
+            raise ConfigError("mask_reasoning would be ignored where every token is trained on; give assistant_only_loss, or leave it out")
         ids = self._tokenize(text, special) if text else []
         if ids and not self._ends(ids, special):
             ids = [*ids, self.tokenizer.eos_token_id]
@@ -292,11 +298,23 @@ class Encoder:
         weights: list[float] = []
         for piece in pieces:
             new = self._continue(text, ids, piece.text, special)
-            text, ids, weights = text + piece.text, ids + new, weights + [float(piece.trained)] * len(new)
+            masked = len(new)
+            if piece.trained:
+                masked = self._reasoning_tokens(text, ids, piece.text, new, special) if self.mask_reasoning else 0
+            text, ids, weights = text + piece.text, ids + new, weights + [0.0] * masked + [1.0] * (len(new) - masked)
         if not self._ends(ids[len(prompt_ids) :], special):
             self.report.end_tokens_added += 1
             ids, weights = [*ids, self.tokenizer.eos_token_id], [*weights, 1.0]
         return ids[len(prompt_ids) :], None if all(weights) else weights
+
+    def _reasoning_tokens(self, text: str, ids: list[int], piece: str, new: list[int], special: bool) -> int:
+        """How many of a piece's first tokens are reasoning, with the mark that ends it."""
+        end = reasoning_end(piece, opened=reasoning_is_open(text))
+        if not end:
+            return 0
+        self.report.notes["reasoning is left out of the loss"] += 1
+        thought = self._continue(text, ids, piece[:end], special)
+        return next((i for i, (a, b) in enumerate(zip(thought, new, strict=False)) if a != b), min(len(thought), len(new)))
 
     def _says_nothing(self, pieces: Sequence[Piece]) -> bool:
         """Whether an answer is white space and special tokens alone."""
@@ -396,8 +414,12 @@ class Encoder:
 
     def fresh(self) -> Encoder:
         """An encoder of the same settings, whose report is empty."""
+        return Encoder(*self.settings())
+
+    def settings(self) -> tuple[Any, ...]:
+        """What another encoder is made of that encodes the same."""
         limits = (self.max_length, self.max_prompt_length, self.truncation_mode)
-        return Encoder(self.tokenizer, *limits, template_kwargs=self.renderer.template_kwargs)
+        return (self.tokenizer, *limits, self.renderer.template_kwargs, self.mask_reasoning)
 
     def encode_pair(self, pair: Pair) -> PromptGroup | None:
         """One pair's group, or None where the report says why not."""
@@ -432,7 +454,7 @@ class Encoder:
             vocabulary,
             str(getattr(self.tokenizer, "chat_template", None)),
             f"{self.tokenizer.bos_token} {self.tokenizer.eos_token_id}",
-            f"{self.max_length} {self.max_prompt_length} {self.truncation_mode}",
+            f"{self.max_length} {self.max_prompt_length} {self.truncation_mode}{' masked' * self.mask_reasoning}",
             json.dumps(self.renderer.template_kwargs, sort_keys=True, default=str),
         )
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -114,10 +114,9 @@ def spread(
 
 def _pickled(encoder: Encoder) -> bytes | None:
     """What a worker makes an encoder of; None where the tokenizer does not travel."""
-    parts = (encoder.tokenizer, encoder.max_length, encoder.max_prompt_length, encoder.truncation_mode, encoder.renderer.template_kwargs)
     if type(encoder.tokenizer).__module__ == "__main__":  # the caller's script, which workers do not run
         return None
     try:
-        return pickle.dumps(parts)
+        return pickle.dumps(encoder.settings())
     except Exception:  # of whatever a tokenizer of its own code is made of
         return None

@@ -36,6 +36,23 @@ def opens_reasoning(texts: Sequence[str]) -> bool:
     return 2 * sum(closing) > len(closing)
 
 
+def reasoning_is_open(prompt: str) -> bool:
+    """Whether a prompt's text ends within reasoning that it opens."""
+    return any(prompt.rstrip().endswith(start) for start, _ in TAGS)
+
+
+def reasoning_end(text: str, opened: bool = False) -> int:
+    """Where reasoning ends in a response as a template writes it, behind the mark that ends it; 0 where there is none."""
+    begun = text.lstrip()
+    for start, end in TAGS:
+        if end in text and (opened or begun.startswith(start)):
+            return text.index(end) + len(end)
+    if not begun.startswith((CHANNEL, "<|start|>")):
+        return 0
+    last = text.rfind("<|end|>", 0, max(0, text.rfind(f"{CHANNEL}final")))
+    return last + len("<|end|>") if last >= 0 else 0
+
+
 def said(tokenizer: Any, ids: Sequence[int]) -> str:
     """A response's text without special tokens but for those that mark reasoning; channels are written as ``<think>``."""
     marks = _marks(tokenizer)

@@ -62,6 +62,7 @@ class OnlineDPOConfig(SamplingConfig, DPOConfig):
             if name != "do_sample":
                 setattr(self, name, value)
         self._one_length()
+        self.refuse_unused(["mask_reasoning"], "here: responses are sampled, and what the model thinks is trained as what it says")
         if self.num_samples < 2:
             raise ConfigError(f"num_samples is {self.num_samples}; a pair needs at least 2")
         if self.precompute_ref_log_probs:

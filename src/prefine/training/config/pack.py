@@ -217,7 +217,8 @@ class PackConfig(TrainingArguments):
     def encoder(self, tokenizer: Any) -> Encoder:
         """A new encoder under these limits."""
         kwargs = None if self.chat_template_kwargs is None else read_template_kwargs(self.chat_template_kwargs)
-        return Encoder(tokenizer, self.max_length, self.max_prompt_length, self.truncation_mode, kwargs)
+        masked = getattr(self, "mask_reasoning", False)
+        return Encoder(tokenizer, self.max_length, self.max_prompt_length, self.truncation_mode, kwargs, masked)
 
     def refuse_unused(self, names: Sequence[str], why: str) -> None:
         """Refuse options that were given though nothing would read them; ``why`` follows "would be ignored"."""

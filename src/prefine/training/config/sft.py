@@ -27,6 +27,9 @@ class SFTConfig(PackConfig):
         default=None,
         metadata={"help": "Rows of prompt and completion: train on the completion (default) or, if false, on the prompt too."},
     )
+    mask_reasoning: bool = field(
+        default=False, metadata={"help": "Leave a response's reasoning out of the loss; the response after it is still given it."}
+    )
     loss_type: str = field(default="nll", metadata={"help": "nll, or dft (Dynamic Fine-Tuning, arXiv 2508.05629)."})
     dataset_text_field: str = field(default="text", metadata={"help": "The column of plain text."})
     dataset_kwargs: dict[str, Any] | str | None = field(

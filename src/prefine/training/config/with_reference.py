@@ -13,6 +13,9 @@ class ReferenceConfig(PackConfig):
     """A reference, whether it moves, and its log-probs ahead of training; names and defaults follow TRL 1.16."""
 
     beta: float = field(default=0.1, metadata={"help": "Strength of the pull to the reference."})
+    mask_reasoning: bool = field(
+        default=False, metadata={"help": "Leave a response's reasoning out of the loss; the response after it is still given it."}
+    )
     sync_ref_model: bool = field(default=False, metadata={"help": "Let the reference follow the policy (TR-DPO, arXiv 2404.09656)."})
     ref_model_mixup_alpha: float = field(default=0.6, metadata={"help": "TR-DPO: the policy's share of the moved reference."})
     ref_model_sync_steps: int = field(default=512, metadata={"help": "TR-DPO: move the reference every so many optimizer steps."})
