@@ -149,6 +149,8 @@ def _check(given: PairsOptions) -> None:
 def _pairs(given: PairsOptions, q: Question, row: int, scored: list[tuple[Answered, float]]) -> list[Pair]:
     """The pairs of one prompt's scored responses."""
     found = {a.answers[0]: (a, s) for a, s in scored}  # equal words once
+    if len(found) < 2:
+        return []
     sides = tuple(
         a.answers[0] if isinstance(q.prompt, str) else ({"role": "assistant", "content": a.answers[0]},) for a, _ in found.values()
     )

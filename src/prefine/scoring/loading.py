@@ -190,6 +190,9 @@ def _with_adapter(folder: str, dtype: torch.dtype, **kwargs: Any) -> Any:
     config = PeftConfig.from_pretrained(folder, **where)
     if config.task_type not in (None, "CAUSAL_LM"):
         raise ValueError(f"its task_type is {config.task_type}, not CAUSAL_LM")
+    library = str((getattr(config, "auto_mapping", None) or {}).get("parent_library", "transformers"))
+    if config.task_type is None and library.partition(".")[0] != "transformers":
+        raise ValueError(f"its base's class is one of {library!r}, which is not imported")
     base = AutoModelForCausalLM.from_pretrained(config.base_model_name_or_path, dtype=dtype, revision=config.revision, **kwargs)
     rows = _saved_embeddings(folder, base)
     if rows is not None and rows != base.get_input_embeddings().weight.shape[0]:
