@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from prefine.errors import ColumnError, ConfigError, DataError, MissingFile
 from prefine.evaluation.agreement import agreement
 from prefine.evaluation.degeneration import Text, compare_texts, ends_in_loop, repeated_ngrams, words
-from prefine.evaluation.drift import implicit_wins, kl_to_base, perplexity, text_windows
+from prefine.evaluation.drift import Perplexity, implicit_wins, kl_to_base, perplexity, text_windows
+from prefine.evaluation.interval import Interval
 from prefine.evaluation.length import fit_logistic
 from prefine.evaluation.length_controlled import Gamed, length_controlled, read_gamed
 from prefine.evaluation.regression import evaluate_tasks, mcnemar, paired_skill, quiet
@@ -181,6 +182,14 @@ def test_perplexity_of_a_text(lab_model: Path, tmp_path: Path) -> None:
         text_windows(str(tmp_path / "short.txt"), tokenizer)
     with pytest.raises(MissingFile):
         text_windows(str(tmp_path / "none.txt"), tokenizer)
+
+
+def test_a_perplexity_that_may_have_fallen_is_not_said_to_have_risen() -> None:
+    """Of four blocks Student's t says p = 0.002, and the interval that is shown reaches from a fall to a rise: no claim."""
+    change = Interval(0.034, -0.049, 0.066, 8, 4)
+    assert not Perplexity("t.txt", 15.0, 15.5, change, 0.0017).suspect.matters
+    assert Perplexity("t.txt", 15.0, 15.5, Interval(0.034, 0.02, 0.066, 8, 4), 0.0017).suspect.matters
+    assert not Perplexity("t.txt", 15.0, 15.1, Interval(0.006, 0.001, 0.01, 8, 4), 0.0017).suspect.matters
 
 
 def _scorers(sides: Any) -> tuple[Any, Any, Any]:

@@ -277,11 +277,14 @@ def met_by(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def side_by_side(comparisons: Sequence[Comparison], most: int = 4) -> list[tuple[str, str, str]]:
-    """Prompt and both responses of a few comparisons, a constraint each, as they come."""
+    """Prompt and both responses of a few comparisons, each of another constraint and another topic, as they come."""
     from prefine.preferences.records import plain_text
 
-    firsts = {c.question.category: c for c in reversed(comparisons) if c.base != c.tuned}
-    return [(plain_text(c.prompt), c.base[-1], c.tuned[-1]) for c in list(firsts.values())[:most]]
+    by_constraint: dict[str, list[Comparison]] = {}
+    for c in comparisons:
+        by_constraint.setdefault(c.question.category, []).append(c)
+    chosen = [own[place % len(own)] for place, own in enumerate(by_constraint.values())]
+    return [(plain_text(c.prompt), c.base[-1], c.tuned[-1]) for c in chosen[:most]]
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> Table:

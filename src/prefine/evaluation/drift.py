@@ -123,9 +123,13 @@ class Perplexity:
 
     @property
     def suspect(self) -> Suspect:
-        """As the verdict weighs it: a rise of more than one per cent matters."""
+        """As the verdict weighs it: a rise of more than one per cent matters, where the interval that is shown leaves no fall in it.
+
+        Of few blocks the interval, a bootstrap's, is wider than what Student's t makes of them.
+        """
+        matters = self.after > 1.01 * self.before and self.change.low > 0
         rose = f"perplexity of {self.source} rose from {self.before:.3g} to {self.after:.3g}"
-        return Suspect(f"perplexity of {self.source}", rose, self.worse, self.after > 1.01 * self.before)
+        return Suspect(f"perplexity of {self.source}", rose, self.worse, matters)
 
 
 WINDOW_TOKENS = 512

@@ -18,6 +18,7 @@ import torch
 
 from prefine.generation.engine import Answer, Engine, Failure, Request, Sampling
 from prefine.packing.encoding import KWARGS_NAME
+from prefine.packing.end_tokens import end_tokens
 from prefine.packing.kept_rows import KeptRows
 
 SCALING = ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
@@ -102,10 +103,10 @@ def identity(model: Any, tokenizer: Any, with_adapter: bool = True) -> str:
         digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).cpu().numpy())
     for name, adapter in sorted(getattr(model, "peft_config", {}).items()) if with_adapter else ():  # its scaling is no weight
         digest.update(repr((name, [(k, str(getattr(adapter, k, None))) for k in SCALING])).encode())
-    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ends = sorted(end_tokens(model, tokenizer))
     settings = sorted((k, str(v)) for k, v in model.config.to_dict().items() if k not in NO_SETTINGS)
     template = (getattr(tokenizer, "chat_template", None), getattr(tokenizer, "init_kwargs", {}).get(KWARGS_NAME))
-    digest.update(repr((ends, tokenizer.eos_token_id, *template, settings)).encode())
+    digest.update(repr((ends, *template, settings)).encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     digest.update((backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))).encode("utf-8", "replace"))
     return digest.hexdigest()
