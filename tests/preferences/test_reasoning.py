@@ -3,47 +3,56 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from prefine.errors import DataError
 from prefine.evaluation.answers import Answered, AnswerFile, without_reasoning
 from prefine.evaluation.contest import findings_of, judge_comparisons
-from prefine.evaluation.judge import ByScore, TextFunctionScorer, compare
+from prefine.evaluation.judge import ByScore, Score, TextFunctionScorer, compare
 from prefine.evaluation.questions import Question, user_turn
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import weights_of
-from prefine.preferences.reasoning import opens_reasoning, said, split_reasoning
+from prefine.preferences.reasoning import said, split_reasoning
 from template_matrix import family
+from tiny_chat import build_tiny_chat
+
+ASKED = ({"role": "user", "content": "How many?"},)
 
 
 @pytest.mark.parametrize(
-    ("text", "opened", "expected"),
+    ("text", "expected"),
     [
-        ("Yes.", False, (None, "Yes.")),
-        ("<think>\nHm.\n</think>\n\nYes.", False, ("Hm.", "Yes.")),
-        ("<think></think>Yes.", False, ("", "Yes.")),
-        ("\n<think>Hm", False, ("Hm", "")),
-        ("Hm.\n</think>\n\nYes.", True, ("Hm.", "Yes.")),
-        ("Hm", True, ("Hm", "")),
-        ("[THINK]Hm.[/THINK]Yes.", False, ("Hm.", "Yes.")),
-        ("<thinking>Hm.</thinking> Yes.", False, ("Hm.", "Yes.")),
-        ("Close it with </think>, like so.", False, (None, "Close it with </think>, like so.")),
-        ("<think>Hm.</think>Say </think> to close it.", False, ("Hm.", "Say </think> to close it.")),
-        ("I <think> so.", False, (None, "I <think> so.")),
-        ("", False, (None, "")),
+        ("Yes.", (None, "Yes.")),
+        ("<think>\nHm.\n</think>\n\nYes.", ("Hm.", "Yes.")),
+        ("<think></think>Yes.", ("", "Yes.")),
+        ("\n<think>Hm", ("Hm", "")),
+        ("Hm.\n</think>\n\nYes.", ("Hm.", "Yes.")),
+        ("</think>\n\nYes.", ("", "Yes.")),
+        ("[THINK]Hm.[/THINK]Yes.", ("Hm.", "Yes.")),
+        ("<thinking>Hm.</thinking> Yes.", ("Hm.", "Yes.")),
+        ("Close it with </think>, like so.", (None, "Close it with </think>, like so.")),
+        ("Write\n<think>\nHm\n</think>\nand so on.", (None, "Write\n<think>\nHm\n</think>\nand so on.")),
+        ("<think>Hm.</think>Say </think> to close it.", ("Hm.", "Say </think> to close it.")),
+        ("I <think> so.", (None, "I <think> so.")),
+        ("", (None, "")),
     ],
 )
-def test_split(text: str, opened: bool, expected: tuple[str | None, str]) -> None:
-    assert split_reasoning(text, opened) == expected
+def test_split(text: str, expected: tuple[str | None, str]) -> None:
+    assert split_reasoning(text) == expected
 
 
-def test_prompts_that_open_it_are_known_by_most_responses() -> None:
-    assert opens_reasoning(["Hm.</think>Yes.", "Hm.</think>No.", "Hm"])
-    assert not opens_reasoning(["<think>Hm.</think>Yes.", "<think>Hm"])
-    assert not opens_reasoning(["Close it with </think>.", "Yes.", "No."])
-    assert not opens_reasoning([])
+@pytest.mark.parametrize("name", ["deepseek_r1", "qwen35"])
+def test_a_response_tells_of_reasoning_that_its_prompt_opened(name: str) -> None:
+    tokenizer = family(name)
+    prompt = Encoder(tokenizer).prompt_ids(ASKED).tolist()
+    assert tokenizer.decode(prompt).rstrip().endswith("<think>")
+    cut = tokenizer("Hm, let me", add_special_tokens=False)["input_ids"]
+    assert split_reasoning(said(tokenizer, cut, prompt)) == ("Hm, let me", "")
+    assert said(tokenizer, cut) == "Hm, let me"
 
 
 @pytest.mark.parametrize("name", ["qwen3", "deepseek_r1", "smollm3"])
@@ -78,7 +87,7 @@ def answers(texts: list[str]) -> AnswerFile:
 
 def test_judges_see_the_final_response_alone() -> None:
     base = answers(["<think>long thoughts, many words</think>a", "b"])
-    tuned = answers(["thoughts</think>\n\naa", "thoughts</think>bb"])
+    tuned = answers(["thoughts\n</think>\n\naa", "<think>thoughts</think>bb"])
     comparisons, _ = compare(base, tuned)
     assert [(c.base, c.tuned) for c in comparisons] == [(("a",), ("aa",)), (("b",), ("bb",))]
     assert [c.reasoning for c in comparisons] == [("long thoughts, many words", "thoughts"), (None, "thoughts")]
@@ -93,6 +102,44 @@ def test_judges_see_the_final_response_alone() -> None:
     assert sorted(seen) == ["a", "aa", "b", "bb"]
     assert ByScore(TextFunctionScorer("length", score)).message_rewards([user_turn("Q?")], ["<think>Hm.</think>abc"]) == [3.0]
     assert [a.answers for a in without_reasoning(base.answered)] == [("a",), ("b",)]
+
+
+def test_where_neither_came_to_answer_nobody_wins() -> None:
+    cut = [f"<think>thought {i}" for i in range(8)]
+    comparisons, _ = compare(answers(cut), answers([c + " more" for c in cut]))
+    with pytest.raises(DataError, match="allow more tokens"), tempfile.TemporaryDirectory() as folder:
+        judge_comparisons(comparisons, ByScore(TextFunctionScorer("length", lambda prompt, response: 1.0)), ("m", "n"), Path(folder))
+    mixed, _ = compare(answers(cut), answers(["<think>a</think>Yes."] * 4 + cut[4:]))
+    with tempfile.TemporaryDirectory() as folder:
+        judged = judge_comparisons(mixed, ByScore(TextFunctionScorer("n", lambda p, r: len(r))), ("m", "n"), Path(folder))
+    assert [j.win for j in judged.file.counted] == [1.0] * 4
+
+
+def test_what_was_trained_on_reads_all_of_a_response() -> None:
+    seen: list[str] = []
+
+    class Whole:
+        name, reads_reasoning = "whole", True
+
+        def score(self, answered: Any) -> Any:
+            seen.extend(a.answers[-1] for a in answered)
+            return ((i, Score(0.0)) for i in range(len(answered)))
+
+    comparisons, _ = compare(answers(["<think>a</think>b"]), answers(["<think>c"]))
+    assert len(dict(ByScore(Whole()).judge(comparisons))) == 1
+    assert seen == ["<think>a</think>b", "<think>c"]
+
+
+@pytest.mark.parametrize("content", ["<think>\nHm.\n</think>\n\nYes.", "<think>Hm.</think>Yes."])
+def test_channels_take_reasoning_out_of_content(content: str) -> None:
+    """In what is trained on and in later turns: never a mark within the final channel."""
+    tokenizer = family("gptoss")
+    group = Encoder(tokenizer).encode(ASKED, [content])
+    assert group is not None
+    text = tokenizer.decode(group.completion_ids[0])
+    assert text.endswith("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>")
+    later = (*ASKED, {"role": "assistant", "content": content}, {"role": "user", "content": "Sure?"})
+    assert "<think>" not in tokenizer.decode(Encoder(tokenizer).prompt_ids(later))
 
 
 def test_lengths_are_told_of_both_parts() -> None:
@@ -114,7 +161,6 @@ def test_responses_on_disk_keep_reasoning_apart(tmp_path: Path) -> None:
     assert (row["base"], row["tuned"], row["reasoning"]) == ("a", "bb", ["secret plan", "other plan"])
 
 
-ASKED = ({"role": "user", "content": "How many?"},)
 THINKING = ["qwen3", "deepseek_r1", "smollm3", "gptoss", "qwen35"]
 
 
@@ -149,24 +195,31 @@ def test_without_reasoning_all_of_a_response_counts(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_masking_moves_no_gradient_through_reasoning(tmp_path: Path) -> None:
-    """A pair that differs in its reasoning alone teaches nothing of it: the loss of the reasoning's tokens has no part in the gradient."""
-    import prefine as pf
-    from tiny_chat import build_tiny_chat
+def test_losses_of_masked_reasoning_are_those_of_the_final_response(tmp_path: Path) -> None:
+    """The log-prob that DPO logs is that of the final response after its reasoning, by a plain forward."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = build_tiny_chat(tmp_path / "model")
+    import prefine as pf
+
+    folder = build_tiny_chat(tmp_path / "model")
     rows = [
         {"prompt": f"Question {i}?", "chosen": f"<think>yes {i}</think>Seven.", "rejected": f"<think>no {i} no</think>Eight."}
-        for i in range(8)
+        for i in range(4)
     ]
-    losses = {}
-    for masks in (True, False):
-        args = pf.DPOConfig(str(tmp_path / str(masks)), max_steps=1, per_device_train_batch_size=8, mask_reasoning=masks, disable_tqdm=True)
-        trainer = pf.DPOTrainer(str(model), args=args, train_dataset=rows)
-        trainer.train()
-        losses[masks] = trainer.state.log_history[0]["logps/chosen"]
-        assert ("reasoning is left out of the loss" in trainer.encoder.report.notes) == masks
-    assert losses[True] > losses[False]
+    args = pf.DPOConfig(str(tmp_path / "run"), max_steps=1, per_device_train_batch_size=4, mask_reasoning=True, disable_tqdm=True)
+    trainer = pf.DPOTrainer(str(folder), args=args, train_dataset=rows)
+    trainer.train()
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    wanted = 0.0
+    for row in rows:
+        before, end = tokenizer(row["prompt"] + row["chosen"].removesuffix("Seven."))["input_ids"], tokenizer.eos_token_id
+        ids = torch.tensor([[*before, *tokenizer("Seven.")["input_ids"], end]])
+        with torch.no_grad():
+            logps = model(input_ids=ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])
+        wanted += float(logps[len(before) - 1 :].sum()) / len(rows)
+    assert trainer.state.log_history[0]["logps/chosen"] == pytest.approx(wanted, rel=1e-4)
+    assert trainer.encoder.report.notes["reasoning is left out of the loss"] == 8
 
 
 @pytest.mark.filterwarnings("ignore")

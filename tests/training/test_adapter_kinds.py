@@ -241,3 +241,89 @@ def test_other_starts_are_refused_where_they_could_not_be_given_back(base: Path,
     peft_config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights="pissa", rank_pattern={"q_proj": 2}, task_type="CAUSAL_LM")
     with pytest.raises(ConfigError, match="pattern of ranks"):
         TakenStart(add_adapter(model, peft_config))
+
+
+def test_loraplus_when_trained_again(base: Path, pairs_file: Path, tmp_path: Path) -> None:
+    """A second train() makes no new optimizer of its own accord, and B's rate is not multiplied twice."""
+    trainer = trained(base, pairs_file, tmp_path, steps=1)
+    trainer.args.loraplus_lr_ratio, trainer.args.learning_rate = 16.0, 1e-4
+    for _ in range(2):
+        trainer.train()
+        assert {group["lr"] for group in trainer.optimizer.param_groups} <= {1e-4, 16e-4}
+        assert sum(len(group["params"]) for group in trainer.optimizer.param_groups) == sum(
+            p.requires_grad for p in trainer.model.parameters()
+        )
+
+
+def test_an_ensemble_begins_each_member_on_the_base_as_it_was(base: Path, pairs_file: Path, tmp_path: Path, capsys: Any) -> None:
+    """A member of rank so high that PiSSA takes nearly all of a matrix: on what the one before left there would be hardly anything."""
+    from safetensors.torch import load_file
+
+    words = ["reward", "--model", base, "--data", pairs_file, "--output-dir", tmp_path / "run", "--max-steps", 1, "--lora-r", 8]
+    words += ["--init-lora-weights", "pissa", "--ensemble", 2, "--learning-rate", "1e-6", "--ignore-audit"]
+    assert main(list(map(str, words))) == 0, capsys.readouterr().err
+    sizes = []
+    for member in ("member-0", "member-1"):
+        (path,) = (tmp_path / "run").rglob(f"{member}/adapter_model.safetensors")
+        state = load_file(path)
+        name = next(n for n in state if n.endswith("q_proj.lora_A.weight"))
+        sizes.append(float(state[name][8:].norm()))  # what was taken at the start
+    assert sizes[1] == pytest.approx(sizes[0], rel=1e-4)
+
+
+def test_a_reward_adapter_reads_the_base_as_it_was(base: Path, pairs_file: Path, tmp_path: Path, capsys: Any) -> None:
+    """Rewards of the same responses are the same whether the policy's adapter took its start from the base or not."""
+    from prefine.training.ppo import PPOTrainer
+
+    words = ["reward", "--model", base, "--data", pairs_file, "--output-dir", tmp_path / "reward", "--max-steps", 3, "--lora-r", 4]
+    assert main([*map(str, words), "--learning-rate", "1e-2", "--ignore-audit"]) == 0, capsys.readouterr().err
+    found = []
+    for start in (None, "pissa"):
+        args = pf.PPOConfig(str(tmp_path / "ppo"), total_episodes=8, per_device_train_batch_size=8, response_length=4, disable_tqdm=True)
+        config = AdapterOptions(lora_r=4, init_lora_weights=start).peft_config()
+        reward = str(tmp_path / "reward" / "model")
+        prompts = [{"prompt": [{"role": "user", "content": "my kettle is loud"}]}] * 8
+        trainer = PPOTrainer(args, None, str(base), reward_model=reward, train_dataset=prompts, peft_config=config)
+        encoder = trainer.encoder
+        group = encoder.encode(({"role": "user", "content": "my kettle is loud"},), ["sorry about that ."])
+        found.append(trainer.rewards[0].rewards([group], trainer.budget))
+    torch.testing.assert_close(found[1], found[0], atol=1e-4, rtol=0)
+
+
+def test_a_start_that_is_another_one_is_not_resumed(base: Path, pairs_file: Path, tmp_path: Path) -> None:
+    """As of random projections on another machine: the weights would jump."""
+    from safetensors.torch import load_file, save_file
+
+    from prefine.errors import CheckpointError
+
+    trained(base, pairs_file, tmp_path / "run", init_lora_weights="pissa").train()
+    path = tmp_path / "run" / "checkpoint-2" / "adapter_model.safetensors"
+    state = load_file(path)
+    save_file({n: torch.cat([t[:4], 1.5 * t[4:]]) if n.endswith("lora_A.weight") else t for n, t in state.items()}, path, {"format": "pt"})
+    (tmp_path / "run" / "checkpoint-2" / "manifest.json").unlink(missing_ok=True)
+    again = trained(base, pairs_file, tmp_path / "run", init_lora_weights="pissa")
+    with pytest.raises(CheckpointError):
+        again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
+
+
+def test_a_peft_config_is_used_twice(base: Path, pairs_file: Path, tmp_path: Path) -> None:
+    config = LoraConfig(r=2, target_modules="all-linear", task_type="SEQ_CLS")
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()][:8]
+    for fold in (0, 1):
+        args = pf.RewardConfig(str(tmp_path / str(fold)), max_steps=1, per_device_train_batch_size=4, disable_tqdm=True)
+        pf.RewardTrainer(str(base), args=args, train_dataset=rows, peft_config=config)
+    assert config.modules_to_save is None
+
+
+def test_a_run_that_knew_fewer_options_goes_on(base: Path, pairs_file: Path, tmp_path: Path, capsys: Any) -> None:
+    import yaml
+
+    words = ["dpo", "--model", base, "--data", pairs_file, "--output-dir", tmp_path / "run", "--max-steps", 2, "--lora-r", 4]
+    words = [*map(str, words), "--ignore-audit", "--final-eval", "off"]
+    assert main(words) == 0
+    path = tmp_path / "run" / "config.yaml"
+    known = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({k: v for k, v in known.items() if not k.startswith(("use_", "init_lora", "bnb", "lora_exclude"))}))
+    assert main([*words, "--resume"]) == 0, capsys.readouterr().err
+    assert main([*words, "--resume", "--use-dora"]) == 2
+    assert "use_dora" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import prefine as pf
 from prefine.packing.encoding import Encoder
 from prefine.packing.end_tokens import end_tokens, turn_end
-from prefine.preferences.reasoning import has_channels
+from prefine.preferences.reasoning import has_channels, said, split_reasoning
 from prefine.scoring.loading import load_model, load_tokenizer
 from template_matrix import family
 
@@ -34,13 +34,15 @@ class Family:
     """A template on an architecture.
 
     Attributes:
-        eos: the tokenizer's end token, where it is not what the template ends a turn with; ends: more that the generation settings name.
+        ends_with: what the template ends a response with, as its makers document it.
+        eos: the tokenizer's end token, where it is not that; ends: more that the generation settings name.
         thinks: whether rows have reasoning; no_system: the template has no place for a system turn; no_pad: the tokenizer has no pad token.
         spare: embeddings beyond the vocabulary.
     """
 
     template: str
     kind: str
+    ends_with: str
     more: dict[str, Any] = field(default_factory=dict)
     eos: str | None = None
     ends: tuple[str, ...] = ()
@@ -50,32 +52,32 @@ class Family:
     spare: int = 0
 
 
+SOFT = {"sliding_window": 16, "query_pre_attn_scalar": 8}
+GPT_OSS = {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 16}
 MOE = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16}
 FAMILIES = {
-    "Llama 2": Family("llama2", "llama", no_pad=True),
-    "Llama 3, the base's end token": Family("llama3", "llama", eos="<|end_of_text|>", no_pad=True),
-    "Llama 3.1": Family("llama31", "llama", ends=("<|eom_id|>",), no_pad=True),
-    "Mistral 7B": Family("mistral_v3", "mistral", {"sliding_window": None}),
-    "Mixtral": Family("mistral_v1", "mixtral", {"sliding_window": None, "num_local_experts": 2}),
-    "Gemma 2": Family("gemma2", "gemma2", {"sliding_window": 16, "query_pre_attn_scalar": 8}, eos="<eos>", no_system=True, spare=37),
-    "Gemma 3": Family("gemma3", "gemma3_text", {"sliding_window": 16, "query_pre_attn_scalar": 8}, eos="<eos>"),
-    "Phi-3": Family("phi3", "phi3", eos="<|endoftext|>"),
-    "Phi-4": Family("phi4", "phi3"),
-    "Qwen2.5, the base's end token": Family("qwen25", "qwen2", {"tie_word_embeddings": True}, eos="<|endoftext|>", spare=271),
-    "Qwen3": Family("qwen3", "qwen3", {"tie_word_embeddings": True}, ends=("<|endoftext|>",), thinks=True, spare=64),
-    "Qwen3 MoE": Family("qwen3", "qwen3_moe", MOE, thinks=True),
-    "Qwen3.5": Family("qwen35", "qwen3_5_text", LINEAR, thinks=True),
-    "DeepSeek-R1 distilled": Family("deepseek_r1", "qwen2", thinks=True),
-    "GPT-OSS": Family(
-        "gptoss", "gpt_oss", {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 16}, ends=("<|call|>",), thinks=True
-    ),
-    "SmolLM3": Family("smollm3", "smollm3", thinks=True),
-    "Granite 3": Family("granite3", "granite", {"logits_scaling": 4.0}),
-    "Command R": Family("command_r", "cohere"),
-    "OLMo 2": Family("olmo2", "olmo2", no_pad=True),
-    "GLM-4": Family("glm4", "glm4", ends=("<|user|>", "<|observation|>")),
-    "Hermes 3 (ChatML on Llama)": Family("hermes3", "llama", no_pad=True),
-    "InternLM (ChatML beside </s>)": Family("internlm2", "llama", eos="</s>"),
+    "Llama 2": Family("llama2", "llama", "</s>", no_pad=True),
+    "Llama 3, the base's end token": Family("llama3", "llama", "<|eot_id|>", eos="<|end_of_text|>", no_pad=True),
+    "Llama 3.1": Family("llama31", "llama", "<|eot_id|>", ends=("<|eom_id|>",), no_pad=True),
+    "Mistral 7B": Family("mistral_v3", "mistral", "</s>", {"sliding_window": None}),
+    "Mixtral": Family("mistral_v1", "mixtral", "</s>", {"sliding_window": None, "num_local_experts": 2}),
+    "Gemma 2": Family("gemma2", "gemma2", "<end_of_turn>", SOFT, eos="<eos>", no_system=True, spare=37),
+    "Gemma 3": Family("gemma3", "gemma3_text", "<end_of_turn>", SOFT, eos="<eos>"),
+    "Phi-3": Family("phi3", "phi3", "<|end|>", eos="<|endoftext|>"),
+    "Phi-4": Family("phi4", "phi3", "<|im_end|>"),
+    "Qwen2.5, the base's end token": Family("qwen25", "qwen2", "<|im_end|>", {"tie_word_embeddings": True}, eos="<|endoftext|>", spare=271),
+    "Qwen3": Family("qwen3", "qwen3", "<|im_end|>", {"tie_word_embeddings": True}, ends=("<|endoftext|>",), thinks=True, spare=64),
+    "Qwen3 MoE": Family("qwen3", "qwen3_moe", "<|im_end|>", MOE, thinks=True),
+    "Qwen3.5": Family("qwen35", "qwen3_5_text", "<|im_end|>", LINEAR, thinks=True),
+    "DeepSeek-R1 distilled": Family("deepseek_r1", "qwen2", "<｜end▁of▁sentence｜>", thinks=True),
+    "GPT-OSS": Family("gptoss", "gpt_oss", "<|return|>", GPT_OSS, ends=("<|call|>",), thinks=True),
+    "SmolLM3": Family("smollm3", "smollm3", "<|im_end|>", thinks=True),
+    "Granite 3": Family("granite3", "granite", "<|end_of_text|>", {"logits_scaling": 4.0}),
+    "Command R": Family("command_r", "cohere", "<|END_OF_TURN_TOKEN|>"),
+    "OLMo 2": Family("olmo2", "olmo2", "<|endoftext|>", no_pad=True),
+    "GLM-4": Family("glm4", "glm4", "<|endoftext|>", ends=("<|user|>", "<|observation|>")),
+    "Hermes 3 (ChatML on Llama)": Family("hermes3", "llama", "<|im_end|>", no_pad=True),
+    "InternLM (ChatML beside </s>)": Family("internlm2", "llama", "<|im_end|>", eos="</s>"),
 }
 
 
@@ -142,6 +144,7 @@ def test_a_family_from_its_template_to_a_merged_model(name: str, tmp_path: Path)
     group = Encoder(saved).encode(({"role": "user", "content": "Hello?"},), ["Yes."])
     assert group is not None
     end = turn_end(saved)
+    assert end == saved.convert_tokens_to_ids(about.ends_with)
     assert end in group.completion_ids[0][-3:]
     whole = load_model(str(tmp_path / "whole" / "model"))
     assert not torch.allclose(logits(whole), logits(load_model(str(base))), atol=1e-3)
@@ -155,6 +158,15 @@ def test_a_family_from_its_template_to_a_merged_model(name: str, tmp_path: Path)
     for told in (whole.generation_config, merged.generation_config):
         listed = told.eos_token_id if isinstance(told.eos_token_id, list) else [told.eos_token_id]
         assert set(wanted) <= set(listed)
+    if about.thinks:  # a response as it is sampled is encoded to the ids that were sampled
+        thought = ({"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."},)
+        sampled = Encoder(saved).encode(({"role": "user", "content": "Hello?"},), [thought])
+        assert sampled is not None
+        text = said(saved, sampled.completion_ids[0].tolist(), sampled.prompt_ids.tolist())
+        assert split_reasoning(text) == ("Hm.", "Yes.")
+        again = Encoder(saved).encode(({"role": "user", "content": "Hello?"},), [text])
+        assert again is not None
+        assert again.completion_ids[0].tolist() == sampled.completion_ids[0].tolist()
     asked = ["What is 3 and 4?", "Who are you?"]
     assert pf.generate(str(tmp_path / "whole"), asked, str(tmp_path / "said.jsonl"), max_new_tokens=6).answered == 2
     assert has_channels(saved) == (about.template == "gptoss")

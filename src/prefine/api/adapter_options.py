@@ -74,6 +74,8 @@ class AdapterOptions:
         """
         from prefine.scoring.loading import eight_bit_config, four_bit_config
 
+        if self.bits == 8 and sharded:
+            raise ConfigError("--load-in-8bit with FSDP2 or DeepSpeed's stage 3: only 4-bit weights can be shared out; give --load-in-4bit")
         if self.bits == 4:
             return four_bit_config(dtype, sharded, self.bnb_4bit_quant_type, self.use_bnb_nested_quant)
         return eight_bit_config() if self.bits == 8 else None
@@ -97,7 +99,8 @@ class AdapterOptions:
                 if not self.load_in_4bit:
                     raise ConfigError(f"{flag} would be ignored without --load-in-4bit; leave it out", code="PF-C04")
             elif name not in ("load_in_4bit", "load_in_8bit", "lora_r") and self.lora_r is None:
-                raise ConfigError(f"{flag} would be ignored without --lora-r; give --lora-r 16, say", code="PF-C04")
+                todo = "the model is an adapter, and goes on as it is; leave it out" if has_adapter else "give --lora-r 16, say"
+                raise ConfigError(f"{flag} would be ignored without --lora-r; {todo}", code="PF-C04")
         if self.bits and self.lora_r is None and not has_adapter:
             raise ConfigError(f"--load-in-{self.bits}bit trains an adapter on a frozen base: give --lora-r 16, say")
         start = self.init_lora_weights

@@ -119,7 +119,7 @@ def _real(given: DemoOptions, progress: Progress) -> Demo:
     from prefine.api.real_demo import Sizes, not_learnt, real_demo, table
 
     progress.say("SmolLM2-135M-Instruct: its own responses to prompts with constraints that a program checks; DPO with LoRA; a verdict.")
-    folder = Path(f"{given.output_dir}-real")
+    folder = Path(f"{given.output_dir}-real{'-quick' * given.quick}")
     seeds = range(given.seed, given.seed + (given.seeds or 1))
     found = real_demo(Sizes().quick() if given.quick else Sizes(), seeds, folder, progress)
     lines = [f"seed {f['seed']}: {f['constraints']['sentence']}" for f in found]

@@ -101,18 +101,18 @@ def make_pairs(given: PairsOptions, choice: JudgeChoice, progress: Progress) -> 
     done, failures = answer_questions(
         engine, asked, sampling, given.seed, samples, given.model, lambda n: progress.advance("responses", n, len(asked))
     )
+    usable = [a for a in done if given.keep_cut or not a.ended or a.ended[-1]]
+    cut, done = len(done) - len(usable), usable
     scores: dict[int, Any] = {}
     for place, score in judge.scorer.score(without_reasoning(done)):
         scores[place] = score
         progress.advance("scores", 1, len(done))
     by_prompt: dict[str, list[tuple[Answered, float]]] = {}
-    unscored = cut = 0
+    unscored = 0
     for place, answered in enumerate(done):
         value = scores[place].value
         if value is None:
             unscored += 1
-        elif answered.ended and not answered.ended[-1] and not given.keep_cut:
-            cut += 1
         else:
             by_prompt.setdefault(answered.question.key.rpartition("#")[0], []).append((answered, value))
     lines = prompt_lines(heard, dict(engine.encoder.report.notes) if hasattr(engine, "encoder") else {})
@@ -124,7 +124,7 @@ def make_pairs(given: PairsOptions, choice: JudgeChoice, progress: Progress) -> 
             for pair in pairs:
                 writer.write(canonical(pair))
     lines.append(
-        f"{given.output}: {writer.count} pairs from {len(questions)} prompts and {len(done)} responses; "
+        f"{given.output}: {writer.count} pairs from {len(questions)} prompts and {len(done) + cut} responses; "
         f"{without} prompts give none; {unscored} responses without a score, {len(failures)} prompts without a response"
     )
     if cut:

@@ -24,6 +24,7 @@ from prefine.api.rewards import RewardOptions
 from prefine.api.run_options import RunOptions
 from prefine.api.tables import Shows, Table
 from prefine.errors import ConfigError, PrefineError, nearest
+from prefine.runs import model_of
 
 if TYPE_CHECKING:
     from prefine.api.training_setup import TrainingSetup
@@ -255,7 +256,7 @@ def _read(method: str, given: Mapping[str, Any], device: Any, progress: Progress
         for name in ("dtype", "bf16", "fp16", *(["optim_args"] if rounds else [])):
             asked.pop(name, None)
         asked.setdefault("gradient_checkpointing", device.kind == "cuda")
-        own.check_adapter(is_adapter(str(given.get("model", ""))))
+        own.check_adapter(is_adapter(model_of(str(given.get("model", "")))))
         for name in ("load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "use_bnb_nested_quant"):
             asked.pop(name, None)
     setup = set_up(method, asked, progress, extra=EXTRA[method])

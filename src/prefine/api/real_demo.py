@@ -146,10 +146,15 @@ def one_seed(sizes: Sizes, seed: int, base: Path, folder: Path, progress: Progre
     from prefine.training.peak_memory import forget_peak_memory, peak_memory_bytes
 
     clock = Clock(progress, SHARES)
-    seconds: dict[str, float] = {}
+    laps, here = folder / "laps.json", dict.fromkeys(SHARES, 0.0)
+    before = read_json(laps) if laps.exists() else {"seconds": here, "peak_bytes": 0}  # of calls that were killed
+    found: dict[str, Any] = {}
 
     def lap(part: str) -> None:
-        seconds[part] = round(time.monotonic() - clock.began - sum(seconds.values()), 1)
+        here[part] = time.monotonic() - clock.began - sum(here.values())
+        seconds = {name: round(before["seconds"][name] + here[name], 1) for name in SHARES}
+        found.update(seconds=seconds, peak_bytes=max(before["peak_bytes"], peak_memory_bytes()))
+        write_json(laps, {name: found[name] for name in ("seconds", "peak_bytes")})
 
     forget_peak_memory()
     clock.begin("responses and pairs")
@@ -192,12 +197,12 @@ def one_seed(sizes: Sizes, seed: int, base: Path, folder: Path, progress: Progre
     lap("training")
     clock.begin("evaluation")
     directory = RunDirectory.open(str(run))
-    found = judged(sizes, seed, ModelPair.load(directory), directory.path / "eval", clock)
+    found |= judged(sizes, seed, ModelPair.load(directory), directory.path / "eval", clock)
     for name in (TRAINED, NEVER):
         directory.add_look(name, found[name])
     write_report(directory)
     lap("evaluation")
-    return found | {"seed": seed, "sizes": asdict(sizes), "pairs": made.count, "seconds": seconds, "peak_bytes": peak_memory_bytes()}
+    return found | {"seed": seed, "sizes": asdict(sizes), "pairs": made.count}
 
 
 def write_prompts(path: Path, questions: Sequence[Question]) -> None:

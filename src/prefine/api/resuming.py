@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from prefine.errors import ConfigError
@@ -15,12 +16,16 @@ MAY_CHANGE = {
 """What a resumed run may be told otherwise: how far it goes, how it is watched, what it fits."""
 
 
-def check_resumes(was: dict[str, Any], now: dict[str, Any]) -> None:
+def check_resumes(was: dict[str, Any], now: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     """Whether a resumed run is told what it was told before.
+
+    Args:
+        defaults: of the options that a run writes whether they were given or not; one that came later was not known to an older run.
 
     Raises:
         ConfigError: the options that differ.
     """
+    was = {k: v for k, v in defaults.items() if k in now} | was
     differing = [k for k in sorted({*was, *now} - MAY_CHANGE) if was.get(k) != now.get(k)]
     if differing:
         told = ", ".join(f"{k} was {_shown(was.get(k))} and is now {_shown(now.get(k))}" for k in differing)

@@ -137,7 +137,7 @@ class TrainingSetup:
         if not is_first():
             pass  # the first writes, or compares
         elif own.resume and (run.path / "config.yaml").exists():
-            check_resumes(run.config(), redacted(config))
+            check_resumes(run.config(), redacted(config), asdict_shallow(RunOptions()))
             check_same(run.data(), keys)
         else:
             run.write_config(config, self.repeat)

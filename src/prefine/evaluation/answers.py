@@ -14,7 +14,7 @@ from typing import Any
 from prefine.errors import ConfigError, DataError, some
 from prefine.evaluation.questions import Question, user_turn
 from prefine.generation.engine import Answer, Engine, Failure, Request, Sampling
-from prefine.preferences.reasoning import opens_reasoning, split_reasoning
+from prefine.preferences.reasoning import split_reasoning
 from prefine.preferences.records import identity, plain_text
 from prefine.preferences.source import read_rows
 from prefine.runs import append_json, read_jsonl, write_jsonl
@@ -57,8 +57,7 @@ def _again(times: int) -> str:
 
 def without_reasoning(answered: Sequence[Answered]) -> list[Answered]:
     """The same with their final responses alone, for a judge."""
-    opened = opens_reasoning([text for a in answered for text in a.answers])
-    return [replace(a, answers=tuple(split_reasoning(text, opened)[1] for text in a.answers)) for a in answered]
+    return [replace(a, answers=tuple(split_reasoning(text)[1] for text in a.answers)) for a in answered]
 
 
 @dataclass

@@ -76,7 +76,7 @@ def judge_comparisons(
     votes: list[list[Vote]] = [[] for _ in comparisons]
     looked = _until_decided(comparisons, judge, votes, progress, until) if until else None
     if looked is None:
-        for place, vote in judge.judge(comparisons):
+        for place, vote in _votes(judge, comparisons):
             votes[place].append(vote)
             progress(1)
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +93,19 @@ def judge_comparisons(
     return JudgedVerdicts(verdicts_of(enumerate(rows, 1), str(folder / "verdicts.jsonl")), looked)
 
 
+UNANSWERED = "both responses were cut within their reasoning; allow more tokens (--max-new-tokens)"
+
+
+def _votes(judge: Judge, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, Vote]]:
+    """A judge's votes; where neither side came to answer, a failure, which nobody is asked about."""
+    open_ended = getattr(getattr(judge, "scorer", None), "reads_reasoning", False)
+    asked = [place for place, c in enumerate(comparisons) if open_ended or not c.is_unanswered]
+    for place in sorted({*range(len(comparisons))} - {*asked}):
+        yield place, Vote(None, failure=UNANSWERED)
+    for at, vote in judge.judge([comparisons[place] for place in asked]) if asked else ():
+        yield asked[at], vote
+
+
 def _until_decided(
     comparisons: Sequence[Comparison], judge: Judge, votes: list[list[Vote]], progress: Callable[[int], None], until: Until
 ) -> Looked:
@@ -104,7 +117,7 @@ def _until_decided(
 
     def verdicts_of_clusters(picked: Sequence[int]) -> Iterator[float | None]:
         places = [p for i in picked for p in members[i]]
-        for at, vote in judge.judge([comparisons[p] for p in places]):
+        for at, vote in _votes(judge, [comparisons[p] for p in places]):
             votes[places[at]].append(vote)
             calls[0] += vote.asked
             progress(1)

@@ -14,7 +14,7 @@ from prefine.evaluation.answers import Answered, AnswerFile
 from prefine.evaluation.questions import Question
 from prefine.evaluation.style import style_of
 from prefine.evaluation.verdict_files import Judged
-from prefine.preferences.reasoning import opens_reasoning, split_reasoning
+from prefine.preferences.reasoning import split_reasoning
 from prefine.preferences.records import PromptText, plain_text
 from prefine.scoring.score_function import calls_by, scores_or_reasons, where_raised
 
@@ -27,7 +27,7 @@ class Comparison:
     """Two models' answers to one question, up to the turn that is judged: the last of each.
 
     ``ended`` says whether base and tuned ended by themselves, where it is known. ``repeat`` is the answers'. ``reasoning`` is what precedes
-    the last of each, which is no part of what is judged; None where there is none.
+    the last of each, which is no part of what is judged; None where there is none. ``whole`` is both with it.
     """
 
     question: Question
@@ -36,12 +36,26 @@ class Comparison:
     ended: tuple[bool | None, bool | None] = (None, None)
     repeat: int = 0
     reasoning: tuple[str | None, str | None] = (None, None)
+    whole: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
     @property
     def sides(self) -> tuple[Answered, Answered]:
         """Base and tuned as answers to the question."""
+        return self._sides(self.base, self.tuned)
+
+    @property
+    def whole_sides(self) -> tuple[Answered, Answered]:
+        """The same with their reasoning, as they were sampled."""
+        return self._sides(*(self.whole or (self.base, self.tuned)))
+
+    def _sides(self, base: tuple[str, ...], tuned: tuple[str, ...]) -> tuple[Answered, Answered]:
         ended = [() if e is None else (e,) * len(self.base) for e in self.ended]
-        return Answered(self.question, self.base, ended[0]), Answered(self.question, self.tuned, ended[1])
+        return Answered(self.question, base, ended[0]), Answered(self.question, tuned, ended[1])
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether both responses end within their reasoning, so that there is nothing to compare."""
+        return all(thought is not None and not side[-1] for thought, side in zip(self.reasoning, (self.base, self.tuned), strict=True))
 
     @property
     def turn(self) -> int:
@@ -113,15 +127,15 @@ class ByScore:
 
     def message_rewards(self, prompts: Sequence[PromptText], answers: Sequence[str]) -> list[float | None]:
         """A score for each answer, None where there is none: a judge as a reward (:class:`prefine.scoring.roles.MessageReward`)."""
-        opened = opens_reasoning(answers)
-        finals = [split_reasoning(a, opened)[1] for a in answers]
+        finals = [split_reasoning(a)[1] for a in answers]
         asked = [Answered(Question(str(i), p), (a,)) for i, (p, a) in enumerate(zip(prompts, finals, strict=True))]
         found = dict(self.scorer.score(asked))
         return [found[i].value for i in range(len(asked))]
 
     def judge(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, Vote]]:
         """One vote a comparison, once both its answers are scored."""
-        sides = [a for c in comparisons for a in c.sides]
+        whole = getattr(self.scorer, "reads_reasoning", False)
+        sides = [a for c in comparisons for a in (c.whole_sides if whole else c.sides)]
         scores: dict[int, Score] = {}
         for at, score in self.scorer.score(sides):
             scores[at] = score
@@ -278,7 +292,6 @@ def compare(base: AnswerFile, tuned: AnswerFile, name: Callable[[Answered], str]
     assert len(ours) == len(tuned.answered), "a question is named twice"
     out = []
     both = 0
-    opened = [opens_reasoning([text for a in side.answered for text in a.answers]) for side in (base, tuned)]
     for a in base.answered:
         b = ours.get(name(a))
         if b is None:
@@ -286,10 +299,11 @@ def compare(base: AnswerFile, tuned: AnswerFile, name: Callable[[Answered], str]
         both += 1
         for turn in range(1, 1 + min(len(a.answers), len(b.answers))):
             ended = tuple(side.ended[turn - 1] if len(side.ended) >= turn else None for side in (a, b))
-            parts = [[split_reasoning(t, o) for t in side.answers[:turn]] for side, o in zip((a, b), opened, strict=True)]
+            whole = (a.answers[:turn], b.answers[:turn])
+            parts = [[split_reasoning(text) for text in side] for side in whole]
             finals = [tuple(final for _, final in part) for part in parts]
             reasoning = (parts[0][-1][0], parts[1][-1][0])
-            out.append(Comparison(a.question, finals[0], finals[1], (ended[0], ended[1]), a.repeat, reasoning))
+            out.append(Comparison(a.question, finals[0], finals[1], (ended[0], ended[1]), a.repeat, reasoning, whole))
     return out, len(base.answered) + len(tuned.answered) - 2 * both
 
 

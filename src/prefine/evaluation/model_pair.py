@@ -116,13 +116,12 @@ class ModelPair:
 
 def last_turn(encoder: Encoder, answered: Answered) -> PromptGroup | None:
     """The last answer after all that was said before it; None where prompt or answer has no tokens."""
-    said: Any = answered.answers[-1]
-    thought, final = split_reasoning(said)
-    if thought is not None and has_channels(encoder.tokenizer):  # whose template writes its channels itself
-        said = ({"role": "assistant", "content": final, "reasoning_content": thought},)
+    thought, final = split_reasoning(answered.answers[-1])
+    if thought is not None and not final and has_channels(encoder.tokenizer):
+        return None  # cut before its last channel, which its template would write all the same
     return encoder.encode(
         answered.question.asked(answered.answers[:-1]),
-        [said],
+        [answered.answers[-1]],
         0,
         answered.question.tools,
         answered.question.template_kwargs,

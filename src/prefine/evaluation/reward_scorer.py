@@ -139,6 +139,8 @@ class TrainedReward:
     """
 
     name = "the reward trained on"
+    reads_reasoning = True
+    """As in rollouts."""
 
     def __init__(
         self,
@@ -173,6 +175,8 @@ class ImplicitReward:
     """DPO's own reward, beta log pi(y|x) / pi_ref(y|x) (arXiv 2305.18290, equation 5); in nats, beta left out."""
 
     name = "implicit"
+    reads_reasoning = True
+    """A response's log-prob is of all of it."""
 
     def __init__(self, policy: LogpScorer, reference: Reference, encoder: Encoder, budget: TokenBudget) -> None:
         self.policy = policy

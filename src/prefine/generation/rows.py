@@ -118,6 +118,7 @@ class Rows:
         self, model: Any, tokenizer: Any, prompts: Sequence[Ids], sampling: Sampling, seeds: Sequence[int], most_tokens: int
     ) -> None:
         self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
+        self.prompts = prompts
         self.device = next(model.parameters()).device
         self.most_tokens = min(most_tokens, PREFILL_TOKENS.get(self.device.type, PREFILL_TOKENS["cuda"]))
         self.ends = end_tokens(model, tokenizer)
@@ -191,7 +192,7 @@ class Rows:
         for i in gone:
             kept = made[i][: lengths[i]]
             logps = () if self.draw is None else tuple(self.draw.logps[self.live[i], : len(kept)].tolist())
-            text = said(self.tokenizer, kept)
+            text = said(self.tokenizer, kept, self.prompts[self.live[i]])
             answers.append((self.live[i], Answer(text, kept, lengths[i] is not None, len(kept), logps)))
         stay = [i for i, length in enumerate(lengths) if length is None and not is_full]
         self.live = [self.live[i] for i in stay]

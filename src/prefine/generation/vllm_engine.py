@@ -8,6 +8,7 @@ from typing import Any
 from prefine.errors import ConfigError, DataError
 from prefine.generation.engine import Answer, Failure, Request, Sampling
 from prefine.packing.encoding import Encoder
+from prefine.packing.end_tokens import end_tokens
 from prefine.packing.group import Ids
 from prefine.preferences.reasoning import said
 
@@ -29,6 +30,7 @@ class VllmEngine:
         vllm, LoRARequest = _vllm("--engine")
         self._vllm = vllm
         self.encoder = Encoder(tokenizer)
+        self._ends = end_tokens(None, tokenizer)
         self._adapter = LoRARequest("tuned", 1, adapter) if adapter else None
         self._model = vllm.LLM(model=model, enable_lora=adapter is not None)
 
@@ -45,13 +47,18 @@ class VllmEngine:
             prompts.append({"prompt_token_ids": ids.tolist()})
             settings.append(
                 self._vllm.SamplingParams(
-                    max_tokens=sampling.max_new_tokens, temperature=sampling.temperature, top_p=sampling.top_p, seed=request.seed % 2**31
+                    max_tokens=sampling.max_new_tokens,
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    seed=request.seed % 2**31,
+                    stop_token_ids=self._ends,  # beside those of the model's own generation settings, which vLLM reads
                 )
             )
-        for place, out in zip(places, self._model.generate(prompts, settings, lora_request=self._adapter), strict=True):
+        for at, (place, out) in enumerate(zip(places, self._model.generate(prompts, settings, lora_request=self._adapter), strict=True)):
             best = out.outputs[0]
             sampled = list(best.token_ids)
-            yield place, Answer(best.text.strip(), sampled, best.finish_reason == "stop", len(sampled))
+            text = said(self.encoder.tokenizer, sampled, prompts[at]["prompt_token_ids"])
+            yield place, Answer(text, sampled, best.finish_reason == "stop", len(sampled))
 
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -134,7 +141,7 @@ class VllmPolicy:
             best = out.outputs[0]
             ids = list(best.token_ids)
             logps = tuple(float(at[token].logprob) for at, token in zip(best.logprobs, ids, strict=True))
-            text = said(self.tokenizer, ids)
+            text = said(self.tokenizer, ids, prompts[place])
             yield place, Answer(text, ids, best.finish_reason == "stop", len(ids), logps)
         if self.sleeps:
             self._model.sleep(level=1)

@@ -103,7 +103,7 @@ class VllmServer:
                 extra_body={"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "stop_token_ids": self.ends, "return_token_ids": True},
             ).choices[0]
             ids = list(out.token_ids)
-            text = said(self.tokenizer, ids)
+            text = said(self.tokenizer, ids, prompt)
             return Answer(text, ids, out.finish_reason == "stop", len(ids), tuple(map(float, out.logprobs.token_logprobs)))
 
         with ThreadPoolExecutor(UNDER_WAY) as pool:

@@ -12,6 +12,7 @@ from prefine.evaluation.answers import Answered, AnswerFile
 from prefine.evaluation.degeneration import ends_in_loop, repeated_ngrams, words
 from prefine.evaluation.judge import Judge, compare
 from prefine.evaluation.questions import Question
+from prefine.preferences.reasoning import split_reasoning
 
 
 class Probe:
@@ -81,7 +82,7 @@ class Probe:
         if not both:
             return {}
         olds, news = [old for old, _ in both], [new for _, new in both]
-        lengths = [mean(len(words(text)) for text, _ in side) for side in (olds, news)]
+        lengths = [mean(len(words(split_reasoning(text)[1])) for text, _ in side) for side in (olds, news)]
 
         def change(of: Any) -> float:
             return float(mean(of(*new) for new in news) - mean(of(*old) for old in olds))
@@ -89,7 +90,7 @@ class Probe:
         found = {
             "probe/loops_change": change(lambda text, ended: float(ends_in_loop(text))),
             "probe/repetition_change": change(lambda text, ended: repeated_ngrams(text)),
-            "probe/empty_change": change(lambda text, ended: float(not text.strip())),
+            "probe/empty_change": change(lambda text, ended: float(not split_reasoning(text)[1].strip())),
             "probe/ended_change": change(lambda text, ended: float(bool(ended))),
             "probe/length_ratio": lengths[1] / max(lengths[0], 1.0),
             "probe/num_prompts": float(len(both)),

@@ -313,7 +313,9 @@ class Encoder:
         if not end:
             return 0
         self.report.notes["reasoning is left out of the loss"] += 1
+        merges = self.report.merges
         thought = self._continue(text, ids, piece[:end], special)
+        self.report.merges = merges
         return next((i for i, (a, b) in enumerate(zip(thought, new, strict=False)) if a != b), min(len(thought), len(new)))
 
     def _says_nothing(self, pieces: Sequence[Piece]) -> bool:
@@ -340,8 +342,18 @@ class Encoder:
                 return False
         return False
 
+    def check_ids(self) -> None:
+        """Refuse rows of token ids where it matters what their words are.
+
+        Raises:
+            ConfigError: reasoning is to be left out of the loss.
+        """
+        if self.mask_reasoning:
+            raise ConfigError("mask_reasoning would be ignored: of rows of token ids nobody knows what is reasoning; leave it out")
+
     def encode_ids(self, prompt_ids: list[int], answers: list[list[int]], row: int = 0) -> PromptGroup | None:
         """A group of token ids as they are, truncated or dropped as texts are; None where the report says why not."""
+        self.check_ids()
         if not prompt_ids:
             self._drop("prompt has no tokens", row)
             return None

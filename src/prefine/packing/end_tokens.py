@@ -33,25 +33,27 @@ def keep_ends(model: Any, tokenizer: Any) -> None:
 
 
 def turn_end(tokenizer: Any) -> int | None:
-    """The token that the chat template ends a response with; None where there is no template, or it does not say a plain response."""
+    """The token that the chat template ends a response with; None where there is no template, or it does not write a plain response."""
     template = getattr(tokenizer, "chat_template", None)
     if template is None:
         return None
+    key = (template, tokenizer.eos_token_id)
     known: tuple[Any, int | None] | None = getattr(tokenizer, "__dict__", {}).get("_prefine_turn_end")
-    if known is None or known[0] != template:
-        known = template, _turn_end(Encoder(tokenizer))
+    if known is None or known[0] != key:
+        known = key, _turn_end(Encoder(tokenizer))
         tokenizer.__dict__["_prefine_turn_end"] = known
     return known[1]
 
 
 def _turn_end(encoder: Encoder) -> int | None:
+    unknown = getattr(encoder.tokenizer, "unk_token_id", None)
     group = encoder.encode(({"role": "user", "content": "Say yes."},), ["yes"])
     if group is None:
         return None
     end = None
     for token in reversed(group.completion_ids[0].tolist()):
-        if token in encoder.end_ids:
+        if token in encoder.end_ids and (token != unknown or token == encoder.tokenizer.eos_token_id):
             end = token
-        elif encoder.tokenizer.decode([token]).strip():
+        elif token == unknown or encoder.tokenizer.decode([token]).strip():
             break
     return end

@@ -19,6 +19,7 @@ from typing import Any
 
 from prefine.errors import ConfigError, DataError, ModelError, PrefineError
 from prefine.packing.limited import LETTERS, limited, raises_to_powers
+from prefine.preferences.reasoning import has_channels, split_reasoning
 from prefine.preferences.records import Message
 
 Messages = tuple[Message, ...]
@@ -344,6 +345,7 @@ class Renderer:
         self.template = getattr(tokenizer, "chat_template", None)
         self.notes: Counter[str] = Counter()
         self._plans: dict[Any, Plan] = {}
+        self._channels = self.template is not None and has_channels(tokenizer)
 
     @property
     def has_template(self) -> bool:
@@ -361,6 +363,8 @@ class Renderer:
         kwargs = self.template_kwargs | dict(template_kwargs or {})
         if not self.has_template:
             return self._transcript(prompt, answers, tools)
+        if self._channels:
+            prompt, *answers = ([_thought_apart(m) for m in messages] for messages in (prompt, *answers))
         plans = [self._plan(prompt, answer, tools, kwargs) for answer in answers or [()]]
         head, wholes, notes = self._aligned(plans, prompt, answers, tools, kwargs)
         thoughts_dropped = _check_words(prompt, head, in_prompt=True)
@@ -561,6 +565,15 @@ def _turn(message: Message) -> str:
         if message.get(field):
             raise LeftOut(f"a model without a chat template has no place for {what}")
     return f"{TRANSCRIPT_ROLES[role]} {message['content']}"
+
+
+def _thought_apart(message: Message) -> Message:
+    """An assistant's message with ``<think>`` in its content as one with reasoning, for templates that write it into a channel."""
+    content = message.get("content")
+    if message.get("role") != "assistant" or message.get("reasoning_content") or not isinstance(content, str):
+        return message
+    thought, final = split_reasoning(content)
+    return dict(message) if thought is None else {**message, "content": final, "reasoning_content": thought}
 
 
 def _roles(messages: Sequence[Message]) -> str:

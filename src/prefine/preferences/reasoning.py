@@ -16,45 +16,64 @@ _PART = re.compile(
 )
 
 
-def split_reasoning(text: str, opened: bool = False) -> tuple[str | None, str]:
+def split_reasoning(text: str) -> tuple[str | None, str]:
     """Reasoning, None where there is none, and the final response, empty where the text was cut before it.
 
-    Args:
-        opened: whether the prompt opens the reasoning, so that the text holds its end alone.
+    Reasoning that the prompt opened, as other tools' files have it, is known by its closing mark alone on a line.
     """
     begun = text.lstrip()
     for start, end in TAGS:
-        if begun.startswith(start) or (opened and end in begun):
+        if begun.startswith(start):
             thought, _, final = begun.removeprefix(start).partition(end)
             return thought.strip(), final.strip()
-    return (text.strip(), "") if opened else (None, text)
-
-
-def opens_reasoning(texts: Sequence[str]) -> bool:
-    """Whether the prompts of these responses open the reasoning: most of them close some that they do not begin."""
-    closing = [any(end in t and not t.lstrip().startswith(start) for start, end in TAGS) for t in texts]
-    return 2 * sum(closing) > len(closing)
+        closed = re.search(rf"^[ \t]*{re.escape(end)}[ \t]*$", text, re.MULTILINE) if end in text else None
+        if closed and start not in text[: closed.start()]:
+            return text[: closed.start()].strip(), text[closed.end() :].strip()
+    return None, text
 
 
 def reasoning_is_open(prompt: str) -> bool:
     """Whether a prompt's text ends within reasoning that it opens."""
-    return any(prompt.rstrip().endswith(start) for start, _ in TAGS)
+    return bool(_opened(prompt))
 
 
 def reasoning_end(text: str, opened: bool = False) -> int:
-    """Where reasoning ends in a response as a template writes it, behind the mark that ends it; 0 where there is none."""
+    """Where reasoning ends in a response as a template writes it, behind the mark that ends it; 0 where there is none.
+
+    What nothing ends is reasoning to its end.
+    """
     begun = text.lstrip()
     for start, end in TAGS:
-        if end in text and (opened or begun.startswith(start)):
-            return text.index(end) + len(end)
+        if begun.startswith(start) or (opened and end in text):
+            return text.index(end) + len(end) if end in text else len(text)
+    if opened:
+        return len(text)
     if not begun.startswith((CHANNEL, "<|start|>")):
         return 0
     last = text.rfind("<|end|>", 0, max(0, text.rfind(f"{CHANNEL}final")))
     return last + len("<|end|>") if last >= 0 else 0
 
 
-def said(tokenizer: Any, ids: Sequence[int]) -> str:
-    """A response's text without special tokens but for those that mark reasoning; channels are written as ``<think>``."""
+def said(tokenizer: Any, ids: Sequence[int], prompt: Sequence[int] = ()) -> str:
+    """A response's text without special tokens but for those that mark reasoning; channels are written as ``<think>``.
+
+    Args:
+        prompt: its ids; the mark by which it opens reasoning is written before the response, which so tells of itself.
+    """
+    text = _text(tokenizer, ids)
+    opened = "" if not len(prompt) else next(iter(_opened(tokenizer.decode(list(prompt[-PROMPT_END:]), skip_special_tokens=False))), "")
+    return f"{opened}\n{text}" if opened and not text.startswith(opened) else text
+
+
+PROMPT_END = 16
+"""Tokens of a prompt's end in which a mark is looked for."""
+
+
+def _opened(prompt: str) -> list[str]:
+    return [start for start, _ in TAGS if prompt.rstrip().endswith(start)]
+
+
+def _text(tokenizer: Any, ids: Sequence[int]) -> str:
     marks = _marks(tokenizer)
     if not any(i in marks for i in ids):
         return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()

@@ -76,9 +76,12 @@ class TakenStart:
         state = load_file(folder / WEIGHTS)
         if not self.start.keys() <= state.keys():
             raise ValueError("weights of another adapter")
-        for name in self.start:
+        for name, start in self.start.items():
             along = 0 if name.endswith("lora_A.weight") else 1
             if state[name].shape[along] != 2 * self.rank:
                 raise ValueError(f"{name} has rank {state[name].shape[along]}, expected {2 * self.rank}")
+            taken = state[name].narrow(along, self.rank, self.rank).to(start) * (1 if along == 0 else -1)
+            if not torch.allclose(taken, start, rtol=1e-3, atol=1e-3 * float(start.abs().max())):
+                raise ValueError(f"{name} started from another part of the base (another machine or version of torch?); begin anew")
             state[name] = state[name].narrow(along, 0, self.rank).contiguous()
         set_peft_model_state_dict(model, state, adapter_name=model.active_adapter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import pickle
@@ -202,15 +203,18 @@ def _with_adapter(folder: str, dtype: torch.dtype, **kwargs: Any) -> Any:
 
 def _saved_embeddings(folder: str, base: Any) -> int | None:
     """How many embeddings an adapter's folder brings; None where it brings none."""
+    from peft.utils import load_peft_weights
     from safetensors import safe_open
 
     path = Path(folder) / "adapter_model.safetensors"
     name = next((n for n, m in base.named_modules() if m is base.get_input_embeddings()), None)
-    if name is None or not path.is_file():
-        return None
+    keys = (f"base_model.model.{name}.weight", f"base_model.model.{name}.base_layer.weight")  # whole; under an adapter of its own
+    if not path.is_file():  # of the Hub, or in torch's own format
+        state = load_peft_weights(folder, device="cpu")
+        return next((len(state[key]) for key in keys if key in state), None)
     with safe_open(path, "pt") as weights:
-        key = f"base_model.model.{name}.weight"
-        return int(weights.get_slice(key).get_shape()[0]) if key in weights.keys() else None  # noqa: SIM118  it is no mapping
+        there = set(weights.keys())
+        return next((int(weights.get_slice(key).get_shape()[0]) for key in keys if key in there), None)
 
 
 def as_in_training(model: Any) -> Any:
@@ -317,6 +321,7 @@ def add_adapter(model: Any, peft_config: Any, gradient_checkpointing: bool = Fal
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
     if getattr(peft_config, "use_dora", False) and getattr(model, "is_loaded_in_8bit", False) and model.device.type == "cpu":
         raise ConfigError("DoRA on an 8-bit base does not work on a CPU (PEFT 0.21 loses its scales); take --load-in-4bit, or a GPU")
+    peft_config = copy.deepcopy(peft_config)  # PEFT writes into it
     _refuse_unmatched(model, peft_config)
     try:
         out = get_peft_model(model, peft_config)
@@ -346,6 +351,8 @@ def _refuse_unmatched(model: Any, peft_config: Any) -> None:
     for setting, option in NAMING.items():
         names = getattr(peft_config, setting, None) or []
         known = parameters if setting == "target_parameters" else modules
+        if setting == "modules_to_save" and peft_config.task_type in ("SEQ_CLS", "TOKEN_CLS"):
+            names = set(names) - {"classifier", "score"}  # which PEFT adds, whatever the head is called
         for name in [] if isinstance(names, str) else sorted(names):
             if not any(n == name or n.endswith(f".{name}") for n in known):
                 ends = sorted({n.rpartition(".")[2] for n in known} if "." not in name else {".".join(n.split(".")[-3:]) for n in known})

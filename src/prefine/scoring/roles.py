@@ -24,6 +24,7 @@ from prefine.packing.encoding import Encoder
 from prefine.packing.group import PromptGroup
 from prefine.packing.pack import Pack
 from prefine.preferences.records import PromptText, plain_text
+from prefine.scoring.adapter_start import takes_from_base
 from prefine.scoring.adapters import switched
 from prefine.scoring.limits import Limits, fit_tokenizer, whole_ids
 from prefine.scoring.proof import prove_layout
@@ -262,6 +263,11 @@ def adapter_role(policy: Scorer, folder: str, name: str) -> HeadRole:
     head = nn.Linear(weights[heads[0]].shape[1], 1, bias=False)
     head.weight.data.copy_(weights[heads[0]])
     config = copy.deepcopy(config)
+    if takes_from_base(config):
+        raise ModelError(
+            f"{folder}: its adapter starts as {config.init_lora_weights}, out of the base's own weights, and cannot lie beside another; "
+            "save it as plain LoRA (PEFT's path_initial_model_for_weight_conversion)"
+        )
     config.modules_to_save = None
     config.task_type = "CAUSAL_LM"
     config.inference_mode = False

@@ -145,8 +145,8 @@ class PackTrainer(Trainer):
                 raise ConfigError("prefix tuning keeps its prefix in a cache, which gradient_checkpointing leaves out; switch that off")
             policy = add_adapter(policy, peft_config, args.gradient_checkpointing)
         self.taken = TakenStart(policy) if peft_config is not None and takes_from_base(peft_config) else None
-        if self.taken is not None and (args.is_sharded or args.load_best_model_at_end):
-            other = "load_best_model_at_end" if args.load_best_model_at_end else "a base that is shared out over processes"
+        if self.taken is not None and (args.is_sharded or args.zero_stage or args.load_best_model_at_end):
+            other = "load_best_model_at_end" if args.load_best_model_at_end else "FSDP2 or DeepSpeed"
             raise ConfigError(f"init_lora_weights {peft_config.init_lora_weights} does not go with {other}; leave one of the two out")
         if args.disable_dropout:
             disable_dropout(policy)
@@ -205,7 +205,7 @@ class PackTrainer(Trainer):
         self._notes_before: Sums = {}
         self._pending_tokens = 0
         self._clock = time.perf_counter()
-        self._checked_start = False
+        self._checked_start = self._faster_b = False
         self.skipped_in_a_row = 0
         self.first_loss: float | None = None
         self._evaluating = False
@@ -405,12 +405,13 @@ class PackTrainer(Trainer):
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """As transformers'; its step survives running out of memory."""
-        given = self.optimizer is not None
+        before = self.optimizer
         optimizer = super().create_optimizer(*args, **kwargs)
-        if self.args.loraplus_lr_ratio is not None:
-            if given:
+        if self.args.loraplus_lr_ratio is not None and (before is None or not self._faster_b):  # training again makes none anew
+            if before is not None:
                 raise ConfigError("loraplus_lr_ratio would be ignored: an optimizer was given; leave one of the two out", code="PF-C04")
             faster_b(optimizer, self.model, self.args.loraplus_lr_ratio)
+            self._faster_b = True
         if not self.together.zero_stage:  # whose engine moves parts of its own
             survive_out_of_memory(optimizer)
         return optimizer

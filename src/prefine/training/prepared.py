@@ -227,6 +227,7 @@ def pretokenized_text(row: Mapping[str, Any], number: int, encoder: Encoder, com
     Args:
         completion_only: whether ``completion_mask`` is looked at.
     """
+    encoder.check_ids()
     ids = as_ids(row["input_ids"])
     counts = np.ones(len(ids), np.float32)
     if row.get("labels") is not None:

@@ -42,6 +42,7 @@ class Retention:
         data = ExampleSource(source)
         examples = list(data.examples())
         own = encoder.fresh()
+        own.mask_reasoning = False  # what is retained is all of it
         with_answers = [e.answer is not None for e in examples]
         if any(with_answers) and not all(with_answers):
             row = examples[with_answers.index(False)].row

@@ -270,7 +270,7 @@ def train_ensemble(
     ``peft_config`` the base is loaded once: members are adapters and heads on it.
 
     Args:
-        load: gives a classifier; called once with an adapter, else for every member.
+        load: gives a classifier; called once with an adapter that leaves the base as it is, else for every member.
         prepare: sees each trainer before it trains.
         done: members that were trained before; they are left as they are.
         train: trains a member and saves it in a folder.
@@ -294,6 +294,8 @@ def train_ensemble(
         yield member, trainer
         if trainer.together.sharded:
             trainer.let_go()
+            model = None
+        elif trainer.taken is not None:  # its base is not what it was
             model = None
         elif peft_config is not None:
             model = trainer.scorer.unwrapped.unload()

@@ -117,7 +117,7 @@ class SamplingTrainer(PackTrainer):
             if theirs is not None and _reads_otherwise(self.processing_class, theirs):
                 model = load_reward_model(reward, trust_remote_code=self.args.trusts_code)
                 return TextRole(own_role(model.requires_grad_(False).eval().to(self.args.device)), Encoder(theirs))
-            if fits_base(self.scorer.unwrapped, reward):
+            if self.taken is None and fits_base(self.scorer.unwrapped, reward):  # on the base as it was
                 role = adapter_role(self.scorer, reward, f"reward{place}")
                 role.head.to(self.args.device)  # where the policy will be
                 return role

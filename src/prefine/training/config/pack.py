@@ -107,6 +107,8 @@ class PackConfig(TrainingArguments):
             value = getattr(self, name)
             if isinstance(value, int | float) and value < least:
                 raise ConfigError(f"{name} is {value}; expected at least {least}", code="PF-C03")
+        if self.loraplus_lr_ratio is not None and self.loraplus_lr_ratio <= 0:
+            raise ConfigError(f"loraplus_lr_ratio is {self.loraplus_lr_ratio}; expected a number above 0, as 16", code="PF-C03")
         if self.max_steps <= 0 and self.num_train_epochs <= 0:
             raise ConfigError(f"num_train_epochs is {self.num_train_epochs}; expected a number above 0, or max_steps", code="PF-C03")
         self._refuse_or_warn()
