@@ -147,7 +147,7 @@ def one_seed(sizes: Sizes, seed: int, base: Path, folder: Path, progress: Progre
 
     clock = Clock(progress, SHARES)
     laps, here = folder / "laps.json", dict.fromkeys(SHARES, 0.0)
-    before = read_json(laps) if laps.exists() else {"seconds": here, "peak_bytes": 0}  # of calls that were killed
+    before: Any = read_json(laps) if laps.exists() else {"seconds": dict(here), "peak_bytes": 0}  # of calls that were killed
     found: dict[str, Any] = {}
 
     def lap(part: str) -> None:

@@ -364,7 +364,7 @@ class Renderer:
         if not self.has_template:
             return self._transcript(prompt, answers, tools)
         if self._channels:
-            prompt, *answers = ([_thought_apart(m) for m in messages] for messages in (prompt, *answers))
+            prompt, *answers = (tuple(map(_thought_apart, messages)) for messages in (prompt, *answers))
         plans = [self._plan(prompt, answer, tools, kwargs) for answer in answers or [()]]
         head, wholes, notes = self._aligned(plans, prompt, answers, tools, kwargs)
         thoughts_dropped = _check_words(prompt, head, in_prompt=True)
