@@ -209,11 +209,11 @@ def test_vllm_is_asked_by_ids_with_a_seed_and_an_adapter(lab_model: Path, monkey
         monkeypatch.setitem(sys.modules, name, module)
     engine = VllmEngine("base", load_tokenizer(str(lab_model)), "adapter")
     found = dict(engine.answers([Request(user_turn("my mouse drops calls"), 3)], Sampling(9, 0.5)))
-    assert found == {0: Answer("hi", [5, 1], True, 2)}
+    assert found == {0: Answer(engine.encoder.tokenizer.decode([5, 1], skip_special_tokens=True).strip(), [5, 1], True, 2)}
     assert calls[0] == ("base", True)
     prompts, settings, adapter = calls[1]
     assert prompts[0]["prompt_token_ids"]
-    assert settings == [{"max_tokens": 9, "temperature": 0.5, "top_p": 1.0, "seed": 3}]
+    assert settings == [{"max_tokens": 9, "temperature": 0.5, "top_p": 1.0, "seed": 3, "stop_token_ids": [4]}]
     assert adapter == ("tuned", 1, "adapter")
 
 

@@ -11,7 +11,19 @@ import prefine.api.real_demo as real_demo
 from prefine.api.progress import Progress
 from prefine.api.real_demo import Clock, Sizes, table
 from prefine.cli import main
-from prefine.lab.constraints import CONSTRAINTS, FACTS, HELD_OUT, TOPICS, UNSEEN, constraint_of, knows, met, ordinary_text, questions
+from prefine.lab.constraints import (
+    CONSTRAINTS,
+    FACTS,
+    HELD_OUT,
+    TOPICS,
+    UNSEEN,
+    constraint_of,
+    knows,
+    met,
+    names_topic,
+    ordinary_text,
+    questions,
+)
 from prefine.preferences.records import plain_text
 from tiny_chat import build_tiny_chat
 
@@ -56,6 +68,17 @@ def test_prompts_say_their_constraint() -> None:
     assert len({q.key for q in asked}) == len(asked) == 3 * 8 * 2
     assert [constraint_of(q.prompt).name for q in asked] == [q.category for q in asked]
     assert met(plain_text(asked[0].prompt), "Rain falls.") == 1.0
+    assert met(plain_text(asked[0].prompt), "It falls.") == 0.0  # of nothing
+    assert met(plain_text(asked[0].prompt), "Rain falls. It is wet.") == 0.0
+    for topic, response in (
+        ("bees", "A bee!"),
+        ("a bicycle", "Bicycles"),
+        ("chess", "chess"),
+        ("winter coats", "My coat"),
+        ("rain", "It rained"),
+    ):
+        assert names_topic(f"Write something about {topic}. Be brief.", response)
+    assert not names_topic("Write something about rain. Be brief.", "The train.")
     assert len(set(TOPICS)) == len(TOPICS) > HELD_OUT
     with pytest.raises(ValueError, match="no known constraint"):
         constraint_of("Tell me a joke.")
@@ -81,6 +104,7 @@ def test_facts(question: str, response: str, right: bool) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_the_walk_and_what_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prefine.lab.chat_model.build_chat_model", build_tiny_chat)
+    monkeypatch.setattr("prefine.lab.constraints.names_topic", lambda prompt, response: True)  # which random letters never do
     sizes = Sizes(topics=3, unseen=2, samples=8, times=1, tokens=160, temperature=1.0, steps=2, batch=4, facts=2, text=6000)
     said: list[str] = []
 

@@ -90,9 +90,19 @@ def constraint_of(prompt: PromptText) -> Constraint:
     raise ValueError(f"no known constraint in {text!r}")
 
 
+def names_topic(prompt: str, response: str) -> bool:
+    """Whether a response names what it was asked to be about."""
+    topic = re.search(r"about (.+?)\. ", prompt)
+    word = topic[1].split()[-1].removesuffix("s").lower() if topic else ""
+    return re.search(rf"\b{re.escape(word)}", response.lower()) is not None
+
+
 def met(prompt: str, response: str) -> float:
-    """1 where a response meets the constraint that its prompt ends with, else 0: ``--function prefine.lab.constraints:met``."""
-    return float(constraint_of(prompt).met(response))
+    """1 where a response names its topic and meets the constraint that its prompt ends with, else 0.
+
+    As a judge: ``--judge python --function prefine.lab.constraints:met``. Of the constraint alone a model learns to say next to nothing.
+    """
+    return float(constraint_of(prompt).met(response) and names_topic(prompt, response))
 
 
 FACTS: Mapping[str, str] = {

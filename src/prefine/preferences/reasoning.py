@@ -58,7 +58,7 @@ def said(tokenizer: Any, ids: Sequence[int], prompt: Any = ()) -> str:
     """A response's text without special tokens but for those that mark reasoning; channels are written as ``<think>``.
 
     Args:
-        prompt: its ids, a sequence or an array; where it opens reasoning, its mark is written before the response, which so tells of itself.
+        prompt: its ids, a sequence or an array; where it opens reasoning, that mark is written before the response.
     """
     text = _text(tokenizer, ids)
     opened = "" if not len(prompt) else next(iter(_opened(tokenizer.decode(list(prompt[-PROMPT_END:]), skip_special_tokens=False))), "")
