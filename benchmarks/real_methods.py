@@ -1,6 +1,6 @@
 """Who wins on a real chat model, and what it cost: DPO, KTO, PPO, best of n, and TRL's DPO, from the same responses, by the same judge.
 
-    python benchmarks/real_methods.py FOLDER [--seed 0] [--methods kto ppo best-of-8 trl]
+    python benchmarks/real_methods.py FOLDER [--seed 0] [--methods kto ppo best-of-8 trl] [--quick]
 
 FOLDER is that of ``prefine demo --real --output-dir`` (FOLDER-real lies there); its seed's responses and pairs are what all learn from:
 KTO from every response as it was checked, TRL from the very pairs that Prefine's DPO was given, PPO from the prompts with the checker as
@@ -18,10 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-STEPS, BATCH, RATE, RANK = 60, 8, 1e-4, 16
+from prefine.api.real_demo import Sizes
+
+RATE, RANK = 1e-4, 16
 
 
-def kto(place: Path, base: Path, seed: int) -> Path:
+def kto(place: Path, base: Path, seed: int, sizes: Sizes) -> Path:
     """On all responses that ended, each with whether it met what was asked."""
     import prefine
     from prefine.lab.constraints import met
@@ -33,13 +35,18 @@ def kto(place: Path, base: Path, seed: int) -> Path:
             if row["ended"][-1]:
                 labelled = {"prompt": row["prompt"], "completion": [{"role": "assistant", "content": said}]}
                 stream.write(json.dumps(labelled | {"label": bool(met(plain_text(row["prompt"]), said))}) + "\n")
-    settings: dict[str, Any] = {"per_device_train_batch_size": 2 * BATCH, "max_steps": STEPS, "learning_rate": RATE, "lora_r": RANK}
+    settings: dict[str, Any] = {
+        "per_device_train_batch_size": 2 * sizes.batch,
+        "max_steps": sizes.steps,
+        "learning_rate": RATE,
+        "lora_r": RANK,
+    }
     common = {"final_eval": "off", "guard_prompts": 0, "save_strategy": "no", "gradient_checkpointing": False, "seed": seed}
     prefine.kto(str(base), str(place / "thumbs.jsonl"), str(place / "kto"), **settings, **common)
     return place / "kto" / "model"
 
 
-def ppo(place: Path, base: Path, seed: int) -> Path:
+def ppo(place: Path, base: Path, seed: int, sizes: Sizes) -> Path:
     """On the prompts, rewarded by the checker."""
     import prefine
 
@@ -50,11 +57,11 @@ def ppo(place: Path, base: Path, seed: int) -> Path:
         reward_function=["prefine.lab.constraints:met"],
         lora_r=RANK,
         learning_rate=RATE,
-        per_device_train_batch_size=16,
+        per_device_train_batch_size=max(1, 2 * sizes.batch // 4),
         num_samples=4,
         advantage_estimator="rloo",
-        total_episodes=64 * 15,
-        response_length=64,
+        total_episodes=16 * sizes.steps,
+        response_length=sizes.tokens,
         missing_eos_penalty=1.0,
         final_eval="off",
         guard_prompts=0,
@@ -65,13 +72,14 @@ def ppo(place: Path, base: Path, seed: int) -> Path:
     return place / "ppo" / "model"
 
 
-def trl(place: Path, base: Path, seed: int) -> Path:
+def trl(place: Path, base: Path, seed: int, sizes: Sizes) -> Path:
     """TRL's DPO in a process of its own, on the pairs that Prefine's DPO was trained on, with its settings."""
-    subprocess.run([sys.executable, __file__, str(place), "--worker", str(base), "--seed", str(seed)], check=True)
+    words = [sys.executable, __file__, str(place), "--worker", str(base), "--seed", str(seed)]
+    subprocess.run([*words, *(["--quick"] if sizes.steps < Sizes().steps else [])], check=True)
     return place / "trl"
 
 
-def worker(place: Path, base: str, seed: int) -> None:
+def worker(place: Path, base: str, seed: int, sizes: Sizes) -> None:
     """What TRL does."""
     import torch
     from datasets import Dataset
@@ -91,8 +99,8 @@ def worker(place: Path, base: str, seed: int) -> None:
     learnt = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row, key in zip(rows, keys, strict=True) if key not in held]
     args = DPOConfig(
         output_dir=str(place / "trl-run"),
-        per_device_train_batch_size=BATCH,
-        max_steps=STEPS,
+        per_device_train_batch_size=sizes.batch,
+        max_steps=sizes.steps,
         learning_rate=RATE,
         lr_scheduler_type="cosine",
         warmup_steps=0.1,
@@ -114,11 +122,11 @@ def worker(place: Path, base: str, seed: int) -> None:
     (place / "trl-margins.json").write_text(json.dumps({"pairs": len(learnt), "curve": margins}))
 
 
-def best_of(place: Path, base: Path, seed: int, n: int) -> dict[str, Any]:
+def best_of(base: Path, seed: int, n: int, sizes: Sizes) -> dict[str, Any]:
     """The first of n responses of the base that meets what is asked, else the first; against its responses in the other evaluations."""
     from dataclasses import asdict
 
-    from prefine.api.real_demo import Sizes, met_by
+    from prefine.api.real_demo import met_by
     from prefine.evaluation.answers import Answered
     from prefine.evaluation.interval import RATE as BOUNDS
     from prefine.evaluation.interval import mean_interval
@@ -129,8 +137,7 @@ def best_of(place: Path, base: Path, seed: int, n: int) -> dict[str, Any]:
     from prefine.preferences.records import plain_text
     from prefine.scoring.loading import load_model, load_tokenizer
 
-    sizes = Sizes()
-    asked = questions(TOPICS[-HELD_OUT:], CONSTRAINTS, sizes.times)
+    asked = questions(TOPICS[-HELD_OUT:][: sizes.unseen], CONSTRAINTS, sizes.times)
     engine = TransformersEngine(load_model(str(base)).eval(), load_tokenizer(str(base)), 128)
     drawn = [Request(q.prompt, q.seed(seed + 1 + 100 * k, 0)) for q in asked for k in range(n + 1)]
     found = dict(engine.answers(drawn, Sampling(sizes.tokens, 0.7)))
@@ -150,19 +157,21 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--methods", nargs="*", default=["kto", "ppo", "best-of-8", "trl"])
+    parser.add_argument("--quick", action="store_true", help="do they run; on what prefine demo --real --quick left")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        worker(given.folder, given.worker, given.seed)
+        worker(given.folder, given.worker, given.seed, Sizes().quick() if given.quick else Sizes())
         return
     from prefine.api.evaluation import model_pair
     from prefine.api.progress import Progress
-    from prefine.api.real_demo import Sizes, judged, percent
+    from prefine.api.real_demo import judged, percent
     from prefine.training.peak_memory import forget_peak_memory, peak_memory_bytes
 
-    whole = Path(f"{given.folder}-real")
+    sizes = Sizes().quick() if given.quick else Sizes()
+    whole = Path(f"{given.folder}-real{'-quick' * given.quick}")
     place, base = whole / f"seed-{given.seed}", whole / "base"
-    train: dict[str, Callable[[Path, Path, int], Path]] = {"kto": kto, "ppo": ppo, "trl": trl}
+    train: dict[str, Callable[[Path, Path, int, Sizes], Path]] = {"kto": kto, "ppo": ppo, "trl": trl}
     for method in given.methods:
         kept = place / f"{method}.json"
         if kept.exists():
@@ -170,13 +179,13 @@ def main() -> None:
         forget_peak_memory()
         begun = time.monotonic()
         if method.startswith("best-of-"):
-            found = best_of(place, base, given.seed, int(method.rpartition("-")[2]))
+            found = best_of(base, given.seed, int(method.rpartition("-")[2]), sizes)
             found |= {"seconds": 0.0, "peak_bytes": peak_memory_bytes()}
         else:
-            model = train[method](place, base, given.seed)
+            model = train[method](place, base, given.seed, sizes)
             seconds, peak = time.monotonic() - begun, peak_memory_bytes()
             pair = model_pair(str(base), str(model), None, ("the base", method))
-            found = judged(Sizes(), given.seed, pair, place / f"{method}-eval", Progress())
+            found = judged(sizes, given.seed, pair, place / f"{method}-eval", Progress())
             found |= {"seconds": seconds, "peak_bytes": peak}
         kept.write_text(json.dumps(found, indent=1))
     print("| method | constraints met | change, points | win rate | one never trained on | questions of fact | perplexity | KL | seconds |")

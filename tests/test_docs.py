@@ -44,8 +44,9 @@ DATA_SETS = (
 SHORT: dict[str, dict[str, Any]] = {
     **{name: {"max_steps": 2, "logging_steps": 1} for name in ("dpo", "reward", "sft", "tune")},
     **{name: {"max_steps": 2, "response_length": 4} for name in ("ppo", "online_dpo")},
-    **{name: {"max_new_tokens": 4} for name in ("eval", "generate", "pairs", "chat", "make_pairs", "evaluate")},
-    "demo": {"quick": True, "seeds": 1},
+    **{name: {"max_new_tokens": 4} for name in ("eval", "generate", "chat", "evaluate")},
+    **{name: {"max_new_tokens": 4, "keep_cut": True} for name in ("pairs", "make_pairs")},
+    "demo": {"quick": True},
     "lab": {"quick": True},
 }
 """What is given to a command, or to a function of the package, unless the page says something else."""

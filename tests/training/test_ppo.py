@@ -475,6 +475,7 @@ def test_the_commands_from_pairs_to_a_judged_policy(
         "8",
         "--output",
         "own.jsonl",
+        "--keep-cut",
     ]
     judge = ["--judge", "python", "--function", "lengths:score"]
     assert main([*words, *judge]) == 0
