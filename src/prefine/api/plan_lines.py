@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefine.api.adapter_options import is_adapter
 from prefine.api.plan_time import duration, operations_of, rate_of, uses_reference
 from prefine.errors import ConfigError
 from prefine.runs import RunDirectory, models_of
@@ -157,7 +157,7 @@ def demand_of(
 
         rollout = Rollout(32, longest, QUICK_TOKENS if setup.extra.final_eval == "quick" else FULL_TOKENS)
     models = [name for given in getattr(setup.extra, "reward_model", None) or [] for name in models_of(given)]
-    whole = [name for name in models if not (Path(name) / "adapter_config.json").exists()]
+    whole = [name for name in models if not is_adapter(name)]
     values = command == "ppo" and args.advantage_estimator == "gae"
     demand = Demand(
         config=config,

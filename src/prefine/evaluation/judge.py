@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from prefine.evaluation.answers import Answered, AnswerFile
+from prefine.evaluation.answers import Answered, AnswerFile, without_reasoning
 from prefine.evaluation.questions import Question
 from prefine.evaluation.style import style_of
 from prefine.evaluation.verdict_files import Judged
@@ -127,9 +127,8 @@ class ByScore:
 
     def message_rewards(self, prompts: Sequence[PromptText], answers: Sequence[str]) -> list[float | None]:
         """A score for each answer, None where there is none: a judge as a reward (:class:`prefine.scoring.roles.MessageReward`)."""
-        finals = [split_reasoning(a)[1] for a in answers]
-        asked = [Answered(Question(str(i), p), (a,)) for i, (p, a) in enumerate(zip(prompts, finals, strict=True))]
-        found = dict(self.scorer.score(asked))
+        asked = [Answered(Question(str(i), p), (a,)) for i, (p, a) in enumerate(zip(prompts, answers, strict=True))]
+        found = dict(self.scorer.score(without_reasoning(asked)))
         return [found[i].value for i in range(len(asked))]
 
     def judge(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[int, Vote]]:
