@@ -1,4 +1,4 @@
-"""Prefine and TRL's DPO side by side: same model, pairs, batch, precision and threads, interleaved step by step.
+"""Prefine and TRL's DPO, or KTO, side by side: same model, pairs, batch, precision and threads, interleaved step by step.
 
 Each side trains in a process of its own through its own ``trainer.train()``; a callback holds
 it before every step until this process says go, so that the two take turns (A B A B). Prints
@@ -8,6 +8,7 @@ operations the step needs over the measured matrix rate.
     python benchmarks/dpo_vs_trl.py [--steps 12] [--precision float32|bf16] [--precompute] [--quick] [--threads 2]
     python benchmarks/dpo_vs_trl.py --model FOLDER --lora-r 16      # a real model, its adapter trained
     python benchmarks/dpo_vs_trl.py --model FOLDER --data pairs.jsonl    # on pairs that a file holds, as prefine pairs writes them
+    python benchmarks/dpo_vs_trl.py --kto    # the pairs' responses as rows that are labelled, batches of as many responses
 """
 
 from __future__ import annotations
@@ -47,6 +48,13 @@ def rows(count: int, file: str | None = None) -> list[dict[str, Any]]:
                     out.append({"prompt": prompt, "chosen": sides[0], "rejected": sides[1]})
             if len(out) == count:
                 break
+    return out
+
+
+def labelled(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Both responses of each pair as rows of their own, in random order."""
+    out = [{"prompt": p["prompt"], "completion": p[side], "label": side == "chosen"} for p in pairs for side in ("chosen", "rejected")]
+    random.Random(0).shuffle(out)
     return out
 
 
@@ -95,8 +103,10 @@ def worker(side: str, folder: str, args: argparse.Namespace) -> None:
     sys.stdout = sys.stderr
     if side == "trl":
         from trl import DPOConfig, DPOTrainer
+        from trl.experimental.kto import KTOConfig, KTOTrainer
     else:
-        from prefine import DPOConfig, DPOTrainer
+        from prefine import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
+    make_config, make_trainer = (KTOConfig, KTOTrainer) if args.kto else (DPOConfig, DPOTrainer)
 
     class Turns(TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -108,9 +118,9 @@ def worker(side: str, folder: str, args: argparse.Namespace) -> None:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             print(json.dumps({"seconds": seconds, "peak_bytes": peak}), file=out, flush=True)
 
-    config = DPOConfig(
+    config = make_config(
         output_dir=tempfile.mkdtemp(),
-        per_device_train_batch_size=BATCH,
+        per_device_train_batch_size=2 * BATCH if args.kto else BATCH,
         max_steps=args.steps,
         learning_rate=1e-5,
         gradient_checkpointing=False,
@@ -125,11 +135,12 @@ def worker(side: str, folder: str, args: argparse.Namespace) -> None:
         seed=0,
     )
     adapter = LoraConfig(r=args.lora_r, lora_alpha=2 * args.lora_r, target_modules="all-linear") if args.lora_r else None
-    data = Dataset.from_list(rows(BATCH * args.steps, args.data))
+    pairs = rows(BATCH * args.steps, args.data)
+    data = Dataset.from_list(labelled(pairs) if args.kto else pairs)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     given = {"train_dataset": data, "processing_class": tokenizer, "callbacks": [Turns()], "peft_config": adapter}
-    trainer = DPOTrainer(model, args=config, **given)
+    trainer = make_trainer(model, args=config, **given)
     print(json.dumps({"ready": True}), file=out, flush=True)
     trainer.train()
     print(json.dumps({"losses": [e["loss"] for e in trainer.state.log_history if "loss" in e]}), file=out, flush=True)
@@ -173,6 +184,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a chat model's folder, in place of the random one")
     parser.add_argument("--lora-r", type=int, default=0, help="train an adapter of this rank")
     parser.add_argument("--data", help="a file of pairs, in place of hh-rlhf's")
+    parser.add_argument("--kto", action="store_true", help="KTO on the pairs' responses, in place of DPO")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -205,7 +217,7 @@ def main() -> None:
         process.wait()
     median = {name: statistics.median(s) for name, s in seconds.items()}
     print(
-        f"{args.precision}, reference {'precomputed' if args.precompute else 'live'}, batch {BATCH}, {args.threads} threads, "
+        f"{'KTO' if args.kto else 'DPO'}, {args.precision}, reference {'precomputed' if args.precompute else 'live'}, batch {BATCH}, {args.threads} threads, "
         f"{args.steps} steps{f', LoRA r {args.lora_r}' if args.lora_r else ''}"
     )
     for name in sides:
@@ -215,7 +227,7 @@ def main() -> None:
     print(f"  ratio step by step: median {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}")
     gap = max(abs(a - b) for a, b in zip(losses["trl"], losses["prefine"], strict=True))
     print(f"  largest difference of a step's loss: {gap:.1e}")
-    if args.precision == "float32" and not args.lora_r and args.data is None:
+    if args.precision == "float32" and not args.lora_r and args.data is None and not args.kto:
         floor = floor_seconds(folder, args.steps, not args.precompute, args.threads)
         print(f"  floor {floor:.2f} s a step; Prefine {median['prefine'] / floor:.2f} x, TRL {median['trl'] / floor:.2f} x the floor")
 

@@ -51,7 +51,8 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=24)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--against-batch", type=int, help="the other version's; unset, the same")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--runs", type=int, default=3)
@@ -67,7 +68,9 @@ def main() -> None:
         for _ in range(given.runs):
             for source, measured in rates.items():
                 out = Path(folder) / "out.json"
-                subprocess.run([sys.executable, *sys.argv, "--out", str(out)], env=os.environ | {"PYTHONPATH": source}, check=True)
+                batch = given.batch if source == here else given.against_batch or given.batch
+                words = [sys.executable, *sys.argv, "--out", str(out), "--batch", str(batch)]
+                subprocess.run(words, env=os.environ | {"PYTHONPATH": source}, check=True)
                 run = json.loads(out.read_text())
                 ids[source] = run["ids"]
                 measured.append(len(run["ids"]) / run["seconds"])

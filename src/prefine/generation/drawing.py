@@ -33,8 +33,8 @@ class SeededSampling(LogitsProcessor):
         lengths: of the prompts, (rows,); what stands before them is padding, which no penalty is to see.
 
     Attributes:
-        rows: which of all rows those are that are given: some leave.
-        logps: of the drawn tokens, (all rows, steps), by the model at this temperature, whatever they were drawn from.
+        starts: the column in which each row's response begins, (R,); padding: columns before its prompt, (R,).
+        logps: of the drawn tokens, (R, steps), by the model at this temperature, whatever they were drawn from.
     """
 
     def __init__(
@@ -43,15 +43,16 @@ class SeededSampling(LogitsProcessor):
         draws = [np.random.Generator(np.random.Philox(s)).random(sampling.max_new_tokens) for s in seeds]
         self.uniform = torch.from_numpy(np.stack(draws)).to(device)
         self.sampling = sampling
-        self.start = start
-        self.rows = torch.arange(len(seeds), device=device)
+        self.starts = torch.full((len(seeds),), start, device=device)
         self.logps = torch.full_like(self.uniform, torch.nan)
         self.padding = (start - lengths).to(device)
         self.penalty = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty) if sampling.repetition_penalty != 1 else None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores (R, V), float32 and written over: zero for the drawn token, minus infinity elsewhere."""
-        step = input_ids.shape[1] - self.start
+        step_R1 = (input_ids.shape[1] - self.starts)[:, None]
+        is_over_R1 = step_R1 >= self.uniform.shape[1]  # the row has all its tokens, and waits for others
+        step_R1 = step_R1.clamp(max=self.uniform.shape[1] - 1)
         own_RV, top_R1 = self._weights(scores)
         sums_RN = _sums(own_RV)
         total_R1 = sums_RN.sum(-1, keepdim=True)
@@ -60,16 +61,26 @@ class SeededSampling(LogitsProcessor):
         weights_RV = own_RV
         if self.penalty is not None:
             # A row's padding is put as its prompt's last token, which is there anyway.
-            is_padding = torch.arange(input_ids.shape[1], device=input_ids.device)[None] < self.padding[self.rows, None]
-            seen = torch.where(is_padding, input_ids[:, self.start - 1, None], input_ids)
+            is_padding = torch.arange(input_ids.shape[1], device=input_ids.device)[None] < self.padding[:, None]
+            seen = torch.where(is_padding, input_ids.gather(1, self.starts[:, None] - 1), input_ids)
             weights_RV, _ = self._weights(self.penalty(seen, scores.clone()))
         weights_RV = self._cut(weights_RV, scores.shape[-1])
         if weights_RV is not own_RV:
             sums_RN = _sums(weights_RV)
-        drawn_R1 = _draw(weights_RV, sums_RN, self.uniform[self.rows, step, None])
+        drawn_R1 = _draw(weights_RV, sums_RN, self.uniform.gather(1, step_R1))
         heights_R1 = (scores.gather(-1, drawn_R1) - top_R1).double() / self.sampling.temperature
-        self.logps[self.rows, step] = (heights_R1 - total_R1.log()).squeeze(-1)
+        self.logps.scatter_(1, step_R1, torch.where(is_over_R1, self.logps.gather(1, step_R1), heights_R1 - total_R1.log()))
         return scores.fill_(-torch.inf).scatter_(-1, drawn_R1, 0.0)
+
+    def keep(self, places: torch.Tensor, columns: int) -> None:
+        """Go on with these rows, whose tokens stand so many columns further right."""
+        self.uniform, self.logps = self.uniform[places], self.logps[places]
+        self.starts, self.padding = self.starts[places] + columns, self.padding[places] + columns
+
+    def join(self, others: SeededSampling) -> None:
+        """Have the others' rows too, after one's own."""
+        for name in ("uniform", "logps", "starts", "padding"):
+            setattr(self, name, torch.cat([getattr(self, name), getattr(others, name)]))
 
     def _weights(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What probabilities are proportional to, 1 for the likeliest token, and zeros up to whole blocks; and the highest scores."""

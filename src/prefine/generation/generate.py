@@ -39,7 +39,7 @@ def generate(
     seeds: Sequence[int],
     batch_size: int = 128,
 ) -> Iterator[tuple[int, Answer]]:
-    """Each prompt's place with its answer, as rows leave their batch, longest prompts first.
+    """Each prompt's place with its answer, as rows leave the batch and others come, longest prompts first.
 
     Only temperature and top-p are applied: what a model's own generation settings add (repetition
     penalties and the like) would hide what is to be measured. When memory runs out the batch is halved, then the pieces in which a
@@ -54,35 +54,47 @@ def generate(
     """
     was_training = model.training
     model.eval()
-    left = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i].tobytes()))  # the next ones last
+
+    def order(i: int) -> tuple[int, bytes]:
+        return len(prompts[i]), prompts[i].tobytes()
+
+    left = sorted(range(len(prompts)), key=order)  # the next ones last
     key = memory_key(model, "sample")
     budget = TokenBudget(min(BATCH_TOKENS, learned_tokens(key) or BATCH_TOKENS), key=key)
     tried_again: set[int] = set()
     batch: list[int] = []
+    """Those that are being sampled."""
     rows: Rows | None = None
 
     def attempt() -> list[tuple[int, Answer]]:
         nonlocal batch, rows
         if rows is None:
-            width = len(prompts[left[-1]]) + sampling.max_new_tokens
-            batch = [left.pop() for _ in range(max(1, min(len(left), batch_size, budget.tokens // width)))]
-            rows = Rows(model, tokenizer, [prompts[i] for i in batch], sampling, [seeds[i] for i in batch], budget.tokens)
-        found = [(batch[row], answer) for row, answer in rows.go_on()]
-        rows = rows if rows.live else None
+            rows = Rows(model, tokenizer, sampling, len(prompts[left[-1]]), budget.tokens)
+            batch = []
+        came: list[int] = []
+        if left and rows.takes:
+            width = max(len(prompts[i]) for i in (left[-1], *batch)) + sampling.max_new_tokens
+            room = max(0 if batch else 1, min(batch_size, budget.tokens // width) - len(batch))
+            came = [left.pop() for _ in range(min(room, len(left)))]
+        batch = [*batch, *came]
+        found = rows.go_on(came, [prompts[i] for i in came], [seeds[i] for i in came])
+        batch = list(rows.live)
         return found
 
     def undo() -> None:
-        nonlocal batch, rows
-        batch, rows = batch if rows is None else [batch[row] for row in rows.live], None
-        left.extend(reversed(batch))
+        nonlocal rows
+        rows = None
+        left.extend(batch)
+        left.sort(key=order)
 
     def shrink() -> None:
-        longest = prompts[batch[0]]
+        first = max(batch, key=order)
+        longest = prompts[first]
         width = len(longest) + sampling.max_new_tokens
         tried = min(budget.tokens, width * len(batch))
         if tried <= min(LEAST_PIECE, width // 2):
-            if batch[0] not in tried_again:  # memory was freed
-                tried_again.add(batch[0])
+            if first not in tried_again:  # memory was freed
+                tried_again.add(first)
                 return
             words = tokenizer.decode(longest, skip_special_tokens=True).strip()
             raise ModelError(
@@ -94,7 +106,7 @@ def generate(
         warnings.warn(f"out of memory at {tried} tokens a batch; going on with {budget.tokens}, same responses", stacklevel=3)
 
     try:
-        while left or rows is not None:
+        while left or batch:
             found = smaller_on_oom(attempt, shrink, undo)
             budget.keep()
             yield from found

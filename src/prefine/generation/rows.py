@@ -1,7 +1,8 @@
-"""A batch of responses on its way: a prompt passes the model once however many samples it has, and finished rows leave.
+"""A batch of responses on its way: a prompt passes the model once however many samples it has, finished rows leave and others come.
 
-Transformers' ``generate`` does the steps, with its caches and what each model needs; it is called anew where rows have left. Models
-with a recurrent state are sampled in one call, with every prompt by itself: only keys and values are sure to be known by row and token.
+Transformers' ``generate`` does the steps, with its caches and what each model needs; it is called anew where rows have left. All rows
+end in the batch's last column, wherever they began: what no row needs on the left is dropped. Models with a recurrent state are sampled
+in one call, with every prompt by itself: only keys and values are sure to be known by row and token.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from prefine.packing.group import Ids
 from prefine.preferences.reasoning import said
 
 PREFILL_TOKENS = {"cpu": 4096, "cuda": 16_384}
-"""Most tokens of a batch's prompts that pass the model at once: longer prompts go in pieces, which costs no time and less memory."""
-LEAVING = 4
-"""Rows that have ended leave when they are one in so many, and as many at least: taking them out copies the others' keys and values."""
+"""Most tokens of prompts that pass the model at once: longer prompts go in pieces, which costs no time and less memory."""
+LEAVING = 8
+"""Rows that have ended leave when they are one in so many, four at least: taking them out copies the others' keys and values."""
 ROOM = 128
 """Tokens that keys and values have room for before they are copied to a larger place."""
 
@@ -66,8 +67,30 @@ class RoomyLayer(DynamicLayer):
             self._keys, self._values = self._keys.index_select(0, places), self._values.index_select(0, places)
             self._look(has)
 
+    def join(self, places: torch.Tensor, others: RoomyLayer | None, count: int, tokens: int) -> None:
+        """Take these rows, and after them ``count`` others: the last ``tokens`` tokens of each, with zeros before fewer."""
+        if not self.get_seq_length():  # a layer that reads another's
+            return
+        keys, values = (None, None) if others is None or not others.get_seq_length() else (others.keys, others.values)
+        room = max(tokens, min(tokens + ROOM, self.most))
+        places = places.to(self._keys.device)
+        self._keys = _joined(self.keys.index_select(0, places), keys, count, tokens, room)
+        self._values = _joined(self.values.index_select(0, places), values, count, tokens, room)
+        self._look(tokens)
+
     def _look(self, tokens: int) -> None:
         self.keys, self.values = self._keys[..., :tokens, :], self._values[..., :tokens, :]
+
+
+def _joined(had: torch.Tensor, came: torch.Tensor | None, count: int, tokens: int, room: int) -> torch.Tensor:
+    rows, heads, _, size = had.shape
+    place = had.new_empty(rows + count, heads, room, size)
+    for own, block in ((had, place[:rows]), (came, place[rows:])):
+        kept = 0 if own is None else min(own.shape[-2], tokens)
+        block[..., : tokens - kept, :] = 0.0
+        if own is not None:
+            block[..., tokens - kept : tokens, :] = own[..., own.shape[-2] - kept :, :]
+    return place
 
 
 def _roomier(old: torch.Tensor, new: torch.Tensor, tokens: int) -> torch.Tensor:
@@ -93,16 +116,20 @@ def cache_of(model: Any, most: int) -> DynamicCache | None:
 
 
 class _Leaving(StoppingCriteria):
-    """Stops all when enough of the rows have ended."""
+    """Ends rows that have as many tokens as they may, and stops all when enough have ended.
 
-    def __init__(self, ends: torch.Tensor, rows: int) -> None:
-        self.ends = ends
-        self.enough = max(LEAVING, -(-rows // LEAVING))
-        self.ended: torch.Tensor | None = None
+    Args:
+        left: tokens that each row may still have.
+    """
+
+    def __init__(self, ends: torch.Tensor, left: torch.Tensor) -> None:
+        self.ends, self.left = ends, left
+        self.enough = max(4, -(-len(left) // LEAVING))
+        self.ended = torch.zeros_like(left, dtype=torch.bool)
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        ended = torch.isin(input_ids[:, -1], self.ends)
-        self.ended = ended if self.ended is None else self.ended | ended
+        self.left = self.left - 1
+        self.ended |= torch.isin(input_ids[:, -1], self.ends) | (self.left <= 0)
         return self.ended | (self.ended.sum() >= self.enough)
 
 
@@ -110,68 +137,124 @@ class Rows:
     """Prompts that are sampled together.
 
     Args:
-        prompts: token ids, none empty; seeds: one a prompt.
-        most_tokens: of a piece of the prompts that passes the model at once.
+        width: tokens of the longest prompt that will come; most_tokens: of a piece of prompts that passes the model at once.
+
+    Attributes:
+        live: numbers of the rows that have not ended.
+        takes: whether rows may come: any time, or where a model keeps more than keys and values by token, when none is there.
     """
 
-    def __init__(
-        self, model: Any, tokenizer: Any, prompts: Sequence[Ids], sampling: Sampling, seeds: Sequence[int], most_tokens: int
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Any, sampling: Sampling, width: int, most_tokens: int) -> None:
         self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
-        self.prompts = prompts
         self.device = next(model.parameters()).device
         self.most_tokens = min(most_tokens, PREFILL_TOKENS.get(self.device.type, PREFILL_TOKENS["cuda"]))
+        self.most = width + sampling.max_new_tokens
         self.ends = end_tokens(model, tokenizer)
-        self.width = max(map(len, prompts))
-        self.live = list(range(len(prompts)))
-        """The rows that have not ended, as they stand in ``ids``."""
-        ids = torch.full((len(prompts), self.width), tokenizer.pad_token_id, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            ids[row, self.width - len(prompt) :] = torch.from_numpy(prompt.astype("int64"))
-        lengths = torch.tensor([len(p) for p in prompts])
-        self.ids = ids.to(self.device)
-        self.mask = (torch.arange(self.width)[None] >= self.width - lengths[:, None]).long().to(self.device)
-        self.draw = SeededSampling(seeds, sampling, self.width, lengths, self.device) if sampling.temperature > 0 else None
-        self.cache = cache_of(model, self.width + sampling.max_new_tokens)
-        numbers: dict[bytes, int] = {}
-        self.prompt_of = [numbers.setdefault(p.tobytes(), len(numbers)) for p in prompts]
-        """For each row its prompt's number among those that differ."""
+        self.live: list[int] = []
+        self.prompts: list[Ids] = []
+        self.stay: list[int] = []
+        """Where the live rows stand in ``ids``, ``mask``, ``cache`` and ``draw``: others there have ended."""
 
-    def go_on(self) -> list[tuple[int, Answer]]:
-        """Sample until some rows have ended; returns them with their answers. All have when ``live`` is empty."""
-        made = self.ids.shape[1] - self.width
-        piece = None
-        # Only keys and values are sure to go on where a piece ended: a recurrent state may not.
-        if self.cache is not None and not made:
-            if self.width > 1 and len(set(self.prompt_of)) < len(self.prompt_of):
-                self._pass_prompts(self.cache)
-            else:
-                piece = self._piece(len(self.live), self.width)
+    @property
+    def takes(self) -> bool:
+        """Whether rows may come."""
+        return not self.live or (self.cache is not None and all(type(layer) is RoomyLayer for layer in self.cache.layers))
+
+    def go_on(self, numbers: Sequence[int], prompts: Sequence[Ids], seeds: Sequence[int]) -> list[tuple[int, Answer]]:
+        """Sample until some rows have ended; returns their numbers and answers. All have when ``live`` is empty.
+
+        Args:
+            numbers: of rows that come, none where :attr:`takes` is false; prompts: token ids, none empty; seeds: one a row.
+        """
+        if not self.live:
+            self._begin(prompts, seeds)
+        elif numbers or len(self.stay) < len(self.ids):
+            self._join(prompts, seeds)
+        self.live += numbers
+        self.prompts += prompts
+        self.stay = list(range(len(self.live)))
+        left = self.sampling.max_new_tokens - self.made
         config = GenerationConfig(
             do_sample=False,
-            max_new_tokens=self.sampling.max_new_tokens - made,
+            max_new_tokens=int(left.max()),
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.ends,
-            prefill_chunk_size=piece,
         )
-        stops = [_Leaving(torch.tensor(self.ends, device=self.device), len(self.live))] if self.cache is not None else []
-        return self._leave(self._generate(self.ids, self.mask, config, [self.draw] if self.draw is not None else [], stops))
+        stops = [] if self.cache is None else [_Leaving(torch.tensor(self.ends, device=self.device), left.to(self.device))]
+        return self._leave(self._generate(self.ids, self.mask, self.cache, config, [self.draw] if self.draw is not None else [], stops))
 
-    def _pass_prompts(self, cache: DynamicCache) -> None:
+    def _begin(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> None:
+        self.ids, self.mask = self._padded(prompts)
+        self.made = torch.zeros(len(prompts), dtype=torch.long)
+        self.draw = self._drawing(prompts, seeds)
+        self.cache = cache_of(self.model, self.most)
+        if self.cache is not None:
+            self._pass_prompts(self.cache, prompts)
+
+    def _join(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> None:
+        """Rows that have ended go out, others come in; of all, the columns that one of them needs are left."""
+        assert self.cache is not None
+        places = torch.tensor(self.stay)
+        here = places.to(self.device)
+        self.made = torch.cat([self.made[places], torch.zeros(len(prompts), dtype=torch.long)])
+        if not self.takes:
+            self.ids, self.mask = self.ids[here], self.mask[here]
+            self.cache.reorder_cache(here)
+            if self.draw is not None:
+                self.draw.keep(here, 0)
+            return
+        ids, mask = self.ids[here], self.mask[here]
+        was, width = ids.shape[1], max([int(mask.sum(1).max()), *map(len, prompts)])
+        others = None
+        if prompts:
+            others = cache_of(self.model, self.most)
+            assert others is not None
+            self._pass_prompts(others, prompts)
+        for place, layer in enumerate(self.cache.layers):
+            layer.join(here, None if others is None else others.layers[place], len(prompts), width - 1)
+        new_ids, new_mask = self._padded(prompts, width)
+        pads = (width - was, 0)  # negative: columns go
+        self.ids = torch.cat([torch.nn.functional.pad(ids, pads, value=self.tokenizer.pad_token_id), new_ids])
+        self.mask = torch.cat([torch.nn.functional.pad(mask, pads), new_mask])
+        if self.draw is not None:
+            self.draw.keep(here, width - was)
+            if (came := self._drawing(prompts, seeds, width)) is not None:
+                self.draw.join(came)
+
+    def _padded(self, prompts: Sequence[Ids], width: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and mask, (rows, tokens), padded on the left."""
+        width = width or max(map(len, prompts))
+        ids = torch.full((len(prompts), width), self.tokenizer.pad_token_id, dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.from_numpy(prompt.astype("int64"))
+        lengths = torch.tensor([len(p) for p in prompts], dtype=torch.long)
+        return ids.to(self.device), (torch.arange(width)[None] >= width - lengths[:, None]).long().to(self.device)
+
+    def _drawing(self, prompts: Sequence[Ids], seeds: Sequence[int], width: int = 0) -> SeededSampling | None:
+        if self.sampling.temperature <= 0 or not prompts:
+            return None
+        lengths = torch.tensor([len(p) for p in prompts])
+        return SeededSampling(seeds, self.sampling, width or int(lengths.max()), lengths, self.device)
+
+    def _pass_prompts(self, cache: DynamicCache, prompts: Sequence[Ids]) -> None:
         """Fill the cache with all of each prompt but its last token, once for all rows that have it."""
-        once = [self.prompt_of.index(number) for number in range(max(self.prompt_of) + 1)]
+        numbers: dict[bytes, int] = {}
+        of = [numbers.setdefault(p.tobytes(), len(numbers)) for p in prompts]
+        ids, mask = self._padded([prompts[of.index(number)] for number in range(len(numbers))])
+        if ids.shape[1] == 1:
+            return
+        piece = max(1, self.most_tokens // len(numbers))
         # Without a padding token: that a row may end in it is none of generate's concern here.
-        config = GenerationConfig(do_sample=False, max_new_tokens=1, prefill_chunk_size=self._piece(len(once), self.width - 1))
-        self._generate(self.ids[once, :-1], self.mask[once, :-1], config, [], [])
-        cache.reorder_cache(torch.tensor(self.prompt_of, device=self.device))
+        chunk = piece if ids.shape[1] - 1 > piece else None
+        config = GenerationConfig(do_sample=False, max_new_tokens=1, prefill_chunk_size=chunk)
+        self._generate(ids[:, :-1], mask[:, :-1], cache, config, [], [])
+        if len(numbers) < len(of):
+            cache.reorder_cache(torch.tensor(of, device=self.device))
 
-    def _piece(self, rows: int, width: int) -> int | None:
-        """Tokens of each row that pass at once; None where all of them may."""
-        piece = max(1, self.most_tokens // rows)
-        return piece if width > piece else None
-
-    def _generate(self, ids: torch.Tensor, mask: torch.Tensor, config: GenerationConfig, draw: list[Any], stops: list[Any]) -> torch.Tensor:
-        kept = {} if self.cache is None else {"past_key_values": self.cache}
+    def _generate(
+        self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache | None, config: GenerationConfig, draw: list[Any], stops: list[Any]
+    ) -> torch.Tensor:
+        kept = {} if cache is None else {"past_key_values": cache}
         with _settings(self.model, config):
             return self.model.generate(
                 input_ids=ids,
@@ -183,27 +266,26 @@ class Rows:
             )
 
     def _leave(self, out: torch.Tensor) -> list[tuple[int, Answer]]:
-        """Take the rows that have ended out of the batch."""
-        made = out[:, self.width :].tolist()
-        is_full = len(made[0]) >= self.sampling.max_new_tokens
-        lengths = [next((i + 1 for i, token in enumerate(row) if token in self.ends), None) for row in made]
-        gone = [i for i, length in enumerate(lengths) if length is not None or is_full]
-        answers = []
-        for i in gone:
-            kept = made[i][: lengths[i]]
-            logps = () if self.draw is None else tuple(self.draw.logps[self.live[i], : len(kept)].tolist())
-            text = said(self.tokenizer, kept, self.prompts[self.live[i]])
-            answers.append((self.live[i], Answer(text, kept, lengths[i] is not None, len(kept), logps)))
-        stay = [i for i, length in enumerate(lengths) if length is None and not is_full]
-        self.live = [self.live[i] for i in stay]
-        if stay:
-            places = torch.tensor(stay, device=self.device)
-            self.ids = out[places]
-            self.mask = torch.cat([self.mask[places], self.mask.new_ones(len(stay), out.shape[1] - self.mask.shape[1])], 1)
-            assert self.cache is not None
-            self.cache.reorder_cache(places)
-            if self.draw is not None:
-                self.draw.rows = self.draw.rows[places]
+        """The rows that have ended; the others' tokens are kept."""
+        width = self.ids.shape[1]
+        steps = out.shape[1] - width
+        answers, stay = [], []
+        for row, new in enumerate(out[:, width:].tolist()):
+            had = int(self.made[row])
+            end = next((i + 1 for i, token in enumerate(new) if token in self.ends), None)
+            room = self.sampling.max_new_tokens - had
+            is_ended = end is not None and end <= room
+            if not is_ended and steps < room:
+                stay.append(row)
+                continue
+            kept = out[row, width - had : width + min(end or room, room)].tolist()
+            logps = () if self.draw is None else tuple(self.draw.logps[row, : len(kept)].tolist())
+            answers.append((self.live[row], Answer(said(self.tokenizer, kept, self.prompts[row]), kept, is_ended, len(kept), logps)))
+        self.stay = stay
+        self.live, self.prompts = [self.live[i] for i in stay], [self.prompts[i] for i in stay]
+        self.made = self.made + steps
+        self.ids = out
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(out), steps)], 1)
         return answers
 
 
