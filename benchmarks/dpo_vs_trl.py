@@ -217,7 +217,8 @@ def main() -> None:
         process.wait()
     median = {name: statistics.median(s) for name, s in seconds.items()}
     print(
-        f"{'KTO' if args.kto else 'DPO'}, {args.precision}, reference {'precomputed' if args.precompute else 'live'}, batch {BATCH}, {args.threads} threads, "
+        f"{'KTO' if args.kto else 'DPO'}, "
+        f"{args.precision}, reference {'precomputed' if args.precompute else 'live'}, batch {BATCH}, {args.threads} threads, "
         f"{args.steps} steps{f', LoRA r {args.lora_r}' if args.lora_r else ''}"
     )
     for name in sides:

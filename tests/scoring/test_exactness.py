@@ -221,7 +221,7 @@ def test_samples_share_their_prompts_pass_leave_when_they_end_and_others_come(
     alone, by_one = answers(1)
     monkeypatch.setitem(rows_module.PREFILL_TOKENS, "cpu", 3 * 9)
     together, shared = answers(24)
-    joined, by_seven = answers(7)
+    joined, _ = answers(7)
     assert by_one == 8 * (23 + 1 + 17) + sum(a.num_tokens - 1 for a in alone.values())
     assert {a.ended for a in alone.values()} == {True, False}
     for i, answer in alone.items():
@@ -232,6 +232,37 @@ def test_samples_share_their_prompts_pass_leave_when_they_end_and_others_come(
     # A prompt's pass once, padded to the longest, and a step more; of rows that have ended at most a quarter, or three, are left in.
     if name not in RECURRENT:
         assert shared <= 3 * 22 + 24 + (sum(a.num_tokens for a in alone.values())) * 4 / 3 + 3 * 24
+
+
+@pytest.mark.parametrize("name", [*SHARING, *NOT_SHARING, *WIDE])
+def test_what_prompts_begin_with_alike_passes_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system prompt of 30 tokens before prompts of 2 to 20: the same responses as one by one, in pieces and as others come."""
+    model = build(name.split()[0], {**SHARING, **NOT_SHARING, **WIDE}[name])
+    model.generation_config.eos_token_id = list(range(2, 9))
+    tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=2, decode=lambda ids, **_: " ".join(map(str, ids)))
+    rng = np.random.default_rng(0)
+    system = rng.integers(14, 96, 30, dtype=np.int32)
+    prompts = [as_ids(np.concatenate([system, rng.integers(14, 96, n, dtype=np.int32)])) for n in (20, 2, 11, 2, 5, 20)] * 2
+    passed: list[int] = []
+    model.get_input_embeddings().register_forward_hook(lambda module, ids, out: passed.append(out.shape[0] * out.shape[1]))
+
+    def answers(batch: int) -> tuple[dict[int, Answer], int]:
+        passed.clear()
+        return dict(generate(model, tokenizer, prompts, Sampling(12, 1.0), range(12), batch)), sum(passed)
+
+    alone = {i: dict(generate(model, tokenizer, [prompt], Sampling(12, 1.0), [i]))[0] for i, prompt in enumerate(prompts)}
+    together, shared = answers(12)
+    joined, _ = answers(5)
+    monkeypatch.setitem(rows_module.PREFILL_TOKENS, "cpu", 6 * 7)
+    pieces, _ = answers(12)
+    for i, answer in alone.items():
+        for found in (together, joined, pieces):
+            assert found[i].ids == answer.ids
+            assert found[i].logps == pytest.approx(answer.logps, abs=1e-4)
+    windowed = getattr(model.config, "sliding_window", None) == 6
+    if name not in RECURRENT and not windowed:
+        # the start once, six ends padded to the longest, and a step more for each row than it has tokens at most
+        assert shared <= 30 + 6 * 20 + 12 * 13
 
 
 def test_the_heads_gradient_is_the_same_when_backward_runs_twice() -> None:

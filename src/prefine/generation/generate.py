@@ -69,7 +69,7 @@ def generate(
     def attempt() -> list[tuple[int, Answer]]:
         nonlocal batch, rows
         if rows is None:
-            rows = Rows(model, tokenizer, sampling, len(prompts[left[-1]]), budget.tokens)
+            rows = Rows(model, tokenizer, sampling, [prompts[i] for i in left], budget.tokens)
             batch = []
         came: list[int] = []
         if left and rows.takes:

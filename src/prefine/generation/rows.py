@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -26,6 +27,8 @@ PREFILL_TOKENS = {"cpu": 4096, "cuda": 16_384}
 """Most tokens of prompts that pass the model at once: longer prompts go in pieces, which costs no time and less memory."""
 LEAVING = 8
 """Rows that have ended leave when they are one in so many, four at least: taking them out copies the others' keys and values."""
+LEAST_START = 8
+"""Tokens that all prompts begin with, as a system prompt is, pass the model once where they are so many."""
 ROOM = 128
 """Tokens that keys and values have room for before they are copied to a larger place."""
 
@@ -77,6 +80,20 @@ class RoomyLayer(DynamicLayer):
         self._keys = _joined(self.keys.index_select(0, places), keys, count, tokens, room)
         self._values = _joined(self.values.index_select(0, places), values, count, tokens, room)
         self._look(tokens)
+
+    def begin(self, start: RoomyLayer, rows: int) -> None:
+        """As many rows as are asked for, each with what another layer has in its only one."""
+        if start.get_seq_length():  # a layer that reads another's has nothing
+            self.lazy_initialization(start.keys, start.values)
+            self._keys, self._values = (x.expand(rows, -1, -1, -1).contiguous() for x in (start.keys, start.values))
+            self._look(start.get_seq_length())
+
+    def order_tokens(self, columns: torch.Tensor) -> None:
+        """Take these tokens of each row, (rows, tokens)."""
+        if self.get_seq_length():
+            places = columns.to(self.keys.device)[:, None, :, None].expand_as(self.keys)
+            self._keys, self._values = self.keys.gather(2, places), self.values.gather(2, places)
+            self._look(columns.shape[1])
 
     def _look(self, tokens: int) -> None:
         self.keys, self.values = self._keys[..., :tokens, :], self._values[..., :tokens, :]
@@ -137,18 +154,22 @@ class Rows:
     """Prompts that are sampled together.
 
     Args:
-        width: tokens of the longest prompt that will come; most_tokens: of a piece of prompts that passes the model at once.
+        prompts: all that will come, token ids, none empty: what they begin with alike passes the model once.
+        most_tokens: of a piece of prompts that passes the model at once.
 
     Attributes:
         live: numbers of the rows that have not ended.
         takes: whether rows may come: any time, or where a model keeps more than keys and values by token, when none is there.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, sampling: Sampling, width: int, most_tokens: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, sampling: Sampling, prompts: Sequence[Ids], most_tokens: int) -> None:
         self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
         self.device = next(model.parameters()).device
         self.most_tokens = min(most_tokens, PREFILL_TOKENS.get(self.device.type, PREFILL_TOKENS["cuda"]))
-        self.most = width + sampling.max_new_tokens
+        self.most = max(map(len, prompts)) + sampling.max_new_tokens
+        self.start = _common_start(prompts)
+        self.started: DynamicCache | None = None
+        """Keys and values of ``start``, which passes before the first prompts."""
         self.ends = end_tokens(model, tokenizer)
         self.live: list[int] = []
         self.prompts: list[Ids] = []
@@ -164,7 +185,7 @@ class Rows:
         """Sample until some rows have ended; returns their numbers and answers. All have when ``live`` is empty.
 
         Args:
-            numbers: of rows that come, none where :attr:`takes` is false; prompts: token ids, none empty; seeds: one a row.
+            numbers: of rows that come, none where :attr:`takes` is false; prompts, seeds: one a row.
         """
         if not self.live:
             self._begin(prompts, seeds)
@@ -240,16 +261,35 @@ class Rows:
         """Fill the cache with all of each prompt but its last token, once for all rows that have it."""
         numbers: dict[bytes, int] = {}
         of = [numbers.setdefault(p.tobytes(), len(numbers)) for p in prompts]
-        ids, mask = self._padded([prompts[of.index(number)] for number in range(len(numbers))])
-        if ids.shape[1] == 1:
-            return
-        piece = max(1, self.most_tokens // len(numbers))
-        # Without a padding token: that a row may end in it is none of generate's concern here.
-        chunk = piece if ids.shape[1] - 1 > piece else None
-        config = GenerationConfig(do_sample=False, max_new_tokens=1, prefill_chunk_size=chunk)
-        self._generate(ids[:, :-1], mask[:, :-1], cache, config, [], [])
+        once = [prompts[of.index(number)][:-1] for number in range(len(numbers))]
+        if is_shared := len(self.start) >= LEAST_START and all(type(layer) is RoomyLayer for layer in cache.layers):
+            if self.started is None:
+                self.started = cache_of(self.model, len(self.start))
+                assert self.started is not None
+                self._fill(self.started, *self._padded([self.start]))
+            for layer, start in zip(cache.layers, self.started.layers, strict=True):
+                layer.begin(start, len(once))
+        begun = len(self.start) if is_shared else 0
+        ids, mask = self._padded([p[begun:] for p in once])
+        if ids.shape[1]:
+            if begun:
+                start_ids = torch.from_numpy(self.start.astype("int64")).to(self.device).expand(len(once), -1)
+                ids, mask = torch.cat([start_ids, ids], 1), torch.cat([torch.ones_like(start_ids), mask], 1)
+            self._fill(cache, ids, mask)
+            if begun and not bool(mask.all()):  # padding stands after the start: it goes before it
+                columns = mask.argsort(dim=1, stable=True)
+                for layer in cache.layers:
+                    layer.order_tokens(columns)
         if len(numbers) < len(of):
             cache.reorder_cache(torch.tensor(of, device=self.device))
+
+    def _fill(self, cache: DynamicCache, ids: torch.Tensor, mask: torch.Tensor) -> None:
+        """Pass tokens that the cache has not, in pieces."""
+        piece = max(1, self.most_tokens // len(ids))
+        # Without a padding token: that a row may end in it is none of generate's concern here.
+        config = GenerationConfig(do_sample=False, max_new_tokens=1)
+        for end in (*range(cache.get_seq_length() + piece, ids.shape[1], piece), ids.shape[1]):
+            self._generate(ids[:, :end], mask[:, :end], cache, config, [], [])
 
     def _generate(
         self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache | None, config: GenerationConfig, draw: list[Any], stops: list[Any]
@@ -287,6 +327,16 @@ class Rows:
         self.ids = out
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(out), steps)], 1)
         return answers
+
+
+def _common_start(prompts: Sequence[Ids]) -> Ids:
+    """What all prompts begin with; of each at least the last two tokens are its own."""
+    distinct = list({p.tobytes(): p for p in prompts}.values())
+    shortest = min(map(len, distinct)) - 2
+    if len(distinct) == 1 or shortest < 1:
+        return distinct[0][:0]
+    differs = np.flatnonzero((np.stack([p[:shortest] for p in distinct]) != distinct[0][:shortest]).any(0))
+    return distinct[0][: differs[0] if len(differs) else shortest]
 
 
 @contextmanager
