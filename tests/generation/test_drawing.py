@@ -53,7 +53,7 @@ def test_draws_are_those_of_a_whole_sort_and_sum(sampling: Sampling, spread: flo
     ids = torch.from_numpy(rng.integers(0, 3001, (ROWS, 6)))
     ids[:, :2] = 7  # padding: two tokens of the prompt's five stand before it
     draw = SeededSampling(range(ROWS), sampling, 5, torch.full((ROWS,), 3))
-    drawn = draw(ids, torch.from_numpy(scores.copy())).argmax(-1).tolist()
+    drawn = draw(ids, torch.from_numpy(scores.copy())).tokens.tolist()
     differ = 0
     for row, token in enumerate(drawn):
         uniform = np.random.Generator(np.random.Philox(row)).random(2)[1]
@@ -72,7 +72,7 @@ def test_the_last_token_and_tokens_without_weight() -> None:
     scores[:, 300], scores[:, 999] = 0.0, 0.0
     draw = SeededSampling(range(ROWS), Sampling(1, 1.0), 1, torch.ones(ROWS, dtype=torch.long))
     draw.uniform[0], draw.uniform[1], draw.uniform[2] = 0.0, 1 - 2**-53, 0.5
-    drawn = draw(torch.zeros(ROWS, 1, dtype=torch.long), scores).argmax(-1)
+    drawn = draw(torch.zeros(ROWS, 1, dtype=torch.long), scores).tokens
     assert set(drawn.tolist()) == {300, 999}
     assert drawn[:3].tolist() == [300, 999, 999]
 

@@ -24,8 +24,20 @@ LIKELIEST = 1024
 """Tokens among which a nucleus is looked for first: ordering a vocabulary takes ten times as long as its sum."""
 
 
+class Drawn:
+    """Tokens, (R,), in place of scores whose likeliest they would be: a vocabulary for each row is neither written nor searched."""
+
+    def __init__(self, tokens: torch.Tensor) -> None:
+        self.tokens = tokens
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """``torch.argmax``, which ``generate`` takes of scores, gives the tokens."""
+        return args[0].tokens if function is torch.argmax else NotImplemented
+
+
 class SeededSampling(LogitsProcessor):
-    """Leaves one token a row to choose from: the one its seed draws.
+    """Gives the token a row that its seed draws.
 
     Args:
         seeds: one a row.
@@ -49,7 +61,7 @@ class SeededSampling(LogitsProcessor):
         self.penalty = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty) if sampling.repetition_penalty != 1 else None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """Scores (R, V), float32 and written over: zero for the drawn token, minus infinity elsewhere."""
+        """Draw by scores, (R, V), float32."""
         step_R1 = (input_ids.shape[1] - self.starts)[:, None]
         is_over_R1 = step_R1 >= self.uniform.shape[1]  # the row has all its tokens, and waits for others
         step_R1 = step_R1.clamp(max=self.uniform.shape[1] - 1)
@@ -70,7 +82,7 @@ class SeededSampling(LogitsProcessor):
         drawn_R1 = _draw(weights_RV, sums_RN, self.uniform.gather(1, step_R1))
         heights_R1 = (scores.gather(-1, drawn_R1) - top_R1).double() / self.sampling.temperature
         self.logps.scatter_(1, step_R1, torch.where(is_over_R1, self.logps.gather(1, step_R1), heights_R1 - total_R1.log()))
-        return scores.fill_(-torch.inf).scatter_(-1, drawn_R1, 0.0)
+        return Drawn(drawn_R1.squeeze(1))
 
     def keep(self, places: torch.Tensor, columns: int) -> None:
         """Go on with these rows, whose tokens stand so many columns further right."""
