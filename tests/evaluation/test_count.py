@@ -255,3 +255,23 @@ def test_counting_is_quick_enough(tmp_path: Path) -> None:
     assert found.verdict.outcome == "better"
     assert found.at_equal_length is not None
     assert found.at_equal_length.low < found.at_equal_length.estimate < found.at_equal_length.high
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "said"),
+    [
+        (200, 39, "responses are 5.0 times as short (200 to 39 characters)"),
+        (99, 299, "responses are 3.0 times as long (99 to 299 characters)"),
+        (100, 60, ""),
+        (100, 190, ""),
+    ],
+)
+def test_a_verdict_says_that_responses_have_another_length(base: int, tuned: int, said: str, tmp_path: Path) -> None:
+    """A judge that looks at form alone calls responses of eight words better than those of forty: the sentence says what else they are."""
+    rows = [{"cluster": str(i), "tuned_wins": float(i % 4 > 0), "lengths": [base, tuned]} for i in range(40)]
+    found = count(read_verdicts(_write(tmp_path / "v.jsonl", rows)))
+    assert found.verdict.outcome == "better"
+    assert found.verdict.sentence.endswith(said or "prompts)")
+    # that one response of many is very long says nothing of the others
+    rows = [{"cluster": str(i), "tuned_wins": float(i % 4 > 0), "lengths": [100, 100 + 9000 * (i == 0)]} for i in range(40)]
+    assert "times" not in count(read_verdicts(_write(tmp_path / "v.jsonl", rows))).verdict.sentence

@@ -35,6 +35,8 @@ from prefine.evaluation.questions import Question, user_turn
         ('{"verdict" : "tie"}', 0.5),
         ("<think>[[A]] maybe</think> [[B]]", 0.0),
         ("<think>perhaps [[A]]", None),
+        ("[THINK][[A]] maybe[/THINK] [[B]]", 0.0),
+        ("[THINK]perhaps [[A]]", None),
         ("A is better than B.", None),
         ("", None),
         ("[[D]]", None),

@@ -133,6 +133,7 @@ def count(
         bool((wins == 0.5).all()) and given is None,
         names or file.models,
         comparisons,
+        _other_length(votes),
     )
     won, drawn = sum(j.win > 0.5 for j in judged), sum(j.win == 0.5 for j in judged)
     nearer = interval.low if interval.estimate > thresholds.null_rate else interval.high
@@ -169,6 +170,7 @@ def count(
     )
 
 
+OTHER_LENGTH = 2.0
 LENGTH_BINS = (
     ("tuned shorter by a quarter or more", 0.0, 0.75),
     ("tuned shorter", 0.75, 0.95),
@@ -182,6 +184,21 @@ LENGTH_BINS = (
 def _mean_lengths(judged: list[Judged]) -> tuple[float, float] | None:
     sized = [j.lengths for j in judged if j.lengths]
     return (sum(b for b, _ in sized) / len(sized), sum(t for _, t in sized) / len(sized)) if sized else None
+
+
+def _other_length(judged: list[Judged]) -> str:
+    """Said where responses became :data:`OTHER_LENGTH` times as long or as short, surely: a judge may like nothing else about them."""
+    means = _mean_lengths(judged)
+    sized = [(j.lengths, j.cluster) for j in judged if j.lengths]
+    if means is None or len({cluster for _, cluster in sized}) < least_clusters(0.5):
+        return ""
+    base, tuned = means
+    ratio = (tuned + 1) / (base + 1)
+    change = mean_interval([math.log((t + 1) / (b + 1)) for (b, t), _ in sized], [cluster for _, cluster in sized])
+    if max(ratio, 1 / ratio) < OTHER_LENGTH or change.low <= 0 <= change.high:
+        return ""
+    times = f"{ratio:.1f} times as long" if ratio > 1 else f"{1 / ratio:.1f} times as short"
+    return f"responses are {times} ({base:.0f} to {tuned:.0f} characters)"
 
 
 def _by_length(judged: list[Judged]) -> dict[str, Interval]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefine.evaluation.questions import Question
+from prefine.preferences.reasoning import split_reasoning
 
 PAIR_SYSTEM = (
     "You are an impartial judge. You read a conversation and two answers to it, and say which answer serves the user better. "
@@ -99,9 +100,7 @@ SINGLE_MARK = re.compile(rf"\[\[\s*{NUMBER}\s*(?:/\s*10)?\s*\]\]|\"rating\"\s*:\
 def _said(text: str) -> str:
     """The reply after its reasoning; nothing where it was cut inside."""
     _, mark, rest = text.rpartition("</think>")
-    if mark:
-        return rest
-    return "" if text.lstrip().startswith("<think>") else text
+    return rest if mark else split_reasoning(text)[1]
 
 
 def parse_pair(text: str) -> float | None:

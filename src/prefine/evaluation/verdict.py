@@ -150,6 +150,7 @@ def decide(
     all_ties: bool = False,
     names: tuple[str, str] = ("its base", "the tuned model"),
     comparisons: int = 1,
+    remark: str = "",
 ) -> Verdict:
     """Apply the thresholds: the interval must lie on one side of even, and a win must reach what works.
 
@@ -159,6 +160,7 @@ def decide(
         all_ties: whether every verdict is a tie.
         names: what base and tuned are called.
         comparisons: how many win rates hold at once by this interval's level, where there are several.
+        remark: what a reader of the sentence must know beside, and decides nothing.
     """
     even, works = thresholds.null_rate, thresholds.min_win_rate
     broken, phrases = find_broken(skills, suspects)
@@ -185,5 +187,5 @@ def decide(
         outcome, words = "better", f"BETTER: {names[1]} wins against {names[0]}"
     unsure = [s.name for s in skills if not s.kept and s.name not in broken]
     open_ends = [f"not shown that these lost no more than allowed: {', '.join(unsure)}"] if unsure else []
-    sentence = "; ".join([f"{words} ({numbers})", *phrases, *open_ends])
+    sentence = "; ".join([f"{words} ({numbers})", *phrases, *open_ends, *([remark] if remark else [])])
     return Verdict(outcome, sentence, win_rate, tuple(skills), tuple(phrases), words, numbers, broken)
