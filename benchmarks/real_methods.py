@@ -128,17 +128,18 @@ def worker(place: Path, base: str, seed: int, sizes: Sizes) -> None:
 
 
 def curves(place: Path) -> list[str]:
-    """Margins and losses of both DPO runs, each a mean over ten steps."""
-    theirs = json.loads((place / "trl-run.json").read_text())["log"]
+    """Margins and losses of both DPO runs at the steps that Prefine logged, each the mean since the step before."""
+    theirs = {row["step"]: row for row in json.loads((place / "trl-run.json").read_text())["log"]}
     ours = [row for row in map(json.loads, (place / "dpo" / "metrics.jsonl").read_text().splitlines()) if "rewards/margins" in row]
-    out = ["| steps | margin, Prefine | TRL | loss, Prefine | TRL |", "| --- | --- | --- | --- | --- |"]
-    for at in range(0, min(len(ours), len(theirs)), 10):
+    out = ["| up to step | margin, Prefine | TRL | loss, Prefine | TRL |", "| --- | --- | --- | --- | --- |"]
+    begun = 0
+    for row in ours:
+        steps = range(begun + 1, row["step"] + 1)
+        begun = row["step"]
         cells = [
-            sum(row[name] for row in part) / len(part)
-            for name in ("rewards/margins", "loss")
-            for part in (ours[at : at + 10], theirs[at : at + 10])
+            f(name) for name in ("rewards/margins", "loss") for f in (row.get, lambda n, s=steps: sum(theirs[i][n] for i in s) / len(s))
         ]
-        out.append(f"| {at + 1} to {at + 10} | {' | '.join(f'{c:.3f}' for c in cells)} |")
+        out.append(f"| {begun} | {' | '.join(f'{c:.4f}' for c in cells)} |")
     return out
 
 

@@ -271,6 +271,24 @@ def test_a_penalty_sees_no_padding() -> None:
     assert len({tuple(a.ids) for a in one.values()}) == 1
 
 
+def test_a_batch_stays_full_while_prompts_are_left() -> None:
+    """96 responses of 1 to 40 tokens, most of them short: six whole batches of 16 would take as many steps as six longest ones."""
+    from prefine.generation.generate import generate
+    from prefine.lab.model import build_model, build_tokenizer
+    from prefine.packing.group import as_ids
+
+    model, tokenizer = build_model(0, hidden=32, layers=1), build_tokenizer()
+    model.generation_config.eos_token_id = list(range(40))
+    prompts, sampling = [as_ids([150, 151, 152 + i % 30]) for i in range(96)], Sampling(40, 1.0)
+    steps: list[int] = []
+    with model.get_input_embeddings().register_forward_hook(lambda module, args, out: steps.append(out.shape[1])):
+        found = dict(generate(model, tokenizer, prompts, sampling, range(96), 16))
+    tokens = sum(len(a.ids) for a in found.values())
+    in_batches = sum(max(len(found[i].ids) for i in range(at, at + 16)) for at in range(0, 96, 16))
+    # Four of 16 may have ended before others come; the last ones end alone, after 40 steps at most.
+    assert steps.count(1) <= tokens / 12 + 40 < in_batches
+
+
 def test_memory_that_runs_out_midway_costs_only_what_had_not_ended() -> None:
     """Rows that have ended are kept; the others begin anew in smaller batches, and come out the same."""
     import torch

@@ -159,7 +159,6 @@ class Rows:
 
     Attributes:
         live: numbers of the rows that have not ended.
-        takes: whether rows may come: any time, or where a model keeps more than keys and values by token, when none is there.
     """
 
     def __init__(self, model: Any, tokenizer: Any, sampling: Sampling, prompts: Sequence[Ids], most_tokens: int) -> None:
@@ -178,7 +177,7 @@ class Rows:
 
     @property
     def takes(self) -> bool:
-        """Whether rows may come."""
+        """Whether rows may come: any time, or where a model keeps more than keys and values by token, when none is there."""
         return not self.live or (self.cache is not None and all(type(layer) is RoomyLayer for layer in self.cache.layers))
 
     def go_on(self, numbers: Sequence[int], prompts: Sequence[Ids], seeds: Sequence[int]) -> list[tuple[int, Answer]]:
