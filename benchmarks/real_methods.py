@@ -134,11 +134,11 @@ def curves(place: Path) -> list[str]:
     out = ["| up to step | margin, Prefine | TRL | loss, Prefine | TRL |", "| --- | --- | --- | --- | --- |"]
     begun = 0
     for row in ours:
-        steps = range(begun + 1, row["step"] + 1)
+        since = [theirs[step] for step in range(begun + 1, row["step"] + 1)]
         begun = row["step"]
-        cells = [
-            f(name) for name in ("rewards/margins", "loss") for f in (row.get, lambda n, s=steps: sum(theirs[i][n] for i in s) / len(s))
-        ]
+        cells = []
+        for name in ("rewards/margins", "loss"):
+            cells += [row[name], sum(r[name] for r in since) / len(since)]
         out.append(f"| {begun} | {' | '.join(f'{c:.4f}' for c in cells)} |")
     return out
 
