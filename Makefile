@@ -11,7 +11,7 @@ DEEPSPEED := $(BIN)/pip install --quiet --disable-pip-version-check -c constrain
 	&& DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt deepspeed
 SEES_GPU := $(if $(GPU),$(BIN)/prefine env && $(BIN)/python -c "import torch; torch.cuda.init()",true)
 
-.PHONY: setup demo demo-real test test-processes test-real test-lowest check docs bench clean
+.PHONY: setup demo demo-real test test-long test-processes test-real test-lowest check docs bench clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -33,10 +33,15 @@ demo-real: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2
 
-# A real chat model, SmolLM2-135M-Instruct, which a package brings: some five minutes on two cores.
+# The tests that take longest.
+test-long: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m long
+
+# Several processes on one machine: DDP, FSDP2, DeepSpeed.
 test-processes: $(STAMP)
 	$(BIN)/python -m pytest -m processes tests/test_launch.py tests/test_cluster.py tests/training/test_processes.py
 
+# A real chat model, SmolLM2-135M-Instruct, which a package brings: some five minutes on two cores.
 test-real: $(STAMP)
 	$(BIN)/python -m pytest -m real_model tests/test_real_model.py
 

@@ -258,6 +258,7 @@ def shortened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", all_blocks())
+@pytest.mark.long
 def test_what_a_page_shows_runs(
     name: str, chat_model: Path, finished: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

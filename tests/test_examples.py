@@ -15,6 +15,8 @@ import yaml
 
 from prefine.cli import main
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 METHODS = ("sft", "dpo", "reward", "ppo", "online_dpo")

@@ -412,6 +412,7 @@ def test_a_search_by_optuna(lab_model: Path, pairs_file: Path, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("grid", [{"learning_rate": [1e-3]}, {"lora_r": [2, 4]}])
+@pytest.mark.long
 def test_the_reference_is_computed_once_and_the_base_responds_once(
     lab_model: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grid: dict[str, Any]
 ) -> None:
@@ -439,6 +440,7 @@ def test_the_reference_is_computed_once_and_the_base_responds_once(
     assert 0 not in sampled[1 : 2 * count : 2]
 
 
+@pytest.mark.long
 def test_a_command_that_is_killed_goes_on(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     """Killed within its third trial, behind a checkpoint: the same command goes on from there, ends as one that was never killed, and
     does not train the first two again."""

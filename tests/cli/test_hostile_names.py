@@ -64,6 +64,7 @@ COMMANDS = ("judge", "compare", "report", "data show", "data audit", "missing fi
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.long
 def test_nothing_raw_reaches_a_terminal(command: str, name: str, tmp_path: Path) -> None:
     evil = NAMES[name]
     in_path = evil.replace("/", "|")

@@ -139,6 +139,7 @@ MODELS: dict[str, tuple[Made, list[str], str | None]] = {
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.long
 def test_models_that_do_not_fit(name: str, lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     make, more, told = MODELS[name]
     model = make(lab_model, tmp_path / "model")
@@ -157,6 +158,7 @@ DATA: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("name", DATA)
+@pytest.mark.long
 def test_data_that_does_not_fit(name: str, lab_model: Path, tmp_path: Path) -> None:
     content, told = DATA[name]
     (tmp_path / "pairs.jsonl").write_text(content)

@@ -136,6 +136,7 @@ def test_mcnemar_by_hand() -> None:
     assert (skill.before, skill.after, skill.state) == (pytest.approx(40 / 42), pytest.approx(32 / 42), "broken")
 
 
+@pytest.mark.long
 def test_tasks_of_ones_own_by_lm_eval(lab_model: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -92,6 +92,7 @@ KINDS: dict[str, Draw] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 20, 60])
+@pytest.mark.long
 def test_it_covers_where_verdicts_are_not_only_wins_and_losses(kind: str, n: int) -> None:
     for rate in (0.1, 0.5, 0.97):
         rng = np.random.default_rng([n, int(100 * rate)])
@@ -139,6 +140,7 @@ def test_p_values_agree_with_intervals() -> None:
 
 @pytest.mark.parametrize("n", [30, 100, 450, 520, 1000, 2000])
 @pytest.mark.parametrize("gained", [0.0, 0.03])
+@pytest.mark.long
 def test_a_loss_of_what_is_allowed_is_hardly_ever_called_kept(n: int, gained: float) -> None:
     """P(kept) at a true loss of one point, summed over what can be drawn where gains are none, else simulated."""
     rng = np.random.default_rng(n)

@@ -279,7 +279,7 @@ def test_a_batch_stays_full_while_prompts_are_left() -> None:
 
     model, tokenizer = build_model(0, hidden=32, layers=1), build_tokenizer()
     model.generation_config.eos_token_id = list(range(40))
-    prompts, sampling = [as_ids([150, 151, 152 + i % 30]) for i in range(96)], Sampling(40, 1.0)
+    prompts, sampling = [as_ids([50, 51, 52 + i % 30]) for i in range(96)], Sampling(40, 1.0)
     steps: list[int] = []
     with model.get_input_embeddings().register_forward_hook(lambda module, args, out: steps.append(out.shape[1])):
         found = dict(generate(model, tokenizer, prompts, sampling, range(96), 16))

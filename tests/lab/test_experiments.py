@@ -22,6 +22,7 @@ from prefine.lab.ground import Measured, ground_of
 from prefine.lab.rlhf import RlhfSettings
 
 
+@pytest.mark.long
 def test_experiment_from_the_command_line_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["lab", "hacking", "--quick", "--only", "KL", "--output-dir", str(tmp_path)]
     assert main(words) == 0
@@ -57,6 +58,7 @@ def test_mistakes(words: list[str], told: str, capsys: pytest.CaptureFixture[str
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_two_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Another experiment shares the seed's folder; the same one, run a second time meanwhile, is refused."""
     ground = ground_of(Settings().quick(), RlhfSettings().quick(), tmp_path, lambda *a: None)
@@ -85,6 +87,7 @@ def test_table_of_experiments() -> None:
         assert {x for c in experiment.contrasts for x in (c.better, c.worse)} <= set(labels)
 
 
+@pytest.mark.long
 def test_every_way_to_train_runs(tmp_path: Path) -> None:
     """One arm of each kind, at a smoke test's size: distributions move where training is long enough to move them."""
     settings, own = replace(Settings().quick(), samples_per_prompt=1), RlhfSettings().quick()

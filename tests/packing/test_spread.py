@@ -48,6 +48,7 @@ def test_two_processes_make_what_one_makes(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("kind", ["dpo", "reward", "sft", "sft of messages, packed", "sft, formatted"])
+@pytest.mark.long
 def test_trainers_encode_in_two_processes_what_they_encode_in_one(kind: str, lab_model: Path, tmp_path: Path, monkeypatch: Any) -> None:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -114,6 +115,7 @@ def test_a_worker_that_dies_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
         list(encode_spread(pairs(), Encoder(build_tokenizer()), 2))
 
 
+@pytest.mark.long
 def test_a_script_without_a_guard_is_not_run_again(lab_model: Path, tmp_path: Path) -> None:
     """What starts workers by "spawn" would run the script anew in each, and fail: encoding does not, nor does the audit."""
     data = tmp_path / "pairs.jsonl"

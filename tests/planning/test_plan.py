@@ -279,6 +279,7 @@ def giant(tmp_path_factory: pytest.TempPathFactory, lab_model: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_what_cannot_fit_is_refused_before_its_weights_are_read(giant: Path, pairs_file: Path, tmp_path: Path) -> None:
     words = ["dpo", "--model", str(giant), "--data", str(pairs_file), "--output-dir", str(tmp_path / "run"), "--ignore-audit"]
     done = prefine(*words)
@@ -292,6 +293,7 @@ def test_what_cannot_fit_is_refused_before_its_weights_are_read(giant: Path, pai
     assert "could not be loaded" in going.stderr  # it went on to the weights, which are not there
 
 
+@pytest.mark.long
 def test_a_plan_for_a_device_that_is_too_small(giant: Path, pairs_file: Path) -> None:
     found = pf.plan("dpo", str(giant), str(pairs_file), device="t4", ignore_audit=True)
     assert not found.fits
@@ -305,6 +307,7 @@ def test_a_plan_for_a_device_that_is_too_small(giant: Path, pairs_file: Path) ->
     assert small.best is not None
 
 
+@pytest.mark.long
 def test_the_printed_file_trains(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     words = ["--model", str(lab_model), "--data", str(pairs_file), "--lora-r", "4", "--max-steps", "2", "--final-eval", "off"]
     words += ["--output-dir", str(tmp_path / "run"), "--ignore-audit"]

@@ -108,6 +108,7 @@ REFUSED: list[tuple[str, tuple[str, ...], dict[str, str], str]] = [
 ]
 
 
+@pytest.mark.long
 def test_what_cannot_be_trained_is_one_line_in_a_fresh_process(place: Path, tmp_path: Path) -> None:
     out = {str(i): tmp_path / "runs" / str(i) for i in range(FRESH)}
     commands = {str(i): refused(place, out[str(i)], i) for i in range(FRESH)}

@@ -31,6 +31,7 @@ def moved(lab_model: Path, data: Path, folder: Path, *words: str) -> tuple[dict[
     return {n: after[n].float() - before[n].to(after[n].dtype).float() for n in after}, pf.Run(folder).directory.events()
 
 
+@pytest.mark.long
 def test_small_updates_are_not_lost(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("torchao")
     exact, _ = moved(lab_model, pairs_file, tmp_path / "a", "--dtype", "float32")
@@ -53,6 +54,7 @@ def test_where_nothing_is_rounded_it_is_refused(
     assert f"bf16_stochastic_round would be ignored: {what} are kept in float32" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_plan_offers_it_where_float32_weights_do_not_fit(tmp_path: Path, pairs_file: Path, lab_model: Path) -> None:
     from transformers import AutoTokenizer, LlamaConfig
 

@@ -127,6 +127,7 @@ def logits(model: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.long
 def test_a_family_from_its_template_to_a_merged_model(name: str, tmp_path: Path) -> None:
     about = FAMILIES[name]
     base = made(about, tmp_path / "base")

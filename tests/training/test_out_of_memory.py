@@ -116,6 +116,7 @@ def check_same(trainer: Any, plain: Any) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.long
 def test_a_run_out_of_memory_anywhere_is_the_same_run(name: str, lab_model: Path, tmp_path: Path) -> None:
     """Weights and every logged mean, those of rollouts and evaluations too, whichever operation fails."""
     plain = ran(name, lab_model, tmp_path, Starved())
@@ -317,6 +318,7 @@ def fails_somewhere(work: Callable[[], Any], number: int, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("judge", ["reward-model", "implicit"])
+@pytest.mark.long
 def test_an_evaluation_is_the_same(judge: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = tmp_path / "text.txt"
     text.write_text(" ".join(r["chosen"] for r in ROWS) * 3)

@@ -65,6 +65,7 @@ ARMS = {2: ("3", "7"), 10: tuple(str(i) for i in range(10))}
 
 @pytest.mark.parametrize("arms", [2, 10])
 @pytest.mark.parametrize(("estimator", "samples"), [("gae", 1), ("rloo", 16), ("grpo", 16), ("reinforce++", 1)])
+@pytest.mark.long
 def test_each_estimator_finds_the_best_arm(estimator: str, samples: int, arms: int, tmp_path: Path) -> None:
     """The last arm pays 1, the others up to a half, all other words nothing."""
     pay = {word: 1.0 if i == arms - 1 else (i + 1) / (2 * arms) for i, word in enumerate(ARMS[arms])}
@@ -107,6 +108,7 @@ def task(beta: float, best: float) -> tuple[Any, Any, dict[str, float], np.ndarr
 
 
 @pytest.mark.parametrize("in_loss", [False, True])
+@pytest.mark.long
 def test_ppo_reaches_the_kl_regularised_optimum(in_loss: bool, tmp_path: Path) -> None:
     """Total variation to the closed form below 0.05, a tenth of what it was."""
     model, tokenizer, pay, optimum, start = task(0.25, 1.0)
@@ -136,6 +138,7 @@ def bradley_terry(pay: dict[str, float], seed: int) -> Any:
     return lambda prompts, answers: [pay.get(a, 0.0) + float(rng.gumbel()) for a in answers]
 
 
+@pytest.mark.long
 def test_online_dpo_reaches_the_same_optimum(tmp_path: Path) -> None:
     """Labels drawn by Bradley-Terry from the pay: then DPO's optimum is the closed form with r / beta; TV below 0.1."""
     model, tokenizer, pay, optimum, start = task(1.0, 4.0)
@@ -146,6 +149,7 @@ def test_online_dpo_reaches_the_same_optimum(tmp_path: Path) -> None:
     assert distance(model, optimum, tokenizer) < 0.1
 
 
+@pytest.mark.long
 def test_dpo_on_enough_pairs_reaches_the_same_optimum(tmp_path: Path) -> None:
     from prefine import DPOConfig, DPOTrainer
     from prefine.generation.engine import Sampling
@@ -415,6 +419,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_killed_and_resumed_it_goes_the_same_way(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parents[1]))))

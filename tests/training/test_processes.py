@@ -68,6 +68,7 @@ def test_several_processes_equal_one(tmp_path: Path) -> None:
                 torch.testing.assert_close(weight, weights[1][name], rtol=1e-4, atol=1e-4, msg=lambda m, t=told, n=name: f"{t}: {n}: {m}")
 
 
+@pytest.mark.long
 def test_kill_and_resume_is_exact(lab_model: Path, pairs_file: Path, tmp_path: Path) -> None:
     def command(run: Path) -> list[str]:
         words = ["--model", lab_model, "--data", pairs_file, "--output-dir", run, "--max-steps", 40, "--logging-steps", 1,

@@ -23,7 +23,7 @@ from prefine import checkpoints
 from prefine.cli import main
 from prefine.runs import RunDirectory
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]
 ROOT = Path(__file__).parents[2]
 
 
