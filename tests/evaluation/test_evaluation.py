@@ -129,6 +129,7 @@ def test_seeded_sampling_draws_from_the_distribution() -> None:
 
     def shares(sampling: Sampling) -> list[float]:
         out = SeededSampling(range(rows), sampling, 7, torch.full((rows,), 7))(ids, scores.clone())
+        assert out.tokens.shape == (rows,)
         return [float(x) for x in torch.bincount(torch.argmax(out, dim=-1), minlength=4) / rows]
 
     # five standard errors of a share of 4,000: 5 sqrt(.25 / 4000) = 0.04
