@@ -3,9 +3,9 @@
     python benchmarks/real_methods.py FOLDER [--seed 0] [--methods kto ppo best-of-8 trl] [--quick]
 
 FOLDER is that of ``prefine demo --real --output-dir`` (FOLDER-real lies there); its seed's responses and pairs are what all learn from:
-KTO from every response that ended, as it was checked, TRL from the very pairs that Prefine's DPO was given, PPO from the prompts with the checker as
-its reward. Best of n trains nothing: it asks the checker each time. What was measured is kept in FOLDER-real/seed-N/METHOD.json. Seconds
-are of training alone, best of n's 0; what was sampled before stands in FOLDER-real/seed-N/laps.json.
+KTO from every response that ended, as it was checked, TRL from the very pairs that Prefine's DPO was given, PPO from the prompts with the
+checker as its reward. Best of n trains nothing: it asks the checker each time. What was measured is kept in FOLDER-real/seed-N/METHOD.json.
+Seconds are of training alone, best of n's 0; what was sampled before stands in FOLDER-real/seed-N/laps.json.
 """
 
 from __future__ import annotations
