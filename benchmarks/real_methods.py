@@ -3,8 +3,9 @@
     python benchmarks/real_methods.py FOLDER [--seed 0] [--methods kto ppo best-of-8 trl] [--quick]
 
 FOLDER is that of ``prefine demo --real --output-dir`` (FOLDER-real lies there); its seed's responses and pairs are what all learn from:
-KTO from every response that ended, as it was checked, TRL from the very pairs that Prefine's DPO was given, PPO from the prompts with the
-checker as its reward. Best of n trains nothing: it asks the checker each time. What was measured is kept in FOLDER-real/seed-N/METHOD.json.
+KTO from every response, wanted where it ended and met its prompt, TRL from the very pairs that Prefine's DPO was given, PPO from the
+prompts with the checker as its reward. Best of n trains nothing: it asks the checker each time. What was measured is kept in
+FOLDER-real/seed-N/METHOD.json.
 Seconds are of training alone, best of n's 0; what was sampled before stands in FOLDER-real/seed-N/laps.json.
 """
 
@@ -16,7 +17,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ RATE, RANK = 1e-4, 16
 
 
 def kto(place: Path, base: Path, seed: int, sizes: Sizes) -> Path:
-    """On all responses that ended, each with whether it met what was asked."""
+    """On all responses, each with whether it ended and met what was asked."""
     import prefine
     from prefine.lab.constraints import met
     from prefine.preferences.records import plain_text
@@ -34,9 +35,9 @@ def kto(place: Path, base: Path, seed: int, sizes: Sizes) -> Path:
     with (place / "thumbs.jsonl").open("w") as stream:
         for row in map(json.loads, (place / "pairs.jsonl.samples.jsonl").open()):
             said = row["answers"][-1]
-            if row["ended"][-1]:
-                labelled = {"prompt": row["prompt"], "completion": [{"role": "assistant", "content": said}]}
-                stream.write(json.dumps(labelled | {"label": bool(met(plain_text(row["prompt"]), said))}) + "\n")
+            labelled = {"prompt": row["prompt"], "completion": [{"role": "assistant", "content": said}]}
+            good = row["ended"][-1] and met(plain_text(row["prompt"]), said)
+            stream.write(json.dumps(labelled | {"label": bool(good)}) + "\n")
     settings: dict[str, Any] = {
         "per_device_train_batch_size": 2 * sizes.batch,
         "max_steps": sizes.steps,
@@ -197,7 +198,7 @@ def main() -> None:
         return
     from prefine.api.evaluation import model_pair
     from prefine.api.progress import Progress
-    from prefine.api.real_demo import judged, percent
+    from prefine.api.real_demo import judged, moved, percent
     from prefine.training.peak_memory import forget_peak_memory, peak_memory_bytes
 
     sizes = Sizes().quick() if given.quick else Sizes()
@@ -255,11 +256,6 @@ def main() -> None:
         print(f"| {' | '.join(cells)} |")
     if (place / "trl-run.json").exists():
         print("", *curves(place), sep="\n")
-
-
-def moved(pair: Sequence[float]) -> str:
-    """Base and tuned, in percent."""
-    return f"{100 * pair[0]:.0f} to {100 * pair[1]:.0f} %"
 
 
 if __name__ == "__main__":

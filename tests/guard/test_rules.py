@@ -12,6 +12,7 @@ import pytest
 from prefine.guard import RULES, Facts, History, Watch
 from prefine.guard.rule import ACTIONS
 from prefine.guard.watch import replay
+from prefine.losses.unpaired import UNPAIRED
 
 DPO = Facts("dpo", False, ("sigmoid",), 0.1, 1e-6, (1e-7, 1e-5), 500, 1.0, 4000, 200, 160, trainable=10**9, weights=10**9)
 Rows = list[dict[str, Any]]
@@ -228,3 +229,19 @@ def test_each_rule_says_what_it_sees_why_and_what_to_do() -> None:
         assert all((rule.sees, rule.why, rule.example, rule.advice)), rule.name
         assert rule.action in ACTIONS
         assert not rule.advice.endswith(".")
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto", "reward"])
+def test_few_rows_are_said_in_the_words_of_their_kind(method: str) -> None:
+    said = [f.sentence for f in replay(Facts(method=method, pairs=80), []) if f.rule == "few-pairs"]
+    assert len(said) == 1
+    assert f"80 {'responses' if method == 'kto' else 'pairs'}" in said[0]
+
+
+@pytest.mark.parametrize("loss", UNPAIRED)
+def test_an_odd_beta_of_single_responses_is_said(loss: str) -> None:
+    def said(beta: float) -> list[str]:
+        return [f.rule for f in replay(Facts(method="kto", loss=(loss,), beta=beta), []) if f.rule == "beta"]
+
+    assert said(0.001) == said(5.0) == ["beta"]
+    assert said(0.1) == []

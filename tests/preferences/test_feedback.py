@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from prefine.preferences.convert import canonical
 from prefine.preferences.formats import FORMATS, detect
-from prefine.preferences.formats.feedback import thumb
+from prefine.preferences.formats.format import Skip
+from prefine.preferences.formats.thumbs import DIFFER, UNCLEAR, UNRATED, rated, thumb
 from prefine.preferences.labels import LabelledSource
 
 LATER = {"id": "m5", "parentId": "m4", "childrenIds": [], "role": "assistant", "content": "later"}
@@ -64,6 +65,20 @@ RECORD = {"id": "1", "status": "completed", "fields": {"prompt": "q", "response"
 TASK = {"id": 1, "data": {"prompt": "q", "response": "a"}, "predictions": [], "project": 3}
 
 
+STORED: dict[str, Any] = {
+    **{"object": "chat.completion", "id": "c", "model": "x", "created": 1, "usage": {}, "tools": None, "messages": [u("q")]},
+    "choices": [{"index": 0, "message": a("a") | {"refusal": None, "tool_calls": None}, "finish_reason": "stop", "logprobs": None}],
+}
+
+
+def chat(**annotations: Any) -> dict[str, Any]:
+    """A whole chat of Open WebUI's, with annotations of messages."""
+    whole = webui(1)["snapshot"]["chat"]["chat"]
+    nodes = whole["history"]["messages"]
+    nodes |= {name: nodes[name] | {"annotation": annotation} for name, annotation in annotations.items()}
+    return {"id": "c", "user_id": "u", "title": "t", "chat": whole, "updated_at": 1, "created_at": 1, "archived": False}
+
+
 def annotated(*values: dict[str, Any], cancelled: bool = False) -> dict[str, Any]:
     return {"id": 9, "was_cancelled": cancelled, "result": [{"from_name": "x", "to_name": "y", "type": "z", "value": v} for v in values]}
 
@@ -86,9 +101,39 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             row([u("q"), a("shown"), u("thanks")], a("yes") | {"reasoning_content": "so\nbe it"}, True),
         ],
         {
-            "no rating that is yes or no": [4],
+            "nobody rated it": [4],
             "the rated response is not in its snapshot": [5, 6, 7],
             "holds images or other parts that are not text; only text is trained on": [8],
+        },
+    ),
+    "open-webui-chats": (
+        [
+            chat(m2={"rating": 1}, m4={"rating": -1}),
+            chat(m4={"rating": None}),
+            chat(m1={"files": "x"}, m4={"rating": 1}),
+            chat(m5={"rating": 1}),
+            chat(m4="good"),
+            chat(m3={"rating": 1}),
+        ],
+        [
+            row([u("q")], a("shown"), True), row([u("q")], a("rated"), False), row([u("q")], a("rated"), True),
+            row([u("q"), a("rated")], a("later"), True),
+        ],
+        {"nobody rated it": [2, 5], "the rated response is not in its snapshot": [6]},
+    ),
+    "openai-stored": (
+        [
+            STORED | {"metadata": {"feedback": "thumbs_up", "user": "x"}},
+            STORED | {"metadata": {"thumbs_down": 1}, "messages": {"object": "list", "data": [u("q") | {"content_parts": None}]}},
+            STORED | {"metadata": {"rating": "1"}},
+            STORED | {"metadata": {}},
+            STORED | {"choices": STORED["choices"] * 2, "metadata": {"feedback": "good"}},
+            {name: value for name, value in STORED.items() if name != "messages"} | {"metadata": {"feedback": "good"}},
+        ],
+        [row([u("q")], a("a"), True), row([u("q")], a("a"), False)],
+        {
+            "no rating that is yes or no": [3], "nobody rated it": [4], "several responses with one label": [5],
+            "its prompt is not in it; add what chat/completions/ID/messages lists as 'messages'": [6],
         },
     ),
     "promptfoo": (
@@ -126,7 +171,7 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             TRACE | {"output": None, "scores": [{"name": "user", "value": 1}]},
         ],
         [row([u("q")], a("a"), True), row([u("q")], a("a"), False), row([u("q"), a("r"), u("s")], a("a"), True)],
-        {"no rating that is yes or no": [4], "its ratings differ": [5], "the response is not readable": [6]},
+        {"no rating that is yes or no": [4], "its ratings differ": [5], "the model gave no response": [6]},
     ),
     "langsmith": (
         [
@@ -139,7 +184,7 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             RUN | {"inputs": {"question": "q"}, "outputs": {"output": "a"}, "feedback_stats": {}},
         ],
         [row([u("q")], a("a"), True), row([u("q")], a("a"), False), row([u("q")], a("a"), True)],
-        {"its ratings differ": [4], "the model gave no response": [5], "no rating that is yes or no": [6]},
+        {"its ratings differ": [4], "the model gave no response": [5], "nobody rated it": [6]},
     ),
     "argilla-records": (
         [
@@ -151,7 +196,7 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             RECORD | {"fields": {"prompt": "q"}, "responses": {"quality": [{"value": "good"}]}},
         ],
         [row([u("q")], a("a"), True), row([u("q")], a("a"), False), row([u("q")], a("a"), True)],
-        {"its ratings differ": [4], "no rating that is yes or no": [5], "no response among its fields": [6]},
+        {"its ratings differ": [4], "nobody rated it": [5], "no response among its fields": [6]},
     ),
     "label-studio": (
         [
@@ -164,7 +209,7 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
             TASK | {"annotations": []},
         ],
         [row([u("q")], a("a"), True), row([u("q")], a("a"), False), row([u("q")], a("a"), True)],
-        {"no rating that is yes or no": [4, 5, 6]},
+        {"no rating that is yes or no": [4, 5], "nobody rated it": [6]},
     ),
 }  # fmt: skip
 
@@ -248,6 +293,37 @@ def test_what_is_not_sure_is_no_label(name: str, given_row: dict[str, Any], expe
 )
 def test_thumbs(value: Any, expected: bool | None) -> None:
     assert thumb(value) is expected
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([("user_turns", 1), ("pass", 0)], False),  # a counter is no thumb
+        ([("likelihood", 1.0)], UNCLEAR),
+        ([("userFeedback", 1)], True),
+        ([("thumbs_down", 1)], False),
+        ([("thumbs_down", 0)], UNCLEAR),
+        ([("thumbs-up/down", -1)], False),
+        ([("user_comment", "please shorter"), ("pass", True)], True),  # a remark hides no grade
+        ([("user_comment", "no"), ("pass", True)], True),
+        ([("user_intent", "question"), ("quality", "Good")], True),
+        ([("user-feedback", 0.5), ("correctness", 1.0)], DIFFER),  # a mean of yes and no, not to be decided by a grader
+        ([("user-feedback", 0), ("correctness", 1.0)], False),
+        ([("contains_pii", "yes")], UNCLEAR),
+        ([("rating", 1)], UNCLEAR),
+        ([("rating", "1"), ("label", "good")], True),
+        ([("score", 0)], UNCLEAR),
+        ([("feedback", None), ("x", "")], UNRATED),
+        ([], UNRATED),
+        ([("a", "yes"), ("b", "no")], DIFFER),
+    ],
+)
+def test_scores_by_their_names(scores: list[tuple[str, Any]], expected: bool | str) -> None:
+    if isinstance(expected, bool):
+        assert rated(scores) is expected
+        return
+    with pytest.raises(Skip, match=f"^{expected}$"):
+        rated(scores)
 
 
 NAMES = ["messages", "content", "role", "id", "type", "x"]

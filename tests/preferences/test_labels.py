@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import prefine as pf
 from prefine.errors import DataError
 from prefine.packing.group import UNWANTED, WANTED, LabelledGroup
 from prefine.packing.store import GroupStore
-from prefine.preferences.convert import PairSource, Reading
+from prefine.preferences.convert import PairSource, Reading, canonical
 from prefine.preferences.labels import LabelledSource, labelled_rows
 from prefine.preferences.records import Labelled, plain_text
 
@@ -37,7 +38,7 @@ def test_of_pairs_both_sides_of_ranked_ones_best_and_worst(tmp_path: Path) -> No
     assert pairs.summary()["responses"] == 8
     rated = LabelledSource(written(tmp_path, RATED), Reading(pairing="all"))
     assert read(rated) == [("b", True), ("a", False)]
-    assert list(rated.dropped.values()) == [[2]]
+    assert list(rated.dropped.values()) == [[1], [2]]
     labelled = LabelledSource(written(tmp_path, LABELLED))
     assert read(labelled) == [("a", True), ("b", False)]
 
@@ -87,3 +88,71 @@ def test_an_encoded_response_has_its_label(lab_model: Path) -> None:
     assert group is not None
     assert (group.labels, group.index) == ((WANTED,), 7)
     assert encoder.encode_labelled(Labelled("my printer is hot", "", False)) is None
+
+
+@pytest.mark.parametrize("names", [("prompt", "completion"), ("prompt", "response"), ("question", "answer"), ("instruction", "output")])
+@pytest.mark.parametrize("label", ["label", "thumbs_up", "thumb"])
+def test_columns_of_other_names(names: tuple[str, str], label: str) -> None:
+    rows = [{names[0]: "q", names[1]: "a", label: yes} for yes in (True, False)]
+    found = list(labelled_rows(rows, "rows", {}))
+    assert [item.label for item in found] == [True, False]
+    as_text = names == ("prompt", "completion")
+    assert found[0].prompt == ("q" if as_text else ({"role": "user", "content": "q"},))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *(
+            (v, True)
+            for v in (True, 1, 1.0, "1", "1.0", "TRUE", "true", "yes", "pass", "👍", "thumbs-up", "thumbs_up", "Good", "desirable")
+        ),
+        *((v, False) for v in (False, 0, -1, "-1", "0", "FALSE", "No", "failed", "👎", "thumbs down", "bad", "undesirable")),
+        *((v, "nobody rated it") for v in (None, "")),
+        *((v, "label is neither true nor false") for v in ("maybe", 2, 0.5, [], "not good")),
+    ],
+)
+def test_labels_as_people_write_them(value: Any, expected: Any) -> None:
+    dropped: dict[str, list[int]] = {}
+    found = list(labelled_rows([{"prompt": "q", "completion": "a", "label": value}], "rows", dropped))
+    assert [item.label for item in found] == ([expected] if isinstance(expected, bool) else [])
+    assert dropped == ({} if isinstance(expected, bool) else {expected: [1]})
+
+
+def test_preferences_of_labels_are_an_object_too(tmp_path: Path) -> None:
+    """As those of pairs: counted, thinned out, split, saved, given to pandas and to a trainer's call."""
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"Which bird is {i // 2}?", "response": f"a heron, {i}", "thumb": i % 2 == 0} for i in range(60)
+    ]
+    path = written(tmp_path, [*rows, rows[0], {"prompt": "q", "response": "a", "thumb": "perhaps"}])
+    data = pf.load_preferences(path)
+    assert (len(data), data.labelled, data.format) == (61, True, "labelled")
+    assert data.dropped == {"label is neither true nor false": 1}
+    assert "61 usable labelled responses" in repr(data)
+    assert "completion" in data._repr_html_()
+    assert len(data.dedup()) == 60
+    assert len(data.filter(drop=["templated"])) == 61
+    train, test = data.train_test_split(0.2)
+    assert train.labelled
+    assert test.labelled
+    assert len(train) + len(test) == 61
+    assert {item.label for item in data} == {True, False}
+    assert set(data.to_pandas().columns) == {"prompt", "completion", "label"}
+    again = pf.load_preferences(str(data.save(tmp_path / "saved.jsonl")))
+    assert [canonical(item) for item in again] == [canonical(item) for item in data]
+    assert not pf.load_preferences([{"prompt": "q", "chosen": "a", "rejected": "b"}]).labelled
+
+
+@pytest.mark.parametrize("scores", [[1, 1, 0, 0], [1, -1, 1, -1]])
+def test_a_list_of_thumbs_labels_each(scores: list[int]) -> None:
+    dropped: dict[str, list[int]] = {}
+    found = list(labelled_rows([{"prompt": "q", "responses": list("abcd"), "scores": scores}], "rows", dropped))
+    assert [(plain_text(item.answer), item.label) for item in found] == [(x, s > 0) for x, s in zip("abcd", scores, strict=True)]
+    assert not dropped
+
+
+def test_those_between_the_best_and_the_worst_are_counted() -> None:
+    dropped: dict[str, list[int]] = {}
+    found = list(labelled_rows([{"prompt": "q", "responses": list("abcd"), "scores": [1, 3, 2, 2]}], "rows", dropped))
+    assert {(plain_text(item.answer), item.label) for item in found} == {("b", True), ("a", False)}
+    assert dropped == {"neither the best nor the worst of its prompt": [1, 1]}

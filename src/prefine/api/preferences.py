@@ -13,7 +13,8 @@ from prefine.api.reading import column_map, counted, describe, reading_lines
 from prefine.api.tables import Table, lines_html
 from prefine.errors import ConfigError, DataError
 from prefine.preferences.convert import PairSource, Reading, canonical
-from prefine.preferences.records import Pair
+from prefine.preferences.labels import LabelledSource
+from prefine.preferences.records import Dropped, Labelled, Pair
 from prefine.runs import read_json, to_json, write_json
 
 READ_PLAINLY = {"format": None, "map": None, "pairing": "best-vs-worst", "min_gap": 0.0}
@@ -21,7 +22,8 @@ READ_PLAINLY = {"format": None, "map": None, "pairing": "best-vs-worst", "min_ga
 
 
 class Preferences:
-    """Preference pairs of a source; rows are read when they are asked for, so that a file may be larger than memory.
+    """Preference pairs of a source, or single responses with labels where its rows are such; rows are read when they are asked for, so
+    that a file may be larger than memory.
 
     Args:
         sources: files, folders, globs, Hub ids, databases.
@@ -33,21 +35,37 @@ class Preferences:
         self.sources, self._options = sources, dict(options)
         self._left_out, self._name = dict(left_out or {}), name
         self._read: tuple[str, dict[str, Any]] | None = None
+        self._labelled: bool | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether these are single responses with labels, for :func:`kto`, not pairs: what the first usable row is."""
+        if self._labelled is None:
+            first = next((r for r in PairSource(self.sources, self._reading()).records() if not isinstance(r, Dropped)), None)
+            self._labelled = isinstance(first, Labelled)
+        return self._labelled
+
+    def _reading(self) -> Reading:
+        how = self._options
+        return Reading(column_map(how["map"]), how["format"], how["pairing"], how["min_gap"], how["seed"])
 
     def _open(self) -> PairSource:
-        how = self._options
-        return PairSource(self.sources, Reading(column_map(how["map"]), how["format"], how["pairing"], how["min_gap"], how["seed"]))
+        return (LabelledSource if self.labelled else PairSource)(self.sources, self._reading())
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Pair | Labelled]:
         source = self._open()
         before, count = source.fingerprint, 0
         for pair in source:
             count += 1
             yield pair
-        self._read = (before, source.summary() | {"pairs": count})
+        self._read = (before, source.summary() | {self._count: count})
+
+    @property
+    def _count(self) -> str:
+        return "responses" if self.labelled else "pairs"
 
     def __len__(self) -> int:
-        return int(self.summary()["pairs"])
+        return int(self.summary()[self._count])
 
     @property
     def format(self) -> str:
@@ -124,7 +142,8 @@ class Preferences:
         """
         from prefine.api.converting import convert
 
-        convert(**self._options | {"source": self.sources, "output": str(path)} | options)
+        kept = {"to": "labelled"} if self.labelled else {}
+        convert(**self._options | {"source": self.sources, "output": str(path)} | kept | options)
         return Path(path)
 
     def to_dataset(self) -> Any:
@@ -191,8 +210,10 @@ class Preferences:
 
         from prefine.api.reading import shown_text
 
-        rows = [[shown_text(v, 200) for v in (p.prompt, p.chosen, p.rejected)] for p in islice(iter(self._open()), 3)]
-        return lines_html(self._lines()) + Table(["prompt", "chosen", "rejected"], rows)._repr_html_()
+        names = ["prompt", "completion", "label"] if self.labelled else ["prompt", "chosen", "rejected"]
+        first = map(canonical, islice(iter(self._open()), 3))
+        rows = [[str(v) if isinstance(v := row[name], bool) else shown_text(v, 200) for name in names] for row in first]
+        return lines_html(self._lines()) + Table(names, rows)._repr_html_()
 
 
 def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

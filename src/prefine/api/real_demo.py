@@ -302,9 +302,6 @@ def table(found: Sequence[Mapping[str, Any]]) -> Table:
     def line(label: str, cell: Any) -> None:
         rows.append([label, *(cell(f) for f in found)])
 
-    def moved(pair: Sequence[float]) -> str:
-        return f"{100 * pair[0]:.0f} to {100 * pair[1]:.0f} %"
-
     def estimates(part: Mapping[str, Any]) -> str:
         return moved([side["estimate"] for side in part["met"]])
 
@@ -336,6 +333,11 @@ def table(found: Sequence[Mapping[str, Any]]) -> Table:
     line("peak memory (MiB)", lambda f: f"{f['peak_bytes'] / 2**20:,.0f}")
     title = "SmolLM2-135M-Instruct, LoRA, DPO on pairs of its own responses"
     return Table(["", *(f"seed {f['seed']}" for f in found)], rows, title, numbers=frozenset(range(1, 1 + len(found))))
+
+
+def moved(pair: Sequence[float]) -> str:
+    """Shares of base and tuned, in percent."""
+    return f"{100 * pair[0]:.0f} to {100 * pair[1]:.0f} %"
 
 
 def percent(rate: Mapping[str, float]) -> str:

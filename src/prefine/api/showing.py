@@ -84,13 +84,14 @@ def show(given: ShowOptions, progress: Progress) -> Shown:
     source = ExampleSource(given.sources, given.reading())
     shown: list[Record] = []
     counts = {Pair: 0, Ranked: 0, Labelled: 0, Example: 0}
-    made = answered = 0
+    made = answered = wanted = 0
     for item in source.records():
         if isinstance(item, Dropped):
             source.dropped[item.reason].append(item.number)
             continue
         counts[type(item)] += 1
         answered += isinstance(item, Example) and item.answer is not None
+        wanted += isinstance(item, Labelled) and item.label
         if isinstance(item, Ranked):
             made += len(to_pairs(item, given.pairing, given.min_gap, given.seed))
         if len(shown) < given.rows:
@@ -99,7 +100,7 @@ def show(given: ShowOptions, progress: Progress) -> Shown:
     if counts[Ranked]:
         what.append(f"{counts[Ranked]} prompts with ranked responses, which make {made} pairs {given.pairing}")
     if counts[Labelled]:
-        what.append(f"{counts[Labelled]} labelled responses")
+        what.append(f"{counts[Labelled]} labelled responses, {wanted} of them wanted")
     if counts[Example]:
         what.append(
             f"{answered} prompts with a response, {counts[Example] - answered} without (not preference data: for sft, generate, ppo)"

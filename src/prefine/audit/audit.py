@@ -13,15 +13,27 @@ from numpy.typing import NDArray
 
 from prefine.audit.check import CHECKS, ROW_CHECKS, Check, Finding, Grade, grade
 from prefine.audit.part import NUMBERS, Part, Sampled
-from prefine.audit.shortcuts import first_word, first_word_finding, length_finding, mark_finding, probe_finding, turned_finding
+from prefine.audit.shortcuts import (
+    LABELLED,
+    Named,
+    first_word,
+    first_word_finding,
+    length_finding,
+    mark_finding,
+    probe_finding,
+    turned_finding,
+)
 from prefine.audit.tokens import cuts
 from prefine.audit.workers import SAMPLE_RECORDS, Tokenization, parts
 from prefine.cluster import ClusterOptions
 from prefine.errors import DataError
 from prefine.preferences.convert import Reading
+from prefine.preferences.formats.thumbs import UNRATED
 from prefine.preferences.near import SignatureFile, near_groups, signatures
 from prefine.preferences.source import Numbering
 
+RARE = 0.05
+"""Share of a label below which it is worth a look."""
 GRADES: dict[Grade, str] = {"fix": "must be fixed", "look": "look at it", "fine": "fine"}
 
 
@@ -168,6 +180,7 @@ def audit(
     findings += [_by_rows(check, got.found.get(check.name, []), got.distinct_rows) for check in ROW_CHECKS]
     findings += _duplicates(got, near)
     findings += _overlaps(got, against) if against else []
+    findings += _labels(got)
     shortcut_findings, probe = _shortcuts(got)
     findings += shortcut_findings
     if tokenization is not None:
@@ -186,9 +199,11 @@ def _by_rows(check: Check, rows: Sequence[int], of: int, detail: str = "") -> Fi
 
 
 def _dropped(got: Gathered) -> Finding:
-    rows = [row for numbers in got.dropped.values() for row in numbers]
+    """What could not be used; that nobody rated a row is told, and is no fault of it."""
+    unrated = len(set(got.dropped.get(UNRATED, ())))
+    rows = [row for reason, numbers in got.dropped.items() if reason != UNRATED for row in numbers]
     detail = ", ".join(f"{len(set(numbers))} {reason}" for reason, numbers in sorted(got.dropped.items())) or "none"
-    return _by_rows(CHECKS["dropped"], rows, max(1, got.rows), detail)
+    return _by_rows(CHECKS["dropped"], rows, max(1, got.rows - unrated), detail)
 
 
 def _duplicates(got: Gathered, near: bool) -> list[Finding]:
@@ -230,23 +245,66 @@ def _overlaps(got: Gathered, against: Sequence[tuple[str, Sequence[str]]]) -> li
 
 
 def _shortcuts(got: Gathered) -> tuple[list[Finding], dict[str, list[str]]]:
-    is_pair = got.column("is_pair")
-    nothing: dict[str, list[str]] = {"chosen": [], "rejected": []}
-    if not is_pair.any():
-        return [], nothing
-    chosen, rejected, chosen_marks, rejected_marks = (
-        got.column(n)[is_pair] for n in ("chosen_chars", "rejected_chars", "chosen_marks", "rejected_marks")
-    )
-    sample = [(s.chosen, s.rejected) for s in got.sample if s.chosen and s.rejected]
+    is_pair, columns = got.column("is_pair"), ("chosen_chars", "rejected_chars", "chosen_marks", "rejected_marks")
+    if is_pair.any():
+        of_pairs = np.flatnonzero(is_pair)
+        first, second, named = of_pairs, of_pairs, Named()
+        sample = [(s.chosen, s.rejected) for s in got.sample if s.chosen and s.rejected]
+    elif len(is_pair):
+        first, second, named = *_matched(got.column("label"), got.column("prompt_key")), LABELLED
+        sides = [[s.chosen for s in got.sample if s.chosen], [s.rejected for s in got.sample if s.rejected]]
+        sample = list(zip(*sides, strict=False))
+    else:
+        first = np.empty(0, int)
+    if not len(first):
+        return [], {"chosen": [], "rejected": []}
+    chosen, rejected, chosen_marks, rejected_marks = (got.column(n)[p] for n, p in zip(columns, (first, second) * 2, strict=True))
     words = [(first_word(c), first_word(r)) for c, r in sample]
-    probe, speaks = probe_finding([c for c, _ in sample], [r for _, r in sample])
+    probe, speaks = probe_finding([c for c, _ in sample], [r for _, r in sample], named)
+    rows = got.column("row")
     return [
-        length_finding(chosen, rejected),
-        first_word_finding([a for a, _ in words], [b for _, b in words]),
+        length_finding(chosen, rejected, named),
+        first_word_finding([a for a, _ in words], [b for _, b in words], named),
         mark_finding(chosen_marks, rejected_marks),
         probe,
-        turned_finding(got.column("row")[is_pair], (chosen, rejected), (chosen_marks, rejected_marks)),
+        turned_finding(rows[first], (chosen, rejected), (chosen_marks, rejected_marks), named),
     ], speaks
+
+
+def _matched(label: NDArray[np.bool_], prompts: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Places of wanted and of unwanted responses, one beside the other: of the same prompt where there are both, else in their order.
+
+    Each stands in one couple at most, so that couples are counted as pairs are.
+    """
+    wanted, unwanted, couples = np.flatnonzero(label), np.flatnonzero(~label), []
+    by_prompt: dict[int, list[int]] = defaultdict(list)
+    for place in unwanted.tolist():
+        by_prompt[int(prompts[place])].append(place)
+    alone = []
+    for place in wanted.tolist():
+        others = by_prompt.get(int(prompts[place]))
+        if others:
+            couples.append((place, others.pop(0)))
+        else:
+            alone.append(place)
+    left = sorted(place for places in by_prompt.values() for place in places)
+    # Spread over both, so that one that is rarer is met by others of all parts of the rows.
+    count = min(len(alone), len(left))
+    spread = [[side[i * len(side) // count] for i in range(count)] for side in (alone, left)]
+    couples = sorted([*couples, *zip(*spread, strict=True)])
+    first, second = zip(*couples, strict=True) if couples else ((), ())
+    return np.array(first, int), np.array(second, int)
+
+
+def _labels(got: Gathered) -> list[Finding]:
+    """How many responses of each label there are, where there are labels."""
+    label = got.column("label")[~got.column("is_pair")]
+    if not len(label):
+        return []
+    wanted, check = int(label.sum()), CHECKS["one-sided-labels"]
+    rarer = min(wanted, len(label) - wanted)
+    grade: Grade = "fix" if not rarer else "look" if rarer < RARE * len(label) else "fine"
+    return [Finding(check.name, grade, rarer, len(label), f"{wanted} of {len(label)} responses are wanted, {len(label) - wanted} unwanted")]
 
 
 def _tokens(got: Gathered, limits: Limits) -> list[Finding]:

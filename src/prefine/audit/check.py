@@ -165,7 +165,8 @@ ROW_CHECKS = [
     ),
     Check(
         "chosen-refuses",
-        "a chosen response that refuses in its first sentences while the rejected one does not; English and fifteen other languages",
+        "a chosen response that refuses in its first sentences while the rejected one does not, or a wanted one that does; English and "
+        "fifteen other languages",
         "many of them make the model refuse; few are often wrong labels",
         _row(chosen="I'm sorry, but I can't help with that."),
         "look at some; where the prompt is harmless, drop them",
@@ -227,6 +228,13 @@ SET_CHECKS = [
         _row(prompt="Name three rivers of Europe."),
         "prefine data split keeps a prompt on one side; drop these rows",
         fix_at=0.0,
+    ),
+    Check(
+        "one-sided-labels",
+        "how many single responses are wanted and how many unwanted",
+        "of one kind alone nothing is learned of what sets them apart; a rare kind has no weight",
+        "19 of 20 responses are thumbs up",
+        "add responses of the other kind; prefine kto --balance-labels weighs the rarer one up",
     ),
     Check(
         "length-shortcut",

@@ -65,7 +65,7 @@ def flags(record: Record) -> list[str]:
         found.append("personal-data")
     if any(loops(a) for a in (answers[:1] if isinstance(record, Pair) else answers if _wanted(record) else [])):
         found.append("looping-answer")
-    if isinstance(record, Pair) and refuses(answers[0]) and not refuses(answers[1]):
+    if (isinstance(record, Pair) or _wanted(record)) and refuses(answers[0]) and not (len(answers) > 1 and refuses(answers[1])):
         found.append("chosen-refuses")
     return found
 

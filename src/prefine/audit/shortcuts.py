@@ -22,6 +22,19 @@ TELLING = 0.65
 """A judge of one feature that is surely right more often than this has found a shortcut."""
 
 
+@dataclass(frozen=True)
+class Named:
+    """What the two sides are called, and two of them together."""
+
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    pairs: str = "pairs"
+
+
+LABELLED = Named("a wanted response", "an unwanted one", "couples")
+"""Of single responses: each wanted one beside an unwanted one."""
+
+
 def marks(text: str) -> int:
     """Which of :data:`MARKS` an answer has, as bits."""
     found = (
@@ -76,16 +89,17 @@ def shortcut_grade(accuracy: Accuracy, either_way: bool = True) -> Grade:
     return "look" if low > TELLING or (either_way and high < 1 - TELLING) else "fine"
 
 
-def length_finding(chosen: NDArray[np.int32], rejected: NDArray[np.int32]) -> Finding:
+def length_finding(chosen: NDArray[np.int32], rejected: NDArray[np.int32], named: Named) -> Finding:
     """A judge that prefers the longer answer."""
     accuracy = Accuracy(float((chosen > rejected).sum() + 0.5 * (chosen == rejected).sum()), len(chosen))
     name = "longer" if accuracy.share >= 0.5 else "shorter"
     shown = accuracy if accuracy.share >= 0.5 else Accuracy(accuracy.of - accuracy.right, accuracy.of)
-    detail = f"chosen is {name} in {shown.text()} of pairs; mean {chosen.mean():.0f} against {rejected.mean():.0f} characters"
+    means = f"mean {chosen.mean():.0f} against {rejected.mean():.0f} characters"
+    detail = f"{named.chosen} is {name} in {shown.text()} of {named.pairs}; {means}"
     return Finding("length-shortcut", shortcut_grade(accuracy), round(shown.right), len(chosen), detail)
 
 
-def first_word_finding(chosen: list[str], rejected: list[str]) -> Finding:
+def first_word_finding(chosen: list[str], rejected: list[str], named: Named) -> Finding:
     """A judge of the first word: learnt on even pairs, tried on odd ones."""
     wins, seen = Counter(chosen[::2]), Counter(chosen[::2]) + Counter(rejected[::2])
 
@@ -98,7 +112,7 @@ def first_word_finding(chosen: list[str], rejected: list[str]) -> Finding:
     words = ", ".join(f"{w!r} wins {100 * wins[w] / seen[w]:.0f} % of {seen[w]}" for w in telling) or "no word is common"
     detail = f"the first word alone predicts {accuracy.text()} of held-out labels; {words}"
     if accuracy.of < LEAST_PAIRS:
-        detail += f"; {accuracy.of} held-out pairs are too few to grade it by"
+        detail += f"; {accuracy.of} held-out {named.pairs} are too few to grade it by"
     return Finding("first-word-shortcut", shortcut_grade(accuracy, either_way=False), round(accuracy.right), accuracy.of, detail)
 
 
@@ -124,7 +138,10 @@ TURNED = 0.55
 
 
 def turned_finding(
-    rows: NDArray[np.int64], lengths: tuple[NDArray[np.int32], NDArray[np.int32]], marked: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+    rows: NDArray[np.int64],
+    lengths: tuple[NDArray[np.int32], NDArray[np.int32]],
+    marked: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    named: Named,
 ) -> Finding:
     """Whether length or a mark speaks for chosen in one part of the rows and for rejected in another.
 
@@ -143,11 +160,11 @@ def turned_finding(
             spans = ["; ".join(f"{rows[p[0]]} to {rows[p[-1]]}" for p in some) for some in (for_it, against)]
             told.append(f"{name} wins in rows {spans[0]} and loses in rows {spans[1]}")
             turned = np.union1d(turned, np.concatenate(min(for_it, against, key=len)))
-    detail = ". ".join(told) or ("no part differs" if len(parts) > 1 else f"{len(rows)} pairs are too few to compare parts")
+    detail = ". ".join(told) or ("no part differs" if len(parts) > 1 else f"{len(rows)} {named.pairs} are too few to compare parts")
     return Finding("turned-part", "look" if told else "fine", len(turned), len(rows), detail)
 
 
-def probe_finding(chosen: list[str], rejected: list[str], seed: int = 0) -> tuple[Finding, dict[str, list[str]]]:
+def probe_finding(chosen: list[str], rejected: list[str], named: Named, seed: int = 0) -> tuple[Finding, dict[str, list[str]]]:
     """Logistic regression on the difference of word counts, tried on pairs that it did not learn from.
 
     Returns the finding, and the words that speak most for chosen and for rejected.
@@ -157,7 +174,7 @@ def probe_finding(chosen: list[str], rejected: list[str], seed: int = 0) -> tupl
 
     count = len(chosen)
     if count < 2 * LEAST_PAIRS:
-        return Finding("word-probe", "fine", 0, count, f"{count} pairs are too few to tell"), {"chosen": [], "rejected": []}
+        return Finding("word-probe", "fine", 0, count, f"{count} {named.pairs} are too few to tell"), {"chosen": [], "rejected": []}
     counter = CountVectorizer(min_df=max(3, count // 500), max_features=20000, binary=True, token_pattern=r"(?u)\b\w+\b")
     try:
         counter.fit([*chosen, *rejected])
@@ -178,7 +195,7 @@ def probe_finding(chosen: list[str], rejected: list[str], seed: int = 0) -> tupl
     }
     low, _ = accuracy.interval()
     detail = (
-        f"words alone predict {accuracy.text()} of held-out labels; for chosen: {', '.join(speaks['chosen'][:6])}; "
-        f"for rejected: {', '.join(speaks['rejected'][:6])}"
+        f"words alone predict {accuracy.text()} of held-out labels; for {named.chosen}: {', '.join(speaks['chosen'][:6])}; "
+        f"for {named.rejected}: {', '.join(speaks['rejected'][:6])}"
     )
     return Finding("word-probe", "look" if low > 0.75 else "fine", round(accuracy.right), accuracy.of, detail), speaks

@@ -8,6 +8,7 @@ from prefine.guard.rule import Rule, Seen
 FEW_PAIRS = 300
 USUAL_BETA = {
     **dict.fromkeys(("sigmoid", "robust", "hinge", "exo_pair", "nca_pair", "bco_pair", "apo_zero", "apo_down", "discopop"), (0.01, 0.5)),
+    **dict.fromkeys(("kto", "bco", "apo_zero_unpaired"), (0.01, 0.5)),
     **{"ipo": (0.01, 1.0), "sppo_hard": (1e-4, 0.5), "simpo": (0.05, 10.0), "orpo": (0.05, 1.0), "cpo": (0.01, 0.5)},
 }
 """Ranges that papers and recipes use, by loss."""
@@ -33,9 +34,10 @@ def _beta(h: History) -> Seen | None:
 
 def _few(h: History) -> Seen | None:
     pairs = h.facts.pairs
-    if pairs is None or pairs >= FEW_PAIRS or h.facts.method not in ("dpo", "reward"):
+    if pairs is None or pairs >= FEW_PAIRS or h.facts.method not in ("dpo", "kto", "reward"):
         return None
-    return Seen(f"only {pairs} pairs to train on; what they show may not be what people prefer elsewhere", "note")
+    kind = "responses" if h.facts.method == "kto" else "pairs"
+    return Seen(f"only {pairs} {kind} to train on; what they show may not be what people prefer elsewhere", "note")
 
 
 def _equal(h: History) -> Seen | None:

@@ -290,10 +290,14 @@ def _table(value: Any) -> list[Any]:
         return [{k: v for k, v in row.items() if k != "index"} if isinstance(row, dict) else row for row in value["data"]]
     results = value.get("results")
     if isinstance(results, dict) and isinstance(results.get("results"), list):  # of promptfoo eval
-        return list(results["results"])
+        return _graded(results["table"]) if isinstance(results.get("table"), dict) else list(results["results"])
+    if value.keys() >= {"head", "body"} and isinstance(value["body"], list):
+        return _graded(value)
     if isinstance(value.get("data"), list) and value["data"] and value.keys() <= PAGED and all(isinstance(v, dict) for v in value["data"]):
         return list(value["data"])
     inner = list(value.values())
+    if inner and all(isinstance(v, dict) and v.keys() >= {"fields", "responses"} for v in inner):  # of Argilla, by the records' ids
+        return inner
     if len(inner) == 1 and isinstance(inner[0], list):
         return inner[0]
     if len(inner) > 1 and all(isinstance(v, dict) for v in inner) and value.keys() & {str(i) for i in range(len(inner))}:
@@ -305,6 +309,16 @@ def _table(value: Any) -> list[Any]:
     if len(inner) > 1 and all(isinstance(v, list) and len(v) == len(inner[0]) for v in inner) and not _is_row(value):  # a list a column
         return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
     return [value]
+
+
+def _graded(table: Row) -> list[Any]:
+    """The outputs of promptfoo's table, which holds what people said of them, as its results."""
+    outputs = [o for row in table.get("body") or () if isinstance(row, dict) for o in row.get("outputs") or () if isinstance(o, dict)]
+    names = ("gradingResult", "failureReason")
+    return [
+        {"prompt": {"raw": o.get("prompt")}, "response": {"output": o.get("text")}, "success": o.get("pass")} | {n: o.get(n) for n in names}
+        for o in outputs
+    ]
 
 
 def _is_row(value: Row) -> bool:

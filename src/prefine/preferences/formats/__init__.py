@@ -8,17 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefine.errors import ColumnError, ConfigError, DataError, nearest, some
+from prefine.preferences.formats.annotations import ARGILLA_RECORDS, LABEL_STUDIO
 from prefine.preferences.formats.contests import ARENA, HELPSTEER, HELPSTEER_PREFERENCE, SHP, SUMMARIES
 from prefine.preferences.formats.explicit import ALPACA, ARGILLA, ORCA, PAIRS
-from prefine.preferences.formats.feedback import (
-    ARGILLA_RECORDS,
-    LABEL_STUDIO,
-    LANGFUSE,
-    LANGSMITH,
-    OPEN_WEBUI,
-    OPENAI_EVALS,
-    PROMPTFOO,
-)
+from prefine.preferences.formats.feedback import OPEN_WEBUI, OPEN_WEBUI_CHATS, OPENAI_EVALS, OPENAI_STORED, PROMPTFOO
 from prefine.preferences.formats.format import Format, Row, Skip
 from prefine.preferences.formats.implicit import IMPLICIT
 from prefine.preferences.formats.implicit_text import IMPLICIT_TEXT
@@ -27,9 +20,10 @@ from prefine.preferences.formats.oasst import OASST_FLAT, OASST_TREES
 from prefine.preferences.formats.openai import OPENAI
 from prefine.preferences.formats.rated import RATED, STACK_EXCHANGE
 from prefine.preferences.formats.sharegpt import MESSAGES, SHAREGPT, SWIFT
+from prefine.preferences.formats.traces import LANGFUSE, LANGSMITH
 from prefine.preferences.formats.transcripts import HH_RLHF
 
-FEEDBACK = (OPEN_WEBUI, PROMPTFOO, OPENAI_EVALS, LANGFUSE, LANGSMITH, ARGILLA_RECORDS, LABEL_STUDIO)
+FEEDBACK = (OPEN_WEBUI, OPEN_WEBUI_CHATS, PROMPTFOO, OPENAI_EVALS, OPENAI_STORED, LANGFUSE, LANGSMITH, ARGILLA_RECORDS, LABEL_STUDIO)
 FORMATS: dict[str, Format] = {
     f.name: f
     for f in (

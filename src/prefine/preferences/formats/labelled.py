@@ -5,37 +5,41 @@ from __future__ import annotations
 from typing import Any
 
 from prefine.preferences.formats.format import Format, Row, Skip, is_messages, messages_of, one, refuse_images, side, user, with_input
+from prefine.preferences.formats.thumbs import UNRATED, thumb
 from prefine.preferences.records import Labelled
 
-YES = (True, 1, "true", "True", "1", "desirable", "thumbs_up", "good")
-NO = (False, 0, -1, "false", "False", "0", "undesirable", "thumbs_down", "bad")
+PROMPTS = ("prompt", "question", "instruction", "query")
+RESPONSES = ("completion", "response", "answer", "output")
+LABELS = ("label", "thumb", "thumbs", "thumbs_up")
 
 
 def may_be_label(row: Row) -> bool:
     """Whether a row's label could be a thumb: other columns of that name hold topics and scores."""
-    value: Any = row.get("label")
-    return not isinstance(value, list | dict) and (value is None or value in YES or value in NO)
+    value = _label(row)
+    return value in (None, "") or thumb(value) is not None
 
 
-def _label(row: Row) -> bool:
-    value: Any = row["label"]
-    if isinstance(value, list | dict):
-        raise Skip("label is neither true nor false")
-    if value in YES:
-        return True
-    if value in NO:
-        return False
-    raise Skip("label is neither true nor false")
+def _label(row: Row) -> Any:
+    return next((row[name] for name in LABELS if name in row), None)
 
 
 def _convert(row: Row, number: int) -> Labelled:
     refuse_images(row)
-    label = _label(row)
-    if "completion" in row:
-        asked, answer = with_input(row, row["prompt"]), row["completion"]
-        if isinstance(asked, str) and not isinstance(answer, str):
-            asked = [user(asked)]
-        prompt = asked if isinstance(asked, str) else messages_of(asked, "prompt is not text")
+    value = _label(row)
+    if value in (None, ""):
+        raise Skip(UNRATED)
+    label = thumb(value)
+    if label is None:
+        raise Skip("label is neither true nor false")
+    answered = next((name for name in RESPONSES if name in row), None)
+    if answered is not None:
+        asked = next(name for name in PROMPTS if name in row)
+        prompt, answer = with_input(row, row[asked]), row[answered]
+        # TRL's prompt and completion of text stay text; other texts are asked as a user's turn.
+        if isinstance(prompt, str) and not (asked == "prompt" and answered == "completion" and isinstance(answer, str)):
+            prompt = [user(prompt)]
+        if not isinstance(prompt, str):
+            prompt = messages_of(prompt, "prompt is not text")
         return Labelled(prompt, side(answer, not isinstance(prompt, str)), label, number)
     messages = messages_of(row["messages"])
     if messages[-1]["role"] != "assistant":
@@ -43,10 +47,16 @@ def _convert(row: Row, number: int) -> Labelled:
     return Labelled(messages[:-1], messages[-1:], label, number)
 
 
+def _is_labelled(row: Row) -> bool:
+    has = row.keys()
+    is_whole = not has.isdisjoint(PROMPTS) and not has.isdisjoint(RESPONSES)
+    return not has.isdisjoint(LABELS) and (is_whole or is_messages(row.get("messages")))
+
+
 LABELLED = Format(
     "labelled",
-    "single responses with a label: prompt and completion, or messages (KTO)",
+    "single responses with a label, true or false, a thumb, good or bad: prompt and completion (or response), or messages (KTO)",
     ("prompt", "completion", "label"),
-    lambda r: "label" in r and ({"prompt", "completion"} <= r.keys() or is_messages(r.get("messages"))),
+    _is_labelled,
     one(_convert),
 )
