@@ -47,10 +47,13 @@ def test_a_run_says_what_it_learned_of_held_out_labels(run: Any) -> None:
     gained = {kind: [after - before for r in rows if r["wanted"] is kind for before, after in [r["logps"]]] for kind in (True, False)}
     pairs = [(a > b) + 0.5 * (a == b) for a in gained[True] for b in gained[False]]
     assert learned["accuracy"]["estimate"] == pytest.approx(sum(pairs) / len(pairs))
+    right = [(after > before) == r["wanted"] for r in rows for before, after in [r["logps"]]]
+    assert held["accuracy"]["estimate"] == pytest.approx(sum(right) / len(right))
     assert "(AUC)" in found["sentence"]
     page = (Path(run.path) / "report.html").read_text()
     assert "wanted response gained more" in page
     assert "log-prob of unwanted" in page
+    assert "unwanted did not" in page
     assert "160 labelled responses of 160 rows" in (Path(run.path) / "model" / "README.md").read_text()
 
 

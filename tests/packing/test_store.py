@@ -70,6 +70,23 @@ def test_held_out_prompts_are_never_trained_on_and_stay_when_rows_are_added() ->
     assert not hold_out(keys, 0.0, seed=0).any()
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("rare", [1, 2, 3, 12, 30])
+def test_a_rare_label_is_on_both_sides(seed: int, rare: int) -> None:
+    """Of 600 responses to 300 prompts so few are unwanted; one alone is trained on."""
+    rng = np.random.default_rng(seed)
+    keys = rng.integers(0, 2**63, 300).astype(np.uint64).repeat(2)
+    labels = np.ones(600, bool)
+    labels[2 * rng.permutation(300)[:rare]] = False
+    held = hold_out(keys, 0.05, seed, labels=labels)
+    assert not set(keys[held].tolist()) & set(keys[~held].tolist())
+    assert (~labels[~held]).sum() > 0
+    assert ((~labels[held]).sum() > 0) == (rare > 1)
+    assert 15 <= len(np.unique(keys[held])) <= 18
+    again = hold_out(keys[::-1], 0.05, seed, labels=labels[::-1])
+    assert again.tolist() == held.tolist()[::-1]
+
+
 def test_an_encoded_source_is_reused_by_content(tmp_path: Path) -> None:
     def write(name: str, last: str) -> str:
         rows = [{"prompt": f"what is {i} plus 1", "chosen": str(i + 1), "rejected": last} for i in range(8)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prefine.errors import DataError
 from prefine.packing.encoding import Encoder
 from prefine.packing.group import weights_of
-from prefine.packing.rendering import LeftOut, Renderer, read_template_kwargs
+from prefine.packing.rendering import IN_FIRST, LeftOut, Renderer, read_template_kwargs
 from prefine.packing.store import GroupStore
 from prefine.preferences import Pair
 from prefine.preferences.convert import PairSource, Reading, canonical
@@ -68,7 +68,8 @@ def test_templates_that_drop_do_so_here() -> None:
     assert outcome(family("chatml"), "tools") == ("dropped", "the chat template leaves out the tools")
     assert outcome(family("qwen25"), "developer") == ("converted", "a developer's message written as the system's")
     assert outcome(family("phi3"), "tool result")[1].startswith("the chat template leaves out a tool call")
-    assert outcome(family("gemma2"), "system")[1].endswith("System role not supported")
+    assert outcome(family("gemma2"), "system") == ("converted", IN_FIRST)
+    assert outcome(family("gemma2"), "tool result")[0] == "dropped"
     assert outcome(family("qwen3"), "calls within the response") == ("rendered", "")
 
 
@@ -303,7 +304,7 @@ CASES = {
     "openai_toolcalls.jsonl": ("qwen2_5", 12, '{"name": "dist", "arguments": {"to": "town 0"}}'),
     "roles_Human_Assistant.jsonl": ("qwen2_5", 12, "user\nWhich bird is 0?"),
     "multiturn_answers.jsonl": ("qwen2_5", 12, "USERTURN from Rome."),
-    "one_system_row.jsonl": ("gemma", 11, "Which bird is number 0?"),
+    "one_system_row.jsonl": ("gemma", 12, "Which bird is number 0?"),
     "same_words_other_call.jsonl": ("qwen2_5", 12, '"weather"'),
     "think_only_differs_content.jsonl": ("deepseek_r1_distill", 12, "I guess so."),
     "axolotl_messages.jsonl": ("qwen2_5", 12, "Lake 0: north."),
@@ -318,7 +319,7 @@ SFT_CASES = {
     "sft_reasoning.jsonl": ("qwen3", 12, "Small and brown, number 0."),
     "sft_alpaca.jsonl": ("qwen2_5", 12, "Be kind."),
     "sft_content_parts.jsonl": ("smolvlm", 12, "Which bird is 0?"),
-    "sft_mixed_system.jsonl": ("gemma", 11, "A wren, 0."),
+    "sft_mixed_system.jsonl": ("gemma", 12, "A wren, 0."),
     "sft_roles_gpt.jsonl": ("qwen2_5", 12, "A wren, 0."),
 }
 
@@ -340,6 +341,30 @@ def test_small_files(name: str, cases: Path) -> None:
     assert len(groups) == count
     assert any(words in text for text in texts)
     assert not any("\\\\u" in text or '\\"role' in text or ": None" in text for text in texts)
+
+
+BRIEF = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which bird?"})
+
+
+@pytest.mark.parametrize("template", ["gemma2", "gemma3", "mistral_v1"])
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_a_system_message_stands_in_the_first_question_where_it_has_no_place(template: str, role: str) -> None:
+    """As gemma 3's own template writes it; in the prompt of training, of sampling, and of later turns alike."""
+    tokenizer = family(template)
+    encoder = Encoder(tokenizer)
+    asked = ({**BRIEF[0], "role": role}, BRIEF[1])
+    later = (*asked, {"role": "assistant", "content": "A heron."}, {"role": "user", "content": "And now?"})
+    for prompt in (asked, later):
+        text = encoder.tokenizer.decode(encoder.prompt_ids(prompt, None, None))
+        folded = ({"role": "user", "content": "Be brief.\n\nWhich bird?"}, *prompt[2:])
+        if template != "mistral_v1" or prompt is asked:
+            assert text == encoder.tokenizer.decode(encoder.prompt_ids(folded, None, None))
+        assert text.count("Be brief.") == 1
+        pair = Pair(prompt, ({"role": "assistant", "content": "A stork."},), ({"role": "assistant", "content": "No."},), 1)
+        group = encoder.encode_pair(pair)
+        assert group is not None
+        assert text.startswith(encoder.tokenizer.decode(group.prompt_ids))
+    assert any(IN_FIRST in note for note in encoder.renderer.notes) == (template == "gemma2")
 
 
 @pytest.mark.parametrize("name", list(DROPPED))

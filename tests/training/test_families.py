@@ -36,7 +36,7 @@ class Family:
     Attributes:
         ends_with: what the template ends a response with, as its makers document it.
         eos: the tokenizer's end token, where it is not that; ends: more that the generation settings name.
-        thinks: whether rows have reasoning; no_system: the template has no place for a system turn; no_pad: the tokenizer has no pad token.
+        thinks: whether rows have reasoning; no_pad: the tokenizer has no pad token.
         spare: embeddings beyond the vocabulary.
     """
 
@@ -47,7 +47,6 @@ class Family:
     eos: str | None = None
     ends: tuple[str, ...] = ()
     thinks: bool = False
-    no_system: bool = False
     no_pad: bool = False
     spare: int = 0
 
@@ -61,7 +60,7 @@ FAMILIES = {
     "Llama 3.1": Family("llama31", "llama", "<|eot_id|>", ends=("<|eom_id|>",), no_pad=True),
     "Mistral 7B": Family("mistral_v3", "mistral", "</s>", {"sliding_window": None}),
     "Mixtral": Family("mistral_v1", "mixtral", "</s>", {"sliding_window": None, "num_local_experts": 2}),
-    "Gemma 2": Family("gemma2", "gemma2", "<end_of_turn>", SOFT, eos="<eos>", no_system=True, spare=37),
+    "Gemma 2": Family("gemma2", "gemma2", "<end_of_turn>", SOFT, eos="<eos>", spare=37),
     "Gemma 3": Family("gemma3", "gemma3_text", "<end_of_turn>", SOFT, eos="<eos>"),
     "Phi-3": Family("phi3", "phi3", "<|end|>", eos="<|endoftext|>"),
     "Phi-4": Family("phi4", "phi3", "<|im_end|>"),
@@ -85,7 +84,7 @@ def rows(about: Family) -> list[dict[str, Any]]:
     out = []
     for i in range(12):
         prompt = [{"role": "user", "content": f"What is {i} and {i}?"}]
-        if i % 3 == 0 and not about.no_system:
+        if i % 3 == 0:
             prompt.insert(0, {"role": "system", "content": "Be brief."})
         sides: dict[str, Any] = {"chosen": {"content": f"It is {2 * i}."}, "rejected": {"content": f"I would rather say {i}."}}
         if about.thinks:

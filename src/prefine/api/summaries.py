@@ -165,6 +165,8 @@ def summary_details(s: Mapping[str, Any]) -> list[str]:
         p = s["held_out_labels"]
         parts = [f"{p[n]['count']} {n} {p[n]['before']:.1f} to {p[n]['after']:.1f}" for n in ("wanted", "unwanted") if n in p]
         out.append(f"  log-probs of held-out responses: {', '.join(parts)} nats")
+        if right := p.get("accuracy"):  # summaries of earlier versions have none
+            out.append(f"  wanted responses that gained and unwanted ones that did not: {Interval(**right).percent()}")
     return out
 
 

@@ -147,6 +147,7 @@ def read_pair_data(setup: TrainingSetup, labelled: bool = False) -> PairData:
     """
     from prefine.audit.audit import audit
     from prefine.packing.encoded import encode_source, remembered
+    from prefine.packing.group import WANTED
     from prefine.packing.store import hold_out
     from prefine.preferences.convert import PairSource, Reading
     from prefine.preferences.labels import LabelledSource
@@ -176,7 +177,7 @@ def read_pair_data(setup: TrainingSetup, labelled: bool = False) -> PairData:
         overlap, held_out = int(seen.sum()), held_out.select(np.flatnonzero(~seen))
     else:
         keys = data.groups.prompt_keys()
-        kept = hold_out(keys, own.eval_fraction, args.seed)
+        kept = hold_out(keys, own.eval_fraction, args.seed, labels=data.groups.labels == WANTED if labelled else None)
         train, held_out = data.groups.select(np.flatnonzero(~kept)), data.groups.select(np.flatnonzero(kept))
         held_keys = sorted({f"{key:016x}" for key in keys[kept].tolist()})
     summary = data.data | {"encoding": data.encoding, "audit": audited, "held_out_prompts": held_keys, "key": data.key}

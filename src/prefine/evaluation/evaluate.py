@@ -37,7 +37,7 @@ from prefine.evaluation.drift import (
     perplexity,
     text_windows,
 )
-from prefine.evaluation.interval import mean_interval
+from prefine.evaluation.interval import RATE, mean_interval
 from prefine.evaluation.judge import Comparison, Judge, compare
 from prefine.evaluation.model_pair import ModelPair
 from prefine.evaluation.questions import Question
@@ -277,10 +277,12 @@ def label_rows(groups: Sequence[PromptGroup], labels: Sequence[bool], logps: tup
 
 
 def label_summary(groups: Sequence[PromptGroup], labels: Sequence[bool], logps: tuple[Floats, Floats]) -> dict[str, Any]:
-    """Log-probs of held-out wanted and unwanted responses before and after, nats/response."""
+    """Log-probs of held-out wanted and unwanted responses before and after, nats/response; the implicit reward's accuracy: how often a
+    wanted response gained, and an unwanted one did not."""
     tuned, base = logps
     clusters = np.array([f"{prompt_key(g):016x}" for g in groups])
-    out: dict[str, Any] = {"responses": len(groups)}
+    right = ((tuned > base) == np.array(labels)).astype(float)
+    out: dict[str, Any] = {"responses": len(groups), "accuracy": asdict(mean_interval(right, clusters.tolist(), bounds=RATE))}
     for name, which in (("wanted", np.array(labels)), ("unwanted", ~np.array(labels))):
         if not which.any():
             continue

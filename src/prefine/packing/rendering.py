@@ -167,7 +167,18 @@ def _system_in_question(messages: list[Message]) -> list[Message]:
     return out
 
 
+def _system_in_first(messages: list[Message]) -> list[Message]:
+    """The system's message before the first question."""
+    first = next((i for i, m in enumerate(messages) if m.get("role") != "system"), 0)
+    texts = [m.get("content") for m in messages[: first + 1]]
+    if not first or messages[first].get("role") != "user" or not all(isinstance(text, str) for text in texts):
+        return messages
+    return [messages[first] | {"content": "\n\n".join(map(str, texts))}, *messages[first + 1 :]]
+
+
 IN_QUESTION = "the system's message written into the last question, where the template has it when it asks"
+IN_FIRST = "the system's message written before the first question, since the template has no place of its own for it"
+OF_SYSTEM: dict[str, Callable[[list[Message]], list[Message]]] = {IN_QUESTION: _system_in_question, IN_FIRST: _system_in_first}
 REWRITES: dict[str, Rewrite] = {
     "a developer's message written as the system's": _developer_as_system,
     "contents written as parts": _parts,
@@ -181,6 +192,7 @@ REWRITES: dict[str, Rewrite] = {
 TOLD = (
     "a developer's message written as the system's",
     IN_QUESTION,
+    IN_FIRST,
     "reasoning written inside the content",
     "ids of calls cut to nine characters",
 )
@@ -199,8 +211,8 @@ class Plan:
         """The messages as the template is given them."""
         asked, said = list(prompt), list(answer)
         for name in self.rewrites:
-            if name == IN_QUESTION:
-                asked = _system_in_question(asked)
+            if name in OF_SYSTEM:
+                asked = OF_SYSTEM[name](asked)
             else:
                 asked, said = ([REWRITES[name](m) for m in part] for part in (asked, said))
         return [*asked, *said]
@@ -531,7 +543,7 @@ class Renderer:
         if "</think>" not in str(self.template):
             changing = [name for name in changing if name != "reasoning written inside the content"]
         if any(m.get("role") in ("system", "developer") for m in messages[:1]):
-            changing.append(IN_QUESTION)
+            changing += OF_SYSTEM
         for size in range(min(4, len(changing)) + 1):
             yield from itertools.combinations(changing, size)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -163,13 +164,28 @@ def prompt_key(group: PromptGroup) -> int:
     return int.from_bytes(hashlib.blake2b(group.prompt_ids.tobytes(), digest_size=8).digest(), "little")
 
 
-def hold_out(keys: NDArray[np.uint64], fraction: float | None, seed: int, most: int = 500) -> NDArray[np.bool_]:
+def hold_out(
+    keys: NDArray[np.uint64], fraction: float | None, seed: int, most: int = 500, labels: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
     """Which groups are held out, shape (groups,): never the same prompt on both sides.
 
     The prompts whose seeded hash is smallest are held out, so that rows added later move few prompts.
+
+    Args:
+        labels: whether each group's response is wanted: then of prompts with wanted responses, with unwanted ones and with both as
+            large a part each, and never more than half of one kind: of a rare label some are held out and some are trained on.
     """
     prompts = np.unique(keys)
     count = held_out_count(len(prompts), fraction, most)
     salt = seed.to_bytes(8, "little", signed=True)
-    order = sorted(prompts.tolist(), key=lambda k: hashlib.blake2b(k.to_bytes(8, "little"), key=salt, digest_size=8).digest())
-    return np.isin(keys, np.array(order[:count], np.uint64))
+
+    def first(of: NDArray[np.uint64], number: int) -> list[int]:
+        return sorted(of.tolist(), key=lambda k: hashlib.blake2b(k.to_bytes(8, "little"), key=salt, digest_size=8).digest())[:number]
+
+    if labels is None:
+        chosen = first(prompts, count)
+    else:
+        kind = np.isin(prompts, keys[labels]) + 2 * np.isin(prompts, keys[~labels])
+        kinds = [prompts[kind == k] for k in np.unique(kind)]
+        chosen = [p for of in kinds for p in first(of, min(math.ceil(count * len(of) / len(prompts)), len(of) // 2))]
+    return np.isin(keys, np.array(chosen, np.uint64))
