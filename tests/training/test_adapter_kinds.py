@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM, LoraConfig
+from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 import prefine as pf
@@ -17,7 +17,7 @@ from prefine.api.adapter_options import AdapterOptions
 from prefine.cli import main
 from prefine.errors import ConfigError
 from prefine.lab.model import build_model, build_tokenizer
-from prefine.scoring.loading import load_model
+from prefine.scoring.loading import load_model, load_tokenizer
 from prefine.scoring.merging import merge
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -165,7 +165,14 @@ def test_every_method_saves_such_a_start_as_plain_lora(
         assert main(["merge", str(run)]) == 0
 
 
-@pytest.mark.parametrize("more", [["--load-in-8bit"], ["--load-in-4bit", "--bnb-4bit-quant-type", "fp4", "--no-use-bnb-nested-quant"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--load-in-8bit"],
+        ["--load-in-4bit"],  # NF4, quantised twice
+        ["--load-in-4bit", "--bnb-4bit-quant-type", "fp4", "--no-use-bnb-nested-quant"],
+    ],
+)
 @pytest.mark.parametrize("kind", [[], ["--use-dora"], ["--use-rslora"]])
 def test_quantised_bases_train_and_are_merged(
     more: list[str], kind: list[str], base: Path, pairs_file: Path, tmp_path: Path, capsys: Any
@@ -179,8 +186,81 @@ def test_quantised_bases_train_and_are_merged(
         assert "DoRA on an 8-bit base" in capsys.readouterr().err
         return
     assert code == 0, capsys.readouterr().err
-    assert main(["merge", str(run)]) == 0
+    assert main(["merge", str(run), "--output", str(tmp_path / "merged")]) == 0
     assert f"trained on a {more[0][10]}-bit base" in capsys.readouterr().out
+    whole = AutoPeftModelForCausalLM.from_pretrained(str(run / "model"), quantization_config=None)
+    adapted = logits(whole)
+    same(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged")), adapted, 5e-5)
+    with whole.disable_adapter():
+        assert (adapted - logits(whole)).abs().max() > 1e-4  # the adapter does something
+
+
+def test_an_adapter_of_another_name_is_trained_among_others(base: Path, pairs_file: Path, tmp_path: Path) -> None:
+    """The active one is trained, saved where every loader looks, resumed and merged; the other stays as it was."""
+
+    def model() -> Any:
+        torch.manual_seed(0)
+        found = get_peft_model(load_model(str(base)), LoraConfig(r=4, target_modules=["q_proj", "v_proj"]), adapter_name="mine")
+        found.add_adapter("other", LoraConfig(r=2, target_modules=["o_proj"], init_lora_weights=False))
+        return found
+
+    def trainer(folder: Path) -> Any:
+        args = trained(base, pairs_file, folder).args
+        rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+        return pf.DPOTrainer(model(), args=args, train_dataset=rows, processing_class=build_tokenizer())
+
+    one = trainer(tmp_path / "run")
+    before = {n: p.clone() for n, p in one.model.named_parameters()}
+    one.train()
+    policy = one.scorer.unwrapped
+    moved = {n for n, p in policy.named_parameters() if not torch.equal(p, before[n])}
+    assert moved
+    assert all(".mine." in n for n in moved)
+    tuned = logits(policy)
+    one.save_model(str(tmp_path / "model"))
+    assert not (tmp_path / "model" / "mine").exists()
+    same(logits(load_model(str(tmp_path / "model"))), tuned, 2e-5)
+    merge(tmp_path / "model", tmp_path / "merged")
+    same(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged")), tuned, 5e-5)
+    again = trainer(tmp_path / "again")
+    shutil.copytree(tmp_path / "run" / "checkpoint-2", tmp_path / "again" / "checkpoint-2")
+    again.train(resume_from_checkpoint=str(tmp_path / "again" / "checkpoint-2"))
+    same(logits(again.scorer.unwrapped), tuned, 2e-5)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_added_tokens_are_trained_saved_and_merged(whole: bool, pairs_file: Path, tmp_path: Path) -> None:
+    """A tokenizer with tokens more than its model, which is resized: trained whole, or as an adapter with its embeddings whole."""
+    tokenizer, model = build_tokenizer(), build_model(0, hidden=64, layers=2)
+    tokenizer.add_tokens(["<plan>", "</plan>"])
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    rows = [row | {"chosen": f"<plan>{row['chosen']}</plan>"} for row in rows]
+    args = trained(tmp_path / "base", pairs_file, tmp_path / "run").args
+    kind = None if whole else AdapterOptions(lora_r=4, lora_modules_to_save=["embed_tokens"]).peft_config()
+    trainer = pf.DPOTrainer(str(tmp_path / "base"), args=args, train_dataset=rows, peft_config=kind)
+    new = tokenizer.convert_tokens_to_ids(["<plan>", "</plan>"])
+    policy = trainer.scorer.unwrapped
+    start = policy.get_input_embeddings().weight.detach().clone()[new]
+    trainer.train()
+    now = policy.get_input_embeddings().weight.detach()
+    assert (now[new] - start).abs().min(1).values.max() > 1e-4
+    ids = torch.cat([IDS, torch.tensor([new, new])], 1)
+
+    def found(model: Any) -> torch.Tensor:
+        with torch.no_grad():
+            return model.eval()(input_ids=ids, use_cache=False).logits
+
+    tuned = found(policy)
+    assert tuned.shape[-1] >= len(tokenizer)
+    trainer.save_model(str(tmp_path / "model"))
+    same(found(load_model(str(tmp_path / "model"))), tuned, 2e-5)
+    assert load_tokenizer(str(tmp_path / "model")).convert_tokens_to_ids(["<plan>", "</plan>"]) == new
+    if not whole:
+        merge(tmp_path / "model", tmp_path / "merged")
+        same(found(AutoModelForCausalLM.from_pretrained(tmp_path / "merged")), tuned, 5e-5)
 
 
 def test_experts_are_adapted_by_parameter(pairs_file: Path, tmp_path: Path) -> None:

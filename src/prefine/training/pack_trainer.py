@@ -958,8 +958,18 @@ class PackTrainer(Trainer):
                 torch.save(self.args, Path(folder) / "training_args.bin")
         else:
             super()._save(output_dir, state_dict)
+        if self.args.should_save and hasattr(model, "peft_config"):
+            _move_up(Path(output_dir or self.args.output_dir), model.active_adapter)
         if self.taken is not None and self.args.should_save:
             self.taken.save_plain(Path(output_dir or self.args.output_dir))
+
+
+def _move_up(folder: Path, name: str) -> None:
+    """An adapter of a name of its own, which PEFT saves into a folder of that name, where every loader looks for it."""
+    if name != "default" and (folder / name / "adapter_config.json").exists():
+        for file in (folder / name).iterdir():
+            file.replace(folder / file.name)
+        (folder / name).rmdir()
 
 
 def faster_b(optimizer: Any, model: nn.Module, ratio: float) -> None:
