@@ -18,8 +18,19 @@ import tempfile
 import time
 from pathlib import Path
 
-TOPICS = ("rivers", "bread", "winter", "bees", "trains", "the moon", "gardens", "chess", "bicycles", "maps", "tea", "clocks")
-ASKED = ("in one sentence", "in lower case", "ending with a question", "as three hyphened points")
+TOPICS = (
+    *("rivers", "bread", "winter", "bees", "trains", "the moon", "gardens", "chess", "bicycles", "maps", "tea", "clocks", "rain", "coffee"),
+    *("bridges", "honey", "the sea", "a piano", "an owl", "salt", "a lighthouse", "apples", "a volcano", "silk", "a kite", "glass", "snow"),
+    *("a castle", "paper", "wool"),
+)
+ASKED = (
+    "in one sentence",
+    "in lower case",
+    "ending with a question",
+    "as three hyphened points",
+    "in at most twelve words",
+    "without commas",
+)
 
 
 def measure(model_path: str, prompts: int, samples: int, tokens: int, batch: int, threads: int, dtype: str, out: Path) -> None:
@@ -35,7 +46,7 @@ def measure(model_path: str, prompts: int, samples: int, tokens: int, batch: int
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=getattr(torch, dtype))
     encoder = Encoder(tokenizer)
-    texts = [f"Write about {topic} {asked}." for topic in TOPICS for asked in ASKED][:prompts]
+    texts = [f"Write about {topic} {asked}." for asked in ASKED for topic in TOPICS][:prompts]
     ids = [encoder.prompt_ids(({"role": "user", "content": text},)) for text in texts for _ in range(samples)]
     begun = time.perf_counter()
     found = dict(generate(model, tokenizer, ids, Sampling(tokens, 1.0), list(range(len(ids))), batch))
@@ -58,6 +69,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if not 0 < given.prompts <= len(TOPICS) * len(ASKED):
+        parser.error(f"--prompts is from 1 to {len(TOPICS) * len(ASKED)}")
     if given.out:
         measure(given.model, given.prompts, given.samples, given.tokens, given.batch, given.threads, given.dtype, given.out)
         return

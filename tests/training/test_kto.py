@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 import prefine
 from conftest import lab_pairs
@@ -47,7 +48,11 @@ def trained(package: Any, model: Any, rows: Any, folder: Path, **settings: Any) 
     """A KTO trainer of a package that trained."""
     fixed = {"max_steps": 10, "per_device_train_batch_size": 4, "logging_steps": 1, "report_to": "none", "use_cpu": True, "bf16": False}
     fixed |= {"save_strategy": "no", "disable_tqdm": True, "gradient_checkpointing": False, "learning_rate": 1e-3}
-    more = {name: settings.pop(name) for name in ("peft_config", "eval_dataset", "processing_class") if name in settings}
+    more = {
+        name: settings.pop(name)
+        for name in ("peft_config", "eval_dataset", "processing_class", "ref_model", "callbacks")
+        if name in settings
+    }
     if isinstance(model, str | Path):
         model, fixed = str(model), fixed | {"model_init_kwargs": {"dtype": "float32"}}
     resume = settings.pop("resume", None)
@@ -100,6 +105,43 @@ def test_losses_and_gradients_are_trls(rows: list[dict[str, Any]], settings: dic
         # Of an accumulated batch TRL takes the mean of its parts' means, however many tokens and labels each has.
         names = {loss, "grad_norm", "kl", "num_tokens"} & set(mine) if "gradient_accumulation_steps" in settings else set(mine)
         assert {n: mine[n] for n in names} == pytest.approx({n: other[n] for n in names}, rel=3e-5, abs=3e-5)
+
+
+class Gradients(TrainerCallback):
+    """Keeps every step's gradients, in float64."""
+
+    def __init__(self) -> None:
+        self.kept: list[dict[str, torch.Tensor]] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
+        self.kept.append({n: p.grad.double().clone() for n, p in model.named_parameters()})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("loss", ["kto", "apo_zero_unpaired"])
+def test_every_weights_gradient_is_trls(loss: str, lab_model: Path, tmp_path: Path) -> None:
+    """On ten batches of a policy that lies away from its reference and is not moved: losses to 1e-6, gradients by weight."""
+    trl = pytest.importorskip("trl")
+    rows, found = labelled(40, 2, 3), []
+    for package in (prefine, trl):
+        policy, reference = (AutoModelForCausalLM.from_pretrained(lab_model, dtype=torch.float32) for _ in range(2))
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for weight in policy.parameters():
+                weight += 0.02 * torch.randn_like(weight)
+        keeper, tokenizer = Gradients(), AutoTokenizer.from_pretrained(lab_model)
+        more = {"ref_model": reference, "processing_class": tokenizer, "callbacks": [keeper]}
+        settings = {"learning_rate": 0.0, "loss_type": loss, "max_grad_norm": 0.0, "desirable_weight": 1.5}
+        trainer = trained(package, policy, rows, tmp_path / package.__name__, **more, **settings)
+        found.append(([entry["loss"] for entry in logged(trainer)], keeper.kept))
+    (ours, mine), (theirs, other) = found
+    assert len(ours) == len(theirs) == len(mine) == len(other) == 10
+    assert ours == pytest.approx(theirs, abs=1e-6)
+    for a, b in zip(mine, other, strict=True):
+        assert a.keys() == b.keys()
+        most = max(float(g.abs().max()) for g in b.values())
+        assert most > 1e-3
+        assert max(float((a[n] - b[n]).abs().max()) for n in b) < 1e-5 * most
 
 
 @pytest.mark.filterwarnings(QUIET)
