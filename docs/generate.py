@@ -181,9 +181,10 @@ def formats() -> str:
         "\nLabelled responses, those of exports among them, are for `prefine kto`. An opinion is yes or no: 1 and 0 or -1, true and false,"
     ]
     rows += [
-        "thumbs, `good`, `pass` and the like, of five stars more or less than three. Of several the same must be said, those of people"
+        "thumbs, `good`, `pass` and the like, of five stars more or less than three. A number of a named score counts where the name says so"
     ]
-    rows += ["(scores named `feedback`, `user`, `rating`, `thumb`) before those of graders; else the row is dropped with that reason."]
+    rows += ["(`feedback`, `thumb`, `user_score`, `correct`, `pass`). Of several the same must be said, those of people before those of"]
+    rows += ["graders; else the row is dropped with that reason, and so is one that nobody rated. More: [thumbs.md](thumbs.md)."]
     rows += ["\n## Messages and columns, in every format and for every command\n"]
     rows += ["- Messages: lists with `role` and `content` or `from` and `value`, one message alone, or JSON or Python text of them in a"]
     rows += [

@@ -42,7 +42,7 @@ DATA_SETS = (
     "fozziethebeat/alpaca_messages_2k_dpo_test",
 )
 SHORT: dict[str, dict[str, Any]] = {
-    **{name: {"max_steps": 2, "logging_steps": 1} for name in ("dpo", "reward", "sft", "tune")},
+    **{name: {"max_steps": 2, "logging_steps": 1} for name in ("dpo", "kto", "reward", "sft", "tune")},
     **{name: {"max_steps": 2, "response_length": 4} for name in ("ppo", "online_dpo")},
     **{name: {"max_new_tokens": 4} for name in ("eval", "generate", "chat", "evaluate")},
     **{name: {"max_new_tokens": 4, "keep_cut": True} for name in ("pairs", "make_pairs")},
@@ -85,6 +85,9 @@ def files(folder: Path) -> dict[str, str]:
         **{"other.txt": "Water the basil when the soil is dry. " * 150, "sums.jsonl": sums, "sums.yaml": task},
         **{"judge.yaml": "judge: python\nfunction: own.py:score\n", "own.py": "def score(prompt, response):\n    return len(response)\n"},
     }
+    found["feedback.json"] = json.dumps(
+        [{"prompt": row["prompt"], "response": row[side], "label": side == "chosen"} for row in rows for side in ("chosen", "rejected")]
+    )
     talks = [
         {"conversations": [{"from": "human", "value": row["prompt"][0]["content"]}]}
         | {side: {"from": "gpt", "value": row[side][0]["content"]} for side in ("chosen", "rejected")}

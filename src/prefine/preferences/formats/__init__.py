@@ -111,7 +111,8 @@ def _unknown(row: Row, source: str) -> DataError:
         return ColumnError(f"{source}: has prompt, chosen and rejected, but they are neither text nor messages ({kinds})")
     flags = "--map " + " ".join(f"{w}={_guess(w, row)}" for w in missing)
     return ColumnError(
-        f"{source}: no column {', '.join(map(repr, missing))}; columns found: {found}. Name the columns with {flags}; "
+        f"{source}: no column {', '.join(map(repr, missing))}; columns found: {found}. Name the columns with {flags} "
+        "(of single responses with labels: --map prompt=... completion=... label=...); "
         f"known formats: {', '.join(FORMATS)}"
     )
 
