@@ -218,7 +218,7 @@ def audit() -> str:
         for check in checks:
             parts.append(f"### {check.name}\n\n- sees: {check.sees}\n- why: {check.why}\n- example: `{check.example}`\n- fix: {check.fix}")
             fix = f", must be fixed above {100 * check.fix_at:g} %" if check.fix_at <= 1 else ""
-            parts.append(f"- worth a look above {100 * check.look:g} % of rows{fix}\n")
+            parts.append(f"- {check.graded or f'worth a look above {100 * check.look:g} % of rows{fix}'}\n")
     table = HERE / "audit-recall.md"
     return "\n".join(parts) + ("\n" + table.read_text() if table.exists() else "")
 

@@ -53,7 +53,7 @@ def test_a_run_says_what_it_learned_of_held_out_labels(run: Any) -> None:
     page = (Path(run.path) / "report.html").read_text()
     assert "wanted response gained more" in page
     assert "log-prob of unwanted" in page
-    assert "unwanted did not" in page
+    assert "unwanted lost" in page
     assert "160 labelled responses of 160 rows" in (Path(run.path) / "model" / "README.md").read_text()
 
 

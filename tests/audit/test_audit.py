@@ -204,11 +204,11 @@ def test_every_check_finds_its_example(check: Check, tmp_path: Path) -> None:
         assert check in (*TOKEN_CHECKS, *POLICY_CHECKS)
         return
     rows = check.case.written()
-    clean = [CLEAN.row() for _ in range(5)]
+    clean = [CLEAN.row() for _ in range(5)] if "chosen" in rows[0] else []
     against = [("bench", [rows[0]["prompt"]])] if check.name == "eval-overlap" else []
     found = run(tmp_path / "x.jsonl", [*rows, *clean], against=against)[check.name]
     assert found.grade != "fine" or check.name == "chosen-refuses", found  # is normal up to a share
-    assert found.count >= 1
+    assert found.count >= 1 or check.name == "one-sided-labels"  # whose count is of the kind that is not there
     assert not any(row > len(rows) for row in found.rows), found
 
 

@@ -55,7 +55,7 @@ EXPECTED: dict[str, list[str]] = {
     "langsmith/runs.jsonl": ["+ Eight.", "- Burro", "+ Botanically yes", "+ 「どういたしまして」です 😊"],
     "langsmith/experiment_results.csv": ["+ Eight.", "- Burro", "+ Botanically yes"],
     # The thumb of one was taken back; a person's goes before the grader's; an API's error is none.
-    **{f"promptfoo/{name}": [*GRADED, '+ {"translation":'] for name in ("output.jsonl", "output_v3.json", "viewer_table.json")},
+    **{f"promptfoo/{name}": [*GRADED, '+ {"translation":'] for name in ("output.jsonl", "output_v3.json")},
     "promptfoo/output_v2_table.json": GRADED[:4],
     "open_webui/feedback_export.json": [
         *("+ About one and a", "- Deutschland hat", "+ Use `list(rever", "- Sorry.", "+ 10*11/2\nThe sum", "+ Soft green on t"),

@@ -15,6 +15,7 @@ from prefine.preferences.formats import FORMATS, detect
 from prefine.preferences.formats.format import Skip
 from prefine.preferences.formats.thumbs import DIFFER, UNCLEAR, UNRATED, rated, thumb
 from prefine.preferences.labels import LabelledSource
+from prefine.preferences.records import Dropped
 
 LATER = {"id": "m5", "parentId": "m4", "childrenIds": [], "role": "assistant", "content": "later"}
 
@@ -123,7 +124,7 @@ GOLDEN: dict[str, tuple[list[Any], list[Any], dict[str, list[int]]]] = {
     ),
     "openai-stored": (
         [
-            STORED | {"metadata": {"feedback": "thumbs_up", "user": "x"}},
+            STORED | {"metadata": {"feedback": "thumbs_up", "user": "0"}},
             STORED | {"metadata": {"thumbs_down": 1}, "messages": {"object": "list", "data": [u("q") | {"content_parts": None}]}},
             STORED | {"metadata": {"rating": "1"}},
             STORED | {"metadata": {}},
@@ -238,6 +239,23 @@ def test_files_that_hold_their_rows_inside(tmp_path: Path) -> None:
     assert len(list(LabelledSource(str(path)))) == 2
 
 
+SIDES = {"prompt": "q", "response_1": "one", "response_2": "two"}
+
+
+def rated_sides(**stars: tuple[int, int]) -> dict[str, Any]:
+    """Stars for two responses by what was asked of each."""
+    result = [
+        {"from_name": f"{name}_{place}", "to_name": f"response_{place}", "type": "rating", "value": {"rating": rating}}
+        for name, both in stars.items()
+        for place, rating in enumerate(both, 1)
+    ]
+    return {"id": 1, "was_cancelled": False, "result": result}
+
+
+def pair_of(chosen: str, rejected: str) -> dict[str, Any]:
+    return {"prompt": [u("q")], "chosen": [a(chosen)], "rejected": [a(rejected)]}
+
+
 CALLED = {"id": "m4", "parentId": "m1", "role": "assistant", "content": '<details type="tool_calls">x</details>done'}
 OTHERS: dict[str, list[tuple[dict[str, Any], Any]]] = {
     # a row, and its label, or its whole record, or None where it says nothing that is sure
@@ -247,20 +265,44 @@ OTHERS: dict[str, list[tuple[dict[str, Any], Any]]] = {
         (TRACE | {"scores": [{"name": "relevance", "value": 1.0}]}, None),
         (TRACE | {"scores": [{"name": "relevance", "value": 1, "dataType": "BOOLEAN"}]}, True),
         (TRACE | {"output": json.dumps(a("a")), "scores": [{"name": "thumbs", "value": 0}]}, row([u("q")], a("a"), False)),
+        (TRACE | {"scores": [{"name": "quality", "stringValue": "bad", "source": "ANNOTATION"},
+                             {"name": "user_satisfaction", "stringValue": "good", "source": "EVAL"}]}, False),
+        (TRACE | {"scores": [{"name": "output", "stringValue": "Yes.", "dataType": "CORRECTION"}]}, None),
+        (TRACE | {"output": json.dumps({"question": "2+2?", "choices": ["3", "4"]}), "scores": [{"name": "thumbs", "value": 1}]},
+         row([u("q")], a('{"question": "2+2?", "choices": ["3", "4"]}'), True)),
+        (TRACE | {"output": [{"type": "text", "text": "one, "}, {"type": "text", "text": "two"}],
+                  "scores": [{"name": "thumbs", "value": 1}]}, row([u("q")], a("one, two"), True)),
+    ],
+    "label-studio": [
+        (TASK | {"data": SIDES, "annotations": [annotated({"choices": ["response_2"]})]}, pair_of("two", "one")),
+        (TASK | {"data": SIDES, "annotations": [annotated({"choices": ["B is better"]})]}, None),
+        (TASK | {"data": SIDES, "annotations": [rated_sides(helpful=(5, 1), verbosity=(1, 4))]}, None),
+        (TASK | {"data": SIDES, "annotations": [rated_sides(helpful=(5, 1), verbosity=(3, 3))]}, pair_of("one", "two")),
+    ],
+    "argilla-records": [
+        (RECORD | {"fields": SIDES | {"response_3": "three"},
+                   "responses": {"acceptable": [{"value": ["response_1", "response_2"]}]}}, None),
+        (RECORD | {"fields": SIDES, "responses": {"preference": [{"value": "A"}]}}, None),
+        (RECORD | {"fields": {"instruction": "q", "context": "c", "response": "a"}, "responses": {"ok": [{"value": "yes"}]}},
+         row([u("q\nc")], a("a"), True)),
     ],
     "langsmith": [
+        (RUN | {"inputs": {"question": "q"}, "outputs": {"output": "a"},
+                "feedback_stats": {"user_score": {"n": 2, "avg": 0.0, "stdev": 1.0}}}, None),
+        (RUN | {"inputs": {"instruction": "q", "input": "i"}, "outputs": {"output": "a"},
+                "feedback_stats": {"user_score": {"n": 1, "avg": 1}}}, row([u("q\ni")], a("a"), True)),
         (RUN | {"inputs": {"input": "q", "chat_history": [HUMAN, {"type": "ai", "content": "r"}]}, "outputs": {"output": "a"},
                 "feedback_stats": {"user_score": {"n": 1, "avg": 0.0}}}, row([u("q"), a("r"), u("q")], a("a"), False)),
         (RUN | {"inputs": json.dumps({"question": "q", "context": "c"}), "outputs": json.dumps({"output": "a"}),
                 "feedback_stats": json.dumps({"user_score": {"n": 1, "avg": 1.0}})}, row([u("q\nc")], a("a"), True)),
         (RUN | {"inputs": {"question": "q"}, "outputs": {"output": "a"}, "feedback": [{"key": "star_rating", "score": 1}]}, None),
     ],
-    "argilla-records": [
+    "argilla-records ": [
         (RECORD | {"responses": {"quality": [{"value": 1}]}}, None),
         (RECORD | {"responses": {"toxic": [{"value": "no"}], "helpful": [{"value": "yes"}]}}, True),
         ({"id": "1", "prompt": "q", "response": "a", "ok.responses": ["yes", "no"], "ok.responses.status": ["submitted", "draft"]}, True),
     ],
-    "label-studio": [
+    "label-studio ": [
         (TASK | {"annotations": [annotated({"rating": 8})]}, None),
         (TASK | {"data": {"dialogue": [{"author": "user", "text": "q"}, {"author": "assistant", "text": "a"}]},
                  "annotations": [annotated({"choices": ["Bad"]})]}, row([u("q")], a("a"), False)),
@@ -275,6 +317,7 @@ def test_what_is_not_sure_is_no_label(name: str, given_row: dict[str, Any], expe
     from prefine.preferences.convert import Converter
     from prefine.preferences.records import Labelled
 
+    name = name.strip()
     assert FORMATS[name].sniff(given_row)
     [item] = Converter(FORMATS[name], "x").convert([(1, given_row)])
     if isinstance(expected, dict):
@@ -304,6 +347,15 @@ def test_thumbs(value: Any, expected: bool | None) -> None:
         ([("thumbs_down", 1)], False),
         ([("thumbs_down", 0)], UNCLEAR),
         ([("thumbs-up/down", -1)], False),
+        ([("thumbs_down", "1")], False),
+        ([("thumbs_down", "1.0")], False),
+        ([("disliked", "yes")], False),
+        ([("dislike", "bad")], UNCLEAR),
+        ([("user_score", 1)], True),
+        ([("needs_rewrite", "yes")], UNCLEAR),
+        ([("off_topic", True)], UNCLEAR),
+        ([("is_repetitive", 1)], UNCLEAR),
+        ([("tone", "thumbs down")], False),  # says it by itself
         ([("user_comment", "please shorter"), ("pass", True)], True),  # a remark hides no grade
         ([("user_comment", "no"), ("pass", True)], True),
         ([("user_intent", "question"), ("quality", "Good")], True),
@@ -315,7 +367,8 @@ def test_thumbs(value: Any, expected: bool | None) -> None:
         ([("score", 0)], UNCLEAR),
         ([("feedback", None), ("x", "")], UNRATED),
         ([], UNRATED),
-        ([("a", "yes"), ("b", "no")], DIFFER),
+        ([("a", "yes"), ("b", "no")], UNCLEAR),
+        ([("ok", "yes"), ("helpful", "no")], DIFFER),
     ],
 )
 def test_scores_by_their_names(scores: list[tuple[str, Any]], expected: bool | str) -> None:
@@ -352,3 +405,45 @@ def test_damaged_exports_are_dropped_with_a_reason(name: str, place: int, data: 
     if FORMATS[name].sniff(broken):
         for item in Converter(FORMATS[name], "x").convert([(1, broken)]):
             assert item is not None
+
+
+def test_promptfoos_thumbs_of_version_2_stand_in_its_table(tmp_path: Path) -> None:
+    """There a failed response's text begins with why it failed; an API's error is none; what nobody touched stays as it was graded."""
+    graded = {"pass": False, "score": 0, "reason": "Expected output to contain blue"}
+    rows = [PROMPTFOO | {"response": {"output": text}, "success": False, "gradingResult": graded} for text in ("grey", "green")]
+    rows.append(PROMPTFOO | {"response": {"error": "429"}, "success": False, "gradingResult": None})
+    by_hand = {"pass": True, "score": 1, "reason": "Manual result (overrides all other grading results)"}
+    cells = [
+        {"prompt": "q", "pass": True, "text": "Expected output to contain blue\n---\ngrey", "gradingResult": by_hand},
+        {"prompt": "q", "pass": False, "text": "Expected output to contain blue\n---\ngreen", "gradingResult": graded},
+        {"prompt": "q", "pass": False, "text": "429", "gradingResult": None},
+    ]
+    table = {"head": {"prompts": [], "vars": []}, "body": [{"vars": [], "outputs": cells}]}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"results": {"version": 2, "results": rows, "table": table, "stats": {}}, "config": {}}))
+    source = LabelledSource(str(path))
+    assert [canonical(item) for item in source] == [row([u("q")], a("grey"), True), row([u("q")], a("green"), False)]
+    assert dict(source.dropped) == {"the model gave no response": [3]}
+    path.write_text(json.dumps({"results": {"version": 2, "results": rows, "table": {"head": {}, "body": []}}}))
+    assert [item.label for item in LabelledSource(str(path))] == [False, False]
+
+
+def test_tasks_of_two_files_are_two(tmp_path: Path) -> None:
+    """Flat exports have a row for each annotation; the same id in another project is another task."""
+    beside = {"annotator": 1, "created_at": "", "updated_at": "", "lead_time": 1.0}
+    for place, (name, word) in enumerate((("a", "Good"), ("b", "Bad"))):
+        task = {"id": 7, "annotation_id": place, "prompt": f"q{name}", "response": name, "verdict": word, "correct_answer": "No", **beside}
+        (tmp_path / f"{name}.json").write_text(json.dumps([task, task | {"annotation_id": 10 + place}]))
+    found = [canonical(item) for item in LabelledSource(str(tmp_path))]
+    assert found == [row([u("qa")], a("a"), True), row([u("qb")], a("b"), False)]
+
+
+def test_a_disputed_bucket_leaves_the_others() -> None:
+    from prefine.preferences.convert import Converter
+
+    items = [{"id": name, "body": f"text {name}"} for name in "abcd"]
+    orders = [{"good": ["a", "b"], "bad": ["c", "d"]}, {"good": ["a", "b"], "bad": ["d", "c"]}]
+    task = {"id": 1, "data": {"prompt": "q", "items": items}, "annotations": [annotated({"ranker": order}) for order in orders]}
+    found = list(Converter(FORMATS["label-studio"], "x").convert([(1, task)]))
+    assert [canonical(item) for item in found if not isinstance(item, Dropped)] == [pair_of("text a", "text b")]
+    assert [item.reason for item in found if isinstance(item, Dropped)] == ["its ratings differ"]

@@ -14,6 +14,8 @@ from prefine.errors import DataError
 from prefine.packing.group import UNWANTED, WANTED, LabelledGroup
 from prefine.packing.store import GroupStore
 from prefine.preferences.convert import PairSource, Reading, canonical
+from prefine.preferences.examples import ExampleSource
+from prefine.preferences.formats import detect
 from prefine.preferences.labels import LabelledSource, labelled_rows
 from prefine.preferences.records import Labelled, plain_text
 
@@ -38,7 +40,7 @@ def test_of_pairs_both_sides_of_ranked_ones_best_and_worst(tmp_path: Path) -> No
     assert pairs.summary()["responses"] == 8
     rated = LabelledSource(written(tmp_path, RATED), Reading(pairing="all"))
     assert read(rated) == [("b", True), ("a", False)]
-    assert list(rated.dropped.values()) == [[1], [2]]
+    assert list(rated.dropped.values()) == [[2]]
     labelled = LabelledSource(written(tmp_path, LABELLED))
     assert read(labelled) == [("a", True), ("b", False)]
 
@@ -91,7 +93,7 @@ def test_an_encoded_response_has_its_label(lab_model: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("prompt", "completion"), ("prompt", "response"), ("question", "answer"), ("instruction", "output")])
-@pytest.mark.parametrize("label", ["label", "thumbs_up", "thumb"])
+@pytest.mark.parametrize("label", ["label", "thumbs", "thumb"])
 def test_columns_of_other_names(names: tuple[str, str], label: str) -> None:
     rows = [{names[0]: "q", names[1]: "a", label: yes} for yes in (True, False)]
     found = list(labelled_rows(rows, "rows", {}))
@@ -151,8 +153,46 @@ def test_a_list_of_thumbs_labels_each(scores: list[int]) -> None:
     assert not dropped
 
 
-def test_those_between_the_best_and_the_worst_are_counted() -> None:
-    dropped: dict[str, list[int]] = {}
-    found = list(labelled_rows([{"prompt": "q", "responses": list("abcd"), "scores": [1, 3, 2, 2]}], "rows", dropped))
-    assert {(plain_text(item.answer), item.label) for item in found} == {("b", True), ("a", False)}
-    assert dropped == {"neither the best nor the worst of its prompt": [1, 1]}
+def test_numpys_labels_and_the_first_that_is_given() -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "q", "completion": "a", "label": value} for value in (np.bool_(True), np.int64(0), np.float64(1))
+    ]
+    rows.append({"prompt": "q", "completion": "a", "label": None, "thumbs": True})
+    assert [item.label for item in labelled_rows(rows, "rows", {})] == [True, False, True, True]
+
+
+ANSWERED: list[dict[str, Any]] = [
+    {"instruction": "q", "output": "a", "label": None},
+    {"instruction": "q", "input": "i", "output": "a", "scores": []},
+    {"object": "chat.completion", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "choices": [],
+     "metadata": {}},
+    {"prompt": "q", "response": "a", "n.responses": 3},
+    {"question": "q", "answer": "a", "label": 0},
+    {"question": "q", "answer": "a", "thumbs_up": 0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ANSWERED, ids=lambda row: " ".join(row))
+def test_examples_stay_examples_beside_columns_that_look_like_feedback(row: dict[str, Any], tmp_path: Path) -> None:
+    """What sft reads; a class or an empty list of scores is no opinion."""
+    found = list(ExampleSource(written(tmp_path, [row] * 3)).examples())
+    assert [plain_text(item.answer or "") for item in found] == ["a"] * 3
+
+
+APART: dict[str, dict[str, Any]] = {
+    "labelled": {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "label": True, "answer": "42"},
+    "label-studio": {
+        **{"id": 1, "prompt": "q", "response": "a", "label": "Good", "annotator": 1, "annotation_id": 2},
+        **{"created_at": "", "updated_at": "", "lead_time": 1.0},
+    },
+    "argilla-records": {"prompt": "q", "response": "a", "label": [{"user_id": "u", "value": "good", "status": "submitted"}]},
+    "pairs": {"prompt": "q", "chosen": "a", "rejected": "b", "quality.responses": None, "response": "a", "label": True},
+    "alpaca": {"instruction": "q", "input": "", "chosen": "a", "rejected": "b", "output": "a", "label": 1},
+    "helpsteer": {"prompt": "q", "response": "a", "helpfulness": 3, "label": True},
+    "rated": {"prompt": "q", "responses": ["a", "b"], "scores": [1, 2], "response": "a", "label": True},
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_a_label_beside_another_formats_columns(name: str) -> None:
+    assert detect([APART[name]], "rows").name == name

@@ -166,7 +166,7 @@ def summary_details(s: Mapping[str, Any]) -> list[str]:
         parts = [f"{p[n]['count']} {n} {p[n]['before']:.1f} to {p[n]['after']:.1f}" for n in ("wanted", "unwanted") if n in p]
         out.append(f"  log-probs of held-out responses: {', '.join(parts)} nats")
         if right := p.get("accuracy"):  # summaries of earlier versions have none
-            out.append(f"  wanted responses that gained and unwanted ones that did not: {Interval(**right).percent()}")
+            out.append(f"  wanted responses that gained and unwanted ones that lost: {Interval(**right).percent()}")
     return out
 
 

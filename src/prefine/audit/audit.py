@@ -33,7 +33,7 @@ from prefine.preferences.near import SignatureFile, near_groups, signatures
 from prefine.preferences.source import Numbering
 
 RARE = 0.05
-"""Share of a label below which it is worth a look."""
+"""Share of a label up to which it is worth a look."""
 GRADES: dict[Grade, str] = {"fix": "must be fixed", "look": "look at it", "fine": "fine"}
 
 
@@ -278,13 +278,13 @@ def _matched(label: NDArray[np.bool_], prompts: NDArray[np.uint64]) -> tuple[NDA
     """
     wanted, unwanted, couples = np.flatnonzero(label), np.flatnonzero(~label), []
     by_prompt: dict[int, list[int]] = defaultdict(list)
-    for place in unwanted.tolist():
+    for place in unwanted[::-1].tolist():
         by_prompt[int(prompts[place])].append(place)
     alone = []
     for place in wanted.tolist():
         others = by_prompt.get(int(prompts[place]))
         if others:
-            couples.append((place, others.pop(0)))
+            couples.append((place, others.pop()))
         else:
             alone.append(place)
     left = sorted(place for places in by_prompt.values() for place in places)
@@ -303,7 +303,7 @@ def _labels(got: Gathered) -> list[Finding]:
         return []
     wanted, check = int(label.sum()), CHECKS["one-sided-labels"]
     rarer = min(wanted, len(label) - wanted)
-    grade: Grade = "fix" if not rarer else "look" if rarer < RARE * len(label) else "fine"
+    grade: Grade = "fix" if not rarer else "look" if rarer <= RARE * len(label) else "fine"
     return [Finding(check.name, grade, rarer, len(label), f"{wanted} of {len(label)} responses are wanted, {len(label) - wanted} unwanted")]
 
 

@@ -19,7 +19,7 @@ class Case:
     """Rows in which a check finds its fault: what the docs show is what the tests run.
 
     Attributes:
-        rows: what differs from :data:`USUAL_ROW`.
+        rows: what differs from :data:`USUAL_ROW`, or whole rows of single responses.
         times: how often each row comes, one after the other; ``{i}`` in it counts.
     """
 
@@ -29,8 +29,9 @@ class Case:
     def written(self) -> list[dict[str, Any]]:
         """The rows in full."""
         return [
-            {key: value.replace("{i}", str(i)) if isinstance(value, str) else value for key, value in (USUAL_ROW | dict(row)).items()}
+            {key: value.replace("{i}", str(i)) if isinstance(value, str) else value for key, value in whole.items()}
             for row in self.rows
+            for whole in [dict(row) if "completion" in row else USUAL_ROW | dict(row)]
             for i in range(self.times)
         ]
 
@@ -51,7 +52,7 @@ class Check:
 
     Attributes:
         sees: what it looks at. why: what harm it does. case: rows with it, or words where rows alone do not show it.
-        fix: what to do. look, fix_at: shares of rows above which it is worth a look, and must be fixed.
+        fix: what to do. look, fix_at: shares of rows above which it is worth a look, and must be fixed; graded: what decides instead.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Check:
     fix: str
     look: float = 0.0
     fix_at: float = 1.1
+    graded: str = ""
 
     @property
     def example(self) -> str:
@@ -233,8 +235,9 @@ SET_CHECKS = [
         "one-sided-labels",
         "how many single responses are wanted and how many unwanted",
         "of one kind alone nothing is learned of what sets them apart; a rare kind has no weight",
-        "19 of 20 responses are thumbs up",
+        Case(({"prompt": "Which animal is this?", "completion": "That is heron {i}.", "label": True},), 20),
         "add responses of the other kind; prefine kto --balance-labels weighs the rarer one up",
+        graded="worth a look where one kind has up to 5 %, must be fixed where it has none",
     ),
     Check(
         "length-shortcut",
@@ -242,6 +245,7 @@ SET_CHECKS = [
         "the model learns length instead of quality; a win rate then rewards it",
         Case(({"chosen": "That is a heron of the marshes, number {i}.", "rejected": "A bird {i}."},), 200),
         "add pairs in which the shorter one wins; train with ld_alpha or simpo; judge with length control",
+        graded="worth a look where that judge is surely right, or surely wrong, on over 65 % of at least 100 pairs",
     ),
     Check(
         "first-word-shortcut",
@@ -249,6 +253,7 @@ SET_CHECKS = [
         "the model learns the opening",
         Case(({"chosen": "Sure, bird {i}.", "rejected": "Some bird {i}."},), 400),
         "look at the words; vary openings, or drop pairs that differ by them alone",
+        graded="worth a look where that judge is surely right on over 65 % of at least 100 pairs",
     ),
     Check(
         "mark-shortcut",
@@ -256,6 +261,7 @@ SET_CHECKS = [
         "the model learns the decoration",
         Case(({"chosen": "- heron {i}\n- stork", "rejected": "A heron {i} or a stork"},), 200),
         "add pairs that break the rule, or strip the mark from both sides",
+        graded="worth a look where a mark that over 5 % of pairs differ in surely wins, or loses, over 65 % of at least 100",
     ),
     Check(
         "word-probe",
@@ -263,6 +269,7 @@ SET_CHECKS = [
         "a few words then stand for the preference",
         Case(({"chosen": "Let us delve into bird {i}.", "rejected": "Let us look at bird {i}."},), 400),
         "look at the words: topic words are fine, tics are not",
+        graded="worth a look where that judge is surely right on over 75 % of held-out pairs",
     ),
     Check(
         "turned-part",
@@ -276,6 +283,7 @@ SET_CHECKS = [
             150,
         ),
         "read pairs of both parts; exchange the columns of the one that is wrong",
+        graded="worth a look where it surely wins over 55 % in one part and surely loses over 55 % in another",
     ),
 ]
 TOKEN_CHECKS = [

@@ -278,10 +278,10 @@ def label_rows(groups: Sequence[PromptGroup], labels: Sequence[bool], logps: tup
 
 def label_summary(groups: Sequence[PromptGroup], labels: Sequence[bool], logps: tuple[Floats, Floats]) -> dict[str, Any]:
     """Log-probs of held-out wanted and unwanted responses before and after, nats/response; the implicit reward's accuracy: how often a
-    wanted response gained, and an unwanted one did not."""
+    wanted response gained, and an unwanted one lost; what did not move counts half."""
     tuned, base = logps
     clusters = np.array([f"{prompt_key(g):016x}" for g in groups])
-    right = ((tuned > base) == np.array(labels)).astype(float)
+    right = np.where(tuned == base, 0.5, (tuned > base) == np.array(labels))
     out: dict[str, Any] = {"responses": len(groups), "accuracy": asdict(mean_interval(right, clusters.tolist(), bounds=RATE))}
     for name, which in (("wanted", np.array(labels)), ("unwanted", ~np.array(labels))):
         if not which.any():

@@ -22,7 +22,7 @@ from prefine.packing.rendering import LeftOut, Messages, Piece, Rendered, Render
 from prefine.preferences.reasoning import reasoning_end, reasoning_is_open
 from prefine.preferences.records import Example, Labelled, Message, Pair, PromptText
 
-ENCODING_VERSION = "6"
+ENCODING_VERSION = "7"
 """Part of a cached encoding's key: raise it when the same text would get other ids."""
 
 KWARGS_NAME = "chat_template_kwargs"

@@ -173,7 +173,7 @@ def hold_out(
 
     Args:
         labels: whether each group's response is wanted: then of prompts with wanted responses, with unwanted ones and with both as
-            large a part each, and never more than half of one kind: of a rare label some are held out and some are trained on.
+            large a part each, and never all of one kind: of a rare label some are held out and some are trained on.
     """
     prompts = np.unique(keys)
     count = held_out_count(len(prompts), fraction, most)
@@ -187,5 +187,6 @@ def hold_out(
     else:
         kind = np.isin(prompts, keys[labels]) + 2 * np.isin(prompts, keys[~labels])
         kinds = [prompts[kind == k] for k in np.unique(kind)]
-        chosen = [p for of in kinds for p in first(of, min(math.ceil(count * len(of) / len(prompts)), len(of) // 2))]
+        chosen = [p for of in kinds for p in first(of, min(math.ceil(count * len(of) / len(prompts)), len(of) - 1))]
+        chosen = chosen or first(prompts, count)
     return np.isin(keys, np.array(chosen, np.uint64))

@@ -290,9 +290,7 @@ def _table(value: Any) -> list[Any]:
         return [{k: v for k, v in row.items() if k != "index"} if isinstance(row, dict) else row for row in value["data"]]
     results = value.get("results")
     if isinstance(results, dict) and isinstance(results.get("results"), list):  # of promptfoo eval
-        return _graded(results["table"]) if isinstance(results.get("table"), dict) else list(results["results"])
-    if value.keys() >= {"head", "body"} and isinstance(value["body"], list):
-        return _graded(value)
+        return _with_thumbs(results["results"], results.get("table"))
     if isinstance(value.get("data"), list) and value["data"] and value.keys() <= PAGED and all(isinstance(v, dict) for v in value["data"]):
         return list(value["data"])
     inner = list(value.values())
@@ -311,14 +309,23 @@ def _table(value: Any) -> list[Any]:
     return [value]
 
 
-def _graded(table: Row) -> list[Any]:
-    """The outputs of promptfoo's table, which holds what people said of them, as its results."""
-    outputs = [o for row in table.get("body") or () if isinstance(row, dict) for o in row.get("outputs") or () if isinstance(o, dict)]
-    names = ("gradingResult", "failureReason")
-    return [
-        {"prompt": {"raw": o.get("prompt")}, "response": {"output": o.get("text")}, "success": o.get("pass")} | {n: o.get(n) for n in names}
-        for o in outputs
-    ]
+def _with_thumbs(results: list[Any], table: Any) -> list[Any]:
+    """promptfoo's results with what people said of them, which its version 2 writes into a table beside them alone."""
+    rows = [cell for cell in table.get("body") or () if isinstance(cell, dict)] if isinstance(table, dict) else []
+    cells = [c for row in rows for c in row.get("outputs") or () if isinstance(c, dict) and isinstance(c.get("gradingResult"), dict)]
+    by_hand: dict[Any, list[Any]] = {}
+    for cell in cells:
+        if str(cell["gradingResult"].get("reason")).startswith("Manual result"):
+            by_hand.setdefault(cell.get("prompt"), []).append(cell)
+    out = []
+    for row in results:
+        prompt, response = (row.get(name) if isinstance(row, dict) else None for name in ("prompt", "response"))
+        asked = prompt.get("raw") if isinstance(prompt, dict) else prompt
+        said = response.get("output") if isinstance(response, dict) else None
+        # Before the response of one that failed the table writes why.
+        same = [c for c in by_hand.get(asked, ()) if said and (c.get("text") == said or str(c.get("text")).endswith(f"\n---\n{said}"))]
+        out.append(row | {"gradingResult": same[0]["gradingResult"], "success": same[0].get("pass")} if same else row)
+    return out
 
 
 def _is_row(value: Row) -> bool:

@@ -19,7 +19,7 @@ from prefine.preferences.records import Dropped, Example, Labelled, Pair, Prompt
 from prefine.preferences.source import Numbering, read_rows, said_of, source_fingerprint
 
 Row = Mapping[str, Any]
-CONVERSION_VERSION = "5"
+CONVERSION_VERSION = "6"
 """Part of the key of everything cached from a source: raise it when the same rows would give other pairs or findings."""
 NOTED_ROWS = 20
 """Rows of a note that are listed; the others are counted."""

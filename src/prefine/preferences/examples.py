@@ -9,8 +9,9 @@ from typing import Any
 
 from prefine.errors import ColumnError, DataError, some
 from prefine.preferences.convert import Converter, PairSource, Reading, as_pairs
+from prefine.preferences.formats import FEEDBACK
 from prefine.preferences.formats.format import Format, Row, Skip, is_messages, messages_of, one, refuse_images, side, user, with_input
-from prefine.preferences.formats.labelled import LABELLED, may_be_label
+from prefine.preferences.formats.labelled import LABELLED, is_plainly_labelled, may_be_label
 from prefine.preferences.records import Dropped, Example, Labelled, Pair, Ranked, Record
 
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "query", "problem", "input")
@@ -66,8 +67,11 @@ class ExampleSource(PairSource):
         """
         try:
             found = super().find_converter(head, source)
-            if found.format is not LABELLED or self.reading.format or all(map(may_be_label, head)):
+            if self.reading.format or not (found.format is LABELLED or found.format in FEEDBACK):
                 return found
+            plainly = found.format is not LABELLED or (all(map(is_plainly_labelled, head)) and all(map(may_be_label, head)))
+            if plainly and any(not isinstance(item, Dropped) for item in found.convert(enumerate(head, 1))):
+                return super().find_converter(head, source)
         except ColumnError:
             prompt = self.reading.columns.get("prompt")
             if self.reading.format is not None or (prompt is not None and not any(prompt in row for row in head)):

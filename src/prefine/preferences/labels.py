@@ -17,7 +17,7 @@ from prefine.preferences.records import Dropped, Example, Labelled, Pair, Ranked
 
 def to_labelled(items: Iterable[Record | Dropped], reading: Reading) -> Iterator[Labelled | Dropped]:
     """Records as labelled responses: of a pair both sides; of several each where scores are thumbs (1 and 0, or 1 and -1), else the best
-    and the worst, and a count of those between."""
+    and the worst."""
     for item in items:
         if isinstance(item, Labelled | Dropped):
             yield item
@@ -27,9 +27,6 @@ def to_labelled(items: Iterable[Record | Dropped], reading: Reading) -> Iterator
             for answer, score in zip(item.answers, item.scores, strict=True):
                 yield Labelled(item.prompt, answer, score > 0, item.row, item.tools, item.template_kwargs)
         else:
-            if isinstance(item, Ranked):
-                between = Dropped(item.row, "neither the best nor the worst of its prompt", canonical(item))
-                yield from [between] * (len(item.answers) - 2)
             pairs = as_pairs([item], replace(reading, pairing="best-vs-worst")) if isinstance(item, Ranked) else [item]
             for pair in pairs:
                 if isinstance(pair, Pair):

@@ -146,7 +146,7 @@ def _held_out(s: Summary) -> Table:
         shares = [100 * pairs[f"chosen_likelier_{when}"] for when in ("before", "after")]
         rows.append(["chosen likelier than rejected", *(f"{share:.1f} %" for share in shares), ""])
     if "accuracy" in pairs:
-        rows.append(["wanted gained, unwanted did not", "", rate(pairs["accuracy"]), ""])
+        rows.append(["wanted gained, unwanted lost", "", rate(pairs["accuracy"]), ""])
     return Table(["", "base", "tuned", "change"], rows)
 
 

@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from prefine.preferences.formats.conversations import PROMPTS, asked_and_answered, conversation, object_in, reply
+from prefine.preferences.formats.conversations import ANSWERS, PROMPTS, asked_and_answered, asked_in, object_in, reply
 from prefine.preferences.formats.format import Format, Row, Skip, number_of
-from prefine.preferences.formats.thumbs import DIFFER, PEOPLE, TWO_STEPS, UNRATED, rated, words_of
-from prefine.preferences.records import Labelled, Pair, Ranked
+from prefine.preferences.formats.thumbs import DIFFER, JUDGES, PEOPLE, UNCLEAR, UNRATED, rated, words_of
+from prefine.preferences.records import Dropped, Labelled, Pair, Ranked
 
 Vote: TypeAlias = Mapping[str, float]
 """What one person said of several responses: the higher the better."""
@@ -30,34 +30,31 @@ def sides_of(fields: Mapping[str, Any]) -> list[str]:
     return found if len(found) > 1 else []
 
 
-def compared(fields: Mapping[str, Any], responses: Mapping[str, Any], votes: Sequence[Vote], number: int) -> Pair | Ranked:
+def compared(fields: Mapping[str, Any], responses: Mapping[str, Any], votes: Sequence[Vote], number: int, is_rated: bool) -> Pair | Ranked:
     """A prompt's responses in the order in which people put them.
 
     Args:
-        fields: with the prompt; responses: by the names that votes use.
+        fields: with the prompt; responses: by the names that votes use. is_rated: whether anybody said anything.
 
     Raises:
         Skip: nobody decided, or two people decided otherwise.
     """
-    asked = next((fields[name] for name in PROMPTS if fields.get(name)), None)
-    if asked is None:
-        raise Skip("no prompt among its fields")
+    prompt = asked_in(fields)
     if not votes:
-        raise Skip(UNRATED)
-    known = {name: text for name, text in responses.items() if text not in (None, "", [], {})}
+        raise Skip(UNCLEAR if is_rated else UNRATED)
+    known = {name: text for name, text in responses.items() if text not in (None, "", [], {}) and all(name in vote for vote in votes)}
     votes = [{name: score for name, score in vote.items() if name in known} for vote in votes]
     if max(map(len, votes)) < 2:
         raise Skip("response is empty")
     if all(len(set(vote.values())) < 2 for vote in votes):
         raise Skip("a tie")
     for one, other in itertools.combinations(known, 2):
-        both = [vote[one] - vote[other] for vote in votes if one in vote and other in vote]
-        if both and min(both) < 0 < max(both):
+        both = [vote[one] - vote[other] for vote in votes]
+        if min(both) < 0 < max(both):
             raise Skip(DIFFER)
-    scores = {name: [vote[name] for vote in votes if name in vote] for name in known}
-    means = {name: sum(given) / len(given) for name, given in scores.items() if given}
+    means = {name: sum(vote[name] for vote in votes) / len(votes) for name in known}
     names = sorted(means, key=lambda name: -means[name])
-    prompt, answers = conversation(object_in(asked)), tuple(reply(known[name]) for name in names)
+    answers = tuple(reply(known[name]) for name in names)
     if len(names) == 2:
         return Pair(prompt, answers[0], answers[1], number)
     return Ranked(prompt, answers, tuple(means[name] for name in names), number)
@@ -107,11 +104,11 @@ def _is_column(value: Any) -> bool:
 def _vote(question: str, value: Any, sides: Sequence[str]) -> Vote | None:
     """What an answer says of the responses: the name or the number of the best, or their order."""
     if isinstance(value, str):
-        return {name: float(name == value) for name in sides} if value in sides else None
+        return {name: float(name == value) - 1 for name in sides} if value in sides else None
     if number_of(value) is not None:
         place = int(value) if CHOOSES.search(question) and float(value).is_integer() else 0
-        return {name: float(i == place) for i, name in enumerate(sides, 1)} if 0 < place <= len(sides) else None
-    if isinstance(value, list) and value and all(isinstance(name, str) and name in sides for name in value):
+        return {name: float(i == place) - 1 for i, name in enumerate(sides, 1)} if 0 < place <= len(sides) else None
+    if isinstance(value, list) and sorted(map(str, value)) == sorted(sides):  # of fewer it may be those that were ticked
         return {name: -float(place) for place, name in enumerate(value)}
     ranks = [(item.get("value"), number_of(item.get("rank"))) for item in _columns(value)]
     return {str(name): -rank for name, rank in ranks if name in sides and rank is not None} or None
@@ -124,7 +121,8 @@ def _argilla(rows: Sequence[tuple[int, Row]]) -> Iterator[Pair | Ranked | Labell
         opinions, sides = list(_argilla_answers(row)), sides_of(fields)
         if sides:
             votes = [vote for name, value in opinions if (vote := _vote(name, value, sides))]
-            yield compared(fields, {name: fields[name] for name in sides}, votes, number)
+            is_rated = any(value not in (None, "", []) for _, value in opinions)
+            yield compared(fields, {name: fields[name] for name in sides}, votes, number, is_rated)
             continue
         # A number is one of several steps, and how many there are is not said.
         words = [(name, value if isinstance(value, str | bool) or value is None else [value]) for name, value in opinions]
@@ -137,7 +135,7 @@ ARGILLA_RECORDS = Format(
     ("fields", "responses"),
     lambda r: (
         (isinstance(r.get("fields"), dict) and isinstance(r.get("responses"), dict | list))
-        or any(str(c).endswith(".responses") for c in r)
+        or any(str(c).endswith(".responses") and (isinstance(v, list) or (v is None and f"{c}.status" in r)) for c, v in r.items())
         or any(map(_is_column, r.values()))
     ),
     _argilla,
@@ -149,12 +147,15 @@ ARGILLA_RECORDS = Format(
 
 OF_ANNOTATIONS = frozenset(("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"))
 """Columns of a flat export (JSON-MIN, CSV) that are of the annotation; it has a row for each."""
-JUDGES = frozenset(("verdict", "quality", "choice", "judgement", "judgment", "evaluation", "assessment", "grade", "helpful", "helpfulness"))
-"""In the names of columns of a flat export that hold a choice, where the task's own data hold text, too."""
 
 
 def _is_flat(row: Row) -> bool:
     return row.keys() >= OF_ANNOTATIONS
+
+
+def _task(row: Row) -> str:
+    """What the rows of a flat export's task have in common: its id, which another file may have, too, and its texts."""
+    return repr([value for name, value in row.items() if name == "id" or name in (*PROMPTS, *ANSWERS) or SIDE.fullmatch(name)])
 
 
 def _annotations(rows: Sequence[tuple[int, Row]]) -> tuple[dict[str, Any], list[list[tuple[str, str, Mapping[str, Any]]]]]:
@@ -165,7 +166,7 @@ def _annotations(rows: Sequence[tuple[int, Row]]) -> tuple[dict[str, Any], list[
         counted = [a.get("result") or () for a in done if not (a.get("was_cancelled") or a.get("skipped"))]
         items = [[i for i in result if isinstance(i, Mapping) and isinstance(i.get("value"), Mapping)] for result in counted]
         return row["data"], [[(str(i.get("from_name")), str(i.get("to_name")), i["value"]) for i in result] for result in items]
-    data = {name: object_in(value) for name, value in row.items() if name not in OF_ANNOTATIONS}
+    data = {name: _listed(value) for name, value in row.items() if name not in OF_ANNOTATIONS}
     out = []
     for _, each in rows:
         found: list[tuple[str, str, Mapping[str, Any]]] = []
@@ -175,10 +176,20 @@ def _annotations(rows: Sequence[tuple[int, Row]]) -> tuple[dict[str, Any], list[
                 found += [(name, name, v) for v in value if v.keys() & {"selected", "rating", "ranker", "choices"}]
             elif isinstance(value, Mapping) and isinstance(value.get("choices"), list):
                 found.append((name, name, value))
-            elif isinstance(value, str) and words_of(name) & (PEOPLE | TWO_STEPS | JUDGES):
+            elif isinstance(value, str) and words_of(name) & (PEOPLE | JUDGES):  # the task's own data are text, too
                 found.append((name, name, {"choices": [value]}))
         out.append(found if each["annotation_id"] not in (None, "") else [])
     return data, out
+
+
+def _listed(cell: Any) -> Any:
+    """A cell as it is, or the list of items with ids that it holds as JSON text."""
+    found = object_in(cell)
+    return found if _is_items(found) else cell
+
+
+def _is_items(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(i, Mapping) and "id" in i and "role" not in i for i in value)
 
 
 def _orders(value: Any) -> Iterator[list[str]]:
@@ -189,13 +200,13 @@ def _orders(value: Any) -> Iterator[list[str]]:
         yield from ([str(name) for name in names] for bucket, names in value.items() if bucket != "_" and isinstance(names, list))
 
 
-def _label_studio(rows: Sequence[tuple[int, Row]]) -> Iterator[Pair | Ranked | Labelled]:
+def _label_studio(rows: Sequence[tuple[int, Row]]) -> Iterator[Pair | Ranked | Labelled | Dropped]:
     number = rows[0][0]
     data, annotations = _annotations(rows)
     sides = sides_of(data)
     votes, opinions, orders = [], [], []
     for annotation in annotations:
-        stars: dict[str, float] = {}
+        stars: dict[str, dict[str, float]] = defaultdict(dict)  # by what was asked of each response
         for control, about, value in annotation:
             rating = number_of(value.get("rating"))
             if value.get("selected") in ("left", "right") and len(sides) == 2:
@@ -203,19 +214,25 @@ def _label_studio(rows: Sequence[tuple[int, Row]]) -> Iterator[Pair | Ranked | L
             elif "ranker" in value:
                 orders += [order for order in _orders(value["ranker"]) if len(order) > 1]
             elif rating is not None and sides:
-                stars |= {name: rating for name in sides if about == name or _ending(control) == _ending(name)}
+                of = next((n for n in sides if about == n), None) or next((n for n in sides if _ending(control) == _ending(n)), None)
+                if of is not None:
+                    stars[control.removesuffix(_ending(control))][of] = rating
             elif rating is not None:
                 if rating > 5:
                     raise Skip("more than five stars: how many there are is not known")
                 if "likert" not in control.lower() and "scale" not in control.lower():
-                    opinions.append((control, "three stars" if rating == 3 else rating > 3))
-            opinions += [(control, choice) for choice in value.get("choices") or () if isinstance(choice, str)]
-        votes += [stars] if len(stars) == len(sides) > 0 else []
-    listed = [v for v in data.values() if isinstance(v, list) and v and all(isinstance(i, Mapping) and "id" in i for i in v)]
-    if listed and "role" not in listed[0][0]:
-        yield from _ranked(data, listed[0], orders, number)
+                    opinions.append((control, "three stars" if rating == 3 else "good" if rating > 3 else "bad"))
+            for choice in value.get("choices") or ():
+                if choice in sides:
+                    votes.append({name: float(name == choice) - 1 for name in sides})
+                elif isinstance(choice, str):
+                    opinions.append((control, choice))
+        votes += [given for given in stars.values() if len(given) == len(sides)]
+    items = next(filter(_is_items, data.values()), None)
+    if items is not None:
+        yield from _ranked(data, items, orders, rows[0])
     elif sides:
-        yield compared(data, {name: data[name] for name in sides}, votes, number)
+        yield compared(data, {name: data[name] for name in sides}, votes, number, any(annotations))
     else:
         yield Labelled(*asked_and_answered(data), rated(opinions, by_people=True), number)
 
@@ -227,8 +244,8 @@ def _ending(name: str) -> str:
 
 
 def _ranked(
-    data: Mapping[str, Any], items: Sequence[Mapping[str, Any]], orders: Sequence[Sequence[str]], number: int
-) -> Iterator[Pair | Ranked]:
+    data: Mapping[str, Any], items: Sequence[Mapping[str, Any]], orders: Sequence[Sequence[str]], row: tuple[int, Row]
+) -> Iterator[Pair | Ranked | Dropped]:
     """Responses of a list in the orders that people gave them; those of different buckets are not compared."""
     texts = {str(i["id"]): next((i[n] for n in ("body", "text", "content", "answer") if i.get(n)), None) for i in items}
     together: dict[frozenset[str], list[Vote]] = defaultdict(list)
@@ -239,7 +256,10 @@ def _ranked(
     if not together:
         raise Skip(UNRATED)
     for votes in together.values():
-        yield compared(data, texts, votes, number)
+        try:
+            yield compared(data, texts, votes, row[0], is_rated=True)
+        except Skip as skip:
+            yield Dropped(row[0], str(skip), row[1])
 
 
 LABEL_STUDIO = Format(
@@ -252,6 +272,6 @@ LABEL_STUDIO = Format(
         or _is_flat(r)
     ),
     _label_studio,
-    gather=lambda r: r["id"] if _is_flat(r) else id(r),
+    gather=lambda r: _task(r) if _is_flat(r) else id(r),
     reads=(*OF_ANNOTATIONS, "_data_rating"),
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefine.preferences.cells import read_message
-from prefine.preferences.formats.format import Skip, is_messages, messages_of, user
+from prefine.preferences.formats.format import Skip, is_messages, messages_of, user, with_input
 from prefine.preferences.records import Message
 
 PROMPTS = ("messages", "conversation", "chat", "dialogue", "prompt", "instruction", "question", "query", "input", "text")
@@ -63,8 +63,8 @@ def conversation(value: Any) -> tuple[Message, ...]:
         name = next((name for name in PROMPTS if value.get(name)), None) or (next(iter(value)) if len(value) == 1 else None)
         if name is not None:
             before = next((value[n] for n in HISTORIES if n != name and value.get(n)), None)
-            asked = conversation(value[name])
-            if isinstance(value.get("context"), str) and name != "context" and isinstance(asked[-1]["content"], str):
+            asked = conversation(with_input(value, value[name]))
+            if isinstance(value.get("context"), str) and not isinstance(value[name], str) and isinstance(asked[-1]["content"], str):
                 asked = (*asked[:-1], asked[-1] | {"content": f"{asked[-1]['content']}\n{value['context']}"})
             return (*conversation(before), *asked) if before else asked
     raise Skip("what was asked is not readable")
@@ -78,17 +78,18 @@ def reply(value: Any) -> tuple[Message, ...]:
     """
     if isinstance(value, str):
         found = parsed(value)
-        if isinstance(found, dict) and (found.keys() & {"choices", "generations"} or {"role", "content"} <= found.keys()):
+        if isinstance(found, dict) and (_generated(found) or {"role", "content"} <= found.keys()):
             return reply(found)
         return ({"role": "assistant", "content": value},)
     if isinstance(value, list) and value:
+        if all(isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in value):
+            return ({"role": "assistant", "content": "".join(part["text"] for part in value)},)
         return reply(value[-1])
     if isinstance(value, Mapping):
         read = _message(value)
         if isinstance(read.get("role"), str):
             return messages_of([read])
-        inner = value.get("choices") or value.get("generations")
-        if isinstance(inner, list) and inner:
+        if inner := _generated(value):
             return reply(inner[0])
         for name in ("message", *ANSWERS, "messages", "text", "content"):
             if value.get(name):
@@ -96,6 +97,12 @@ def reply(value: Any) -> tuple[Message, ...]:
         if len(value) == 1:
             return reply(next(iter(value.values())))
     raise Skip("the response is not readable")
+
+
+def _generated(value: Mapping[str, Any]) -> list[Any]:
+    """What an API answered, of an object that holds it; a model's own JSON may have fields of that name."""
+    found: list[Any] = next((value[name] for name in ("choices", "generations") if isinstance(value.get(name), list)), [])
+    return found if found and isinstance(found[0], Mapping | list) else []
 
 
 def parsed(text: str) -> Any:
@@ -114,13 +121,22 @@ def object_in(value: Any) -> Any:
     return value if found is None else found
 
 
+def asked_in(fields: Mapping[str, Any]) -> tuple[Message, ...]:
+    """The prompt of named fields, with what an input or a context adds to it.
+
+    Raises:
+        Skip: there is none.
+    """
+    name = next((name for name in PROMPTS if fields.get(name)), None)
+    if name is None:
+        raise Skip("no prompt among its fields")
+    return conversation(with_input(fields, fields[name]))
+
+
 def asked_and_answered(fields: Mapping[str, Any]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
     """Prompt and response of named fields; of a conversation alone its last turn is the response."""
-    asked = next((fields[name] for name in PROMPTS if fields.get(name)), None)
+    messages = asked_in(fields)
     answered = next((fields[name] for name in ANSWERS if fields.get(name)), None)
-    if asked is None:
-        raise Skip("no prompt among its fields")
-    messages = conversation(asked)
     if answered is not None:
         return messages, reply(answered)
     if len(messages) < 2 or messages[-1]["role"] != "assistant":

@@ -48,7 +48,7 @@ def _up_to(place: Any, holders: Sequence[Mapping[str, Any]]) -> tuple[tuple[Mess
         place = nodes[place].get("parentId")
     if not path or place is not None or path[0].get("role") != "assistant":
         raise Skip("the rated response is not in its snapshot")
-    files = [f for m in path for f in m.get("files") or () if isinstance(f, Mapping)]
+    files = [f for m in path if isinstance(m.get("files"), list) for f in m["files"] if isinstance(f, Mapping)]
     if any(str(f.get("type")) == "image" for f in files):
         raise Skip("holds images or other parts that are not text; only text is trained on")
     if files:
@@ -189,15 +189,17 @@ def _stored_completion(row: Row, number: int) -> Labelled:
     if choices[0].get("finish_reason") == "length":
         raise Skip("the response is truncated")
     metadata = row.get("metadata")
-    label = rated(list(metadata.items()) if isinstance(metadata, Mapping) else [])
-    return Labelled(conversation([{"role": m.get("role"), "content": m.get("content")} for m in asked]), reply(choices), label, number)
+    label = rated([(k, v) for k, v in metadata.items() if k not in ("user", "user_id")] if isinstance(metadata, Mapping) else [])
+    parts = ("role", "content", "tool_calls", "tool_call_id")
+    messages = [{k: m[k] for k in parts if m.get(k) is not None} | {"content": m.get("content") or m.get("content_parts")} for m in asked]
+    return Labelled(conversation(messages), reply(choices), label, number)
 
 
 OPENAI_STORED = Format(
     "openai-stored",
     "OpenAI's stored completions, each with its messages; what was said of it in metadata (feedback, thumb, user_rating)",
-    ("object", "choices", "messages"),
-    lambda r: r.get("object") == "chat.completion" and isinstance(r.get("choices"), list),
+    ("object", "choices", "metadata"),
+    lambda r: r.get("object") == "chat.completion" and isinstance(r.get("choices"), list) and "metadata" in r,
     one(_stored_completion),
     reads=("metadata", "request"),
 )

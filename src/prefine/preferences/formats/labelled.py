@@ -10,7 +10,11 @@ from prefine.preferences.records import Labelled
 
 PROMPTS = ("prompt", "question", "instruction", "query")
 RESPONSES = ("completion", "response", "answer", "output")
-LABELS = ("label", "thumb", "thumbs", "thumbs_up")
+LABELS = ("label", "thumb", "thumbs")
+ELSEWHERE = frozenset(
+    ("chosen", "rejected", "helpfulness", "annotation_id", "annotations", "completions", "answers", "responses", "generations", "choices")
+)
+"""Columns of other formats, of which one beside a label is something else."""
 
 
 def may_be_label(row: Row) -> bool:
@@ -20,7 +24,7 @@ def may_be_label(row: Row) -> bool:
 
 
 def _label(row: Row) -> Any:
-    return next((row[name] for name in LABELS if name in row), None)
+    return next((row[name] for name in LABELS if row.get(name) not in (None, "")), None)
 
 
 def _convert(row: Row, number: int) -> Labelled:
@@ -31,9 +35,9 @@ def _convert(row: Row, number: int) -> Labelled:
     label = thumb(value)
     if label is None:
         raise Skip("label is neither true nor false")
+    asked = next((name for name in PROMPTS if name in row), None)
     answered = next((name for name in RESPONSES if name in row), None)
-    if answered is not None:
-        asked = next(name for name in PROMPTS if name in row)
+    if asked is not None and answered is not None:
         prompt, answer = with_input(row, row[asked]), row[answered]
         # TRL's prompt and completion of text stay text; other texts are asked as a user's turn.
         if isinstance(prompt, str) and not (asked == "prompt" and answered == "completion" and isinstance(answer, str)):
@@ -47,10 +51,17 @@ def _convert(row: Row, number: int) -> Labelled:
     return Labelled(messages[:-1], messages[-1:], label, number)
 
 
+def is_plainly_labelled(row: Row) -> bool:
+    """Whether a row has TRL's columns, or messages, with a label: rows of other names may be of a class, with an answer each."""
+    return "label" in row and ({"prompt", "completion"} <= row.keys() or is_messages(row.get("messages")))
+
+
 def _is_labelled(row: Row) -> bool:
     has = row.keys()
+    if is_plainly_labelled(row):
+        return True
     is_whole = not has.isdisjoint(PROMPTS) and not has.isdisjoint(RESPONSES)
-    return not has.isdisjoint(LABELS) and (is_whole or is_messages(row.get("messages")))
+    return is_whole and not has.isdisjoint(LABELS) and has.isdisjoint(ELSEWHERE) and not isinstance(_label(row), list | dict)
 
 
 LABELLED = Format(

@@ -28,19 +28,33 @@ PEOPLE = frozenset(
 """In the names of scores: those that people gave go before those of graders."""
 TWO_STEPS = frozenset(
     (
-        *("feedback", "thumb", "thumbs", "user", "human", "like", "liked", "vote", "upvote", "pass", "passed", "correct", "correctness"),
+        *("feedback", "thumb", "thumbs", "like", "liked", "vote", "upvote", "pass", "passed", "correct", "correctness"),
         *("accept", "accepted", "approve", "approved", "approval", "down", "downvote", "dislike", "disliked", "label"),
     )
 )
 """In the names of numbers that are 1 or 0, beside nothing but :data:`PLAIN` words: a number of another name may be a count or a star."""
 PLAIN = frozenset(
-    ("score", "value", "answer", "response", "reply", "output", "the", "is", "was", "a", "up", "by", "of", "from", "end", "explicit")
+    (
+        *("score", "value", "answer", "response", "reply", "output", "the", "is", "was", "a", "up", "by", "of", "from", "end", "explicit"),
+        *("user", "human"),
+    )
 )
+JUDGES = frozenset(
+    (
+        *("verdict", "quality", "choice", "judgement", "judgment", "evaluation", "assessment", "grade", "helpful", "helpfulness", "useful"),
+        *("ok", "okay", "good", "preference", "relevant", "relevance", "accurate", "accuracy", "faithful", "grounded", "complete"),
+        *("satisfied", "satisfies", "resolved", "solved", "acceptable"),
+    )
+)
+"""In the names of what is yes where a response is good."""
+BARE = frozenset(("yes", "no", "true", "false"))
+"""Words that say nothing by themselves: yes is good of what is helpful, and bad of what is off topic."""
 AGAINST = frozenset(("down", "downvote", "dislike", "disliked"))
 """In names of what is yes where a response is bad, and says nothing where it is no."""
 OTHER = (
     *("halluc", "toxic", "bias", "error", "harm", "fail", "refus", "unsafe", "risk", "offens", "wrong", "incorrect", "problem", "issue"),
-    *("pii", "leak", "jailbreak", "injection", "spam", "comment", "reason", "explanation", "note", "correction"),
+    *("unhelpful", "irrelev", "inaccura", "pii", "leak", "jailbreak", "injection", "spam", "comment", "reason", "explanation", "note"),
+    *("correction", "expected", "reference", "gold"),
 )
 """In the names of what is yes where something is bad, and of what is no opinion at all."""
 UNCLEAR = "no rating that is yes or no"
@@ -51,6 +65,7 @@ UNRATED = "nobody rated it"
 
 def thumb(value: Any) -> bool | None:
     """What a value says of a response: True, False, or None where it is neither yes nor no."""
+    value = value.item() if hasattr(value, "item") else value  # numpy's
     if isinstance(value, bool):
         return value
     number = number_of(value)
@@ -110,16 +125,19 @@ def words_of(name: str) -> set[str]:
 
 def _number(words: set[str], value: Any) -> float | None:
     """A number, where its name says that it is between 1 and 0."""
-    return None if isinstance(value, bool) or not words & TWO_STEPS or words - TWO_STEPS - PLAIN else number_of(value)
+    is_named = words & TWO_STEPS and words <= TWO_STEPS | PLAIN
+    is_users = words & {"user", "human"} and words <= PLAIN
+    return number_of(value) if not isinstance(value, bool) and (is_named or is_users) else None
 
 
 def _opinion(name: str, words: set[str], value: Any) -> bool | None:
-    """What one named score says; a number only where its name says that it is 1 or 0."""
+    """What one named score says; yes, no and numbers only where the name says what they are of."""
     if any(part in name.lower() for part in OTHER):
         return None
-    if not isinstance(value, bool) and number_of(value) is not None and _number(words, value) is None:
-        return None
     yes = thumb(value)
-    if words & AGAINST and "up" not in words and yes is not None and not isinstance(value, str):
+    if words & AGAINST and "up" not in words:
         return False if yes else None
-    return yes
+    if not isinstance(value, bool) and number_of(value) is not None:
+        return yes if _number(words, value) is not None else None
+    is_bare = isinstance(value, bool) or str(value).strip().lower().rstrip(".!") in BARE
+    return yes if not is_bare or words & (TWO_STEPS | JUDGES | PEOPLE) else None

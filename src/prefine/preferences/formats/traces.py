@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefine.preferences.formats.conversations import conversation, object_in, reply
 from prefine.preferences.formats.format import Format, Row, Skip, number_of, one
-from prefine.preferences.formats.thumbs import DIFFER, rated, thumb
+from prefine.preferences.formats.thumbs import DIFFER, UNCLEAR, UNRATED, rated, thumb
 from prefine.preferences.records import Labelled
 
 OF_TRACES = frozenset((
@@ -24,25 +24,47 @@ OF_TRACES = frozenset((
 
 
 def _langfuse(row: Row, number: int) -> Labelled:
-    scores: list[tuple[str, Any]] = []
     if isinstance(row.get("scores"), list):
         if any(isinstance(score, str) for score in row["scores"]):
             raise Skip("its scores are in another file")
-        for score in row["scores"]:
-            value = score.get("value") if score.get("value") is not None else score.get("stringValue")
-            value = thumb(value) if score.get("dataType") == "BOOLEAN" else score.get("stringValue") or value
-            scores.append((str(score.get("name")), value))
+        label = _said(row["scores"])
     else:
+        scores: list[tuple[str, Any]] = []
         for name in row.keys() - OF_TRACES:
             values = object_in(row[name])
             scores += [(name, value) for value in (values if isinstance(values, list) else ())]
-    label = rated(scores)
+        label = rated(scores)
     if row.get("level") == "ERROR" or row["output"] in (None, ""):
         raise Skip("the model gave no response")
     asked = object_in(row["input"])
-    # Where a table holds what was asked as an object in text, it holds so what was answered; else JSON may be what a model wrote.
-    answered = object_in(row["output"]) if isinstance(asked, dict) else row["output"]
+    # Where a table holds what an application was asked as an object in text, it holds its answer so; else JSON is what a model wrote.
+    is_written = isinstance(row["input"], str) and isinstance(asked, dict) and "messages" not in asked
+    answered = object_in(row["output"]) if is_written else row["output"]
     return Labelled(conversation(asked), reply(answered), label, number)
+
+
+def _said(scores: Sequence[Mapping[str, Any]]) -> bool:
+    """What scores say: those of annotators before those that came by the API, and these before an evaluator's.
+
+    Raises:
+        Skip: as :func:`rated`.
+    """
+    by_source: dict[str, list[tuple[str, Any]]] = {"ANNOTATION": [], "API": [], "EVAL": []}
+    for score in scores:
+        if score.get("dataType") in ("TEXT", "CORRECTION"):
+            continue
+        value = score.get("value") if score.get("value") is not None else score.get("stringValue")
+        value = thumb(value) if score.get("dataType") == "BOOLEAN" else score.get("stringValue") or value
+        by_source.setdefault(str(score.get("source") or "API"), []).append((str(score.get("name")), value))
+    left = UNRATED
+    for each in by_source.values():
+        try:
+            return rated(each)
+        except Skip as skip:
+            if str(skip) not in (UNRATED, UNCLEAR):
+                raise
+            left = str(skip) if left == UNRATED else left
+    raise Skip(left)
 
 
 def _is_langfuse(row: Row) -> bool:
@@ -50,8 +72,13 @@ def _is_langfuse(row: Row) -> bool:
         return False
     scores = row.get("scores")
     if isinstance(scores, list):
-        return all(isinstance(s, str) or (isinstance(s, dict) and "name" in s and {"value", "stringValue"} & s.keys()) for s in scores)
-    return {"id", "name", "environment"} <= row.keys() and not row.keys().isdisjoint(("timestamp", "startTime"))
+        known = [isinstance(s, dict) and "name" in s and bool({"value", "stringValue"} & s.keys()) for s in scores]
+        return all(known) if any(known) else all(isinstance(s, str) for s in scores) and _is_trace(row)
+    return "environment" in row and _is_trace(row)
+
+
+def _is_trace(row: Row) -> bool:
+    return {"id", "name"} <= row.keys() and not row.keys().isdisjoint(("timestamp", "startTime"))
 
 
 LANGFUSE = Format(
@@ -89,7 +116,8 @@ def _langsmith(row: Row, number: int) -> Labelled:
     stats = object_in(row.get("feedback_stats"))
     for key, found in stats.items() if isinstance(stats, dict) and not scores else ():
         if isinstance(found, Mapping) and found.get("n"):
-            scores.append((str(key), found.get("avg")))
+            # A mean of which the parts differ lies between yes and no, also where they are 1 and -1.
+            scores.append((str(key), 0.5 if number_of(found.get("stdev")) else found.get("avg")))
             if number_of(found.get("avg")) is None:  # of words, each with how many said it
                 scores[-1:] = [(str(key), word) for word in found.get("values") or ()]
     if isinstance(stats, dict) and scores and all(thumb(value) is None and number_of(value) is not None for _, value in scores):
