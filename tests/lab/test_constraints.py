@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import prefine
 import prefine.api.real_demo as real_demo
 from prefine.api.progress import Progress
 from prefine.api.real_demo import Clock, Sizes, table
@@ -149,6 +150,21 @@ def test_the_clock_says_how_long_is_left(monkeypatch: pytest.MonkeyPatch) -> Non
     now[0] = 600.0
     clock.step(50, 100)  # five eighths in 10 minutes: 6 left
     assert said[-1] == "[10 min since the start, about 6 left]"
+    again = Clock(told, {"a": 0.25, "b": 0.75}, spent=300.0)  # a call was killed in the second part, after five minutes
+    again.begin("b")
+    now[0] += 60.0
+    again.step(0, 100)  # a quarter in six minutes
+    assert said[-1] == "[6 min since the start, about 18 left]"
+
+
+def test_a_demo_of_a_real_model_gives_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"constraints": {"sentence": "", "each": {"a": [0.5, 0.5]}}, "samples": []}
+    monkeypatch.setattr(real_demo, "real_demo", lambda sizes, seeds, folder, progress: [{**found, "seed": s} for s in seeds])
+    monkeypatch.setattr(real_demo, "table", lambda found: None)
+    where = []
+    monkeypatch.setattr("prefine.api.demo.Run", lambda path: where.append(path))
+    assert prefine.demo(real=True, seed=3, seeds=2, output_dir=str(tmp_path / "d")).run is None
+    assert where == [tmp_path / "d-real" / "seed-4" / "dpo"]
 
 
 @pytest.mark.parametrize(

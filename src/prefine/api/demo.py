@@ -43,21 +43,23 @@ class Demo(Shows):
 
     Attributes:
         folder: where everything lies; table: base against tuned, or the methods side by side; samples: prompt, base, tuned.
+        runs: run directories of a real model's seeds.
     """
 
     folder: Path
     table: Table
     samples: Sequence[tuple[str, str, str]]
     lines: Sequence[str]
+    runs: Sequence[Path] = ()
 
     @property
     def run(self) -> Run:
-        """The run directory as an object; of a comparison, the runs lie in ``folder``.
+        """The run directory as an object, of several seeds the last one's; of a comparison, the runs lie in ``folder``.
 
         Raises:
             MissingFile: several methods were compared.
         """
-        return Run(self.folder)
+        return Run(self.runs[-1] if self.runs else self.folder)
 
     def parts(self) -> list[Any]:
         """What there is to see."""
@@ -127,7 +129,7 @@ def _real(given: DemoOptions, progress: Progress) -> Demo:
         lines.append(f"{', '.join(missed)}: hardly ever met by the base, so hardly any pairs show it; DPO learns from what is sampled")
     lines.append(f"Everything lies in {folder}: a folder a seed, with prompts, pairs and the run that prefine eval and prefine chat take;")
     lines.append(f"its page is {folder}/seed-{found[-1]['seed']}/dpo/report.html; seeds that are done there are read, not done again")
-    return Demo(folder, table(found), found[-1]["samples"], lines)
+    return Demo(folder, table(found), found[-1]["samples"], lines, [folder / f"seed-{f['seed']}" / "dpo" for f in found])
 
 
 def absolute(progress: Progress) -> Callable[[str, int, int], None]:

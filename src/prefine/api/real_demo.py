@@ -55,16 +55,17 @@ class Clock(Progress):
     """Passes on what is told, and says now and then how far the whole is.
 
     Args:
-        shares: each part's share of the whole, by its name, in order.
+        shares: each part's share of the whole, by its name, in order; spent: seconds of earlier calls that were killed.
     """
 
     EVERY = 60.0
 
-    def __init__(self, told: Progress, shares: Mapping[str, float]) -> None:
+    def __init__(self, told: Progress, shares: Mapping[str, float], spent: float = 0.0) -> None:
         self.told, self.shares = told, shares
         self.part, self.before = "", 0.0
         self.done: dict[str, int] = {}
         self.began = self.last = time.monotonic()
+        self.spent = spent
 
     def begin(self, part: str) -> None:
         """A part begins; those before it are over."""
@@ -79,7 +80,8 @@ class Clock(Progress):
         if now - self.last < self.EVERY or done < 0.02:
             return
         self.last = now
-        spent, left = (now - self.began) / 60, (now - self.began) / 60 * (1 - done) / done
+        spent = (self.spent + now - self.began) / 60
+        left = spent * (1 - done) / done
         self.told.say(f"[{spent:.0f} min since the start, about {max(left, 1):.0f} left]")
 
     def say(self, lines: str | Iterable[str]) -> None:
@@ -146,9 +148,9 @@ def one_seed(sizes: Sizes, seed: int, base: Path, folder: Path, progress: Progre
     from prefine.report.run_page import write_report
     from prefine.training.peak_memory import forget_peak_memory, peak_memory_bytes
 
-    clock = Clock(progress, SHARES)
     laps, here = folder / "laps.json", dict.fromkeys(SHARES, 0.0)
     before: Any = read_json(laps) if laps.exists() else {"seconds": dict(here), "peak_bytes": 0}  # of calls that were killed
+    clock = Clock(progress, SHARES, sum(before["seconds"].values()))
     found: dict[str, Any] = {}
 
     def lap(part: str) -> None:
