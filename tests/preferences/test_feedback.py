@@ -282,6 +282,8 @@ OTHERS: dict[str, list[tuple[dict[str, Any], Any]]] = {
     "argilla-records": [
         (RECORD | {"fields": SIDES | {"response_3": "three"},
                    "responses": {"acceptable": [{"value": ["response_1", "response_2"]}]}}, None),
+        (RECORD | {"fields": SIDES, "responses": {"acceptable": [{"value": ["response_1", "response_2"]}]}}, None),
+        (RECORD | {"fields": SIDES, "responses": {"ranking": [{"value": ["response_2", "response_1"]}]}}, pair_of("two", "one")),
         (RECORD | {"fields": SIDES, "responses": {"preference": [{"value": "A"}]}}, None),
         (RECORD | {"fields": {"instruction": "q", "context": "c", "response": "a"}, "responses": {"ok": [{"value": "yes"}]}},
          row([u("q\nc")], a("a"), True)),

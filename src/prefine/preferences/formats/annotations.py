@@ -22,6 +22,8 @@ SIDE = re.compile(r"(response|answer|completion|output|text|generation|reply|can
 """Fields that hold one of several responses."""
 CHOOSES = re.compile(r"best|better|prefer|choose|chosen|winner", re.IGNORECASE)
 """Questions of which a number is that of a response."""
+ORDERS = re.compile(r"rank|order|sort|compar", re.IGNORECASE)
+"""Questions, beside those, of which a list of all responses is their order: of others it may be that all were ticked."""
 
 
 def sides_of(fields: Mapping[str, Any]) -> list[str]:
@@ -108,7 +110,8 @@ def _vote(question: str, value: Any, sides: Sequence[str]) -> Vote | None:
     if number_of(value) is not None:
         place = int(value) if CHOOSES.search(question) and float(value).is_integer() else 0
         return {name: float(i == place) - 1 for i, name in enumerate(sides, 1)} if 0 < place <= len(sides) else None
-    if isinstance(value, list) and sorted(map(str, value)) == sorted(sides):  # of fewer it may be those that were ticked
+    is_order = ORDERS.search(question) or CHOOSES.search(question)
+    if is_order and isinstance(value, list) and sorted(map(str, value)) == sorted(sides):
         return {name: -float(place) for place, name in enumerate(value)}
     ranks = [(item.get("value"), number_of(item.get("rank"))) for item in _columns(value)]
     return {str(name): -rank for name, rank in ranks if name in sides and rank is not None} or None
