@@ -10,6 +10,7 @@ import pytest
 
 import prefine
 from conftest import lab_pairs
+from prefine.api.comparing import _table
 from prefine.cli import main
 from prefine.errors import ConfigError, DataError
 
@@ -97,3 +98,18 @@ def test_a_plan_and_the_doctor_know_it(run: Any, lab_model: Path, thumbs: Path, 
     assert main(["doctor", str(run.path)]) in (0, 1)
     said = capsys.readouterr().out
     assert "kto" in said
+
+
+def test_runs_of_labels_and_of_pairs_are_compared_in_their_own_words(run: Any, lab_model: Path, thumbs: Path, tmp_path: Path) -> None:
+    """An AUC is no reward accuracy: each stands in a row of its own."""
+    settings = SETTINGS | {"learning_rate": 1e-3}
+    other = prefine.kto(model=str(lab_model), data=str(thumbs), output_dir=str(tmp_path / "other"), final_eval="quick", **settings)
+    page = tmp_path / "page.html"
+    told = str(prefine.compare(runs=[str(run.path), str(other.path)], html=str(page)))
+    assert "AUC of held-out labels" in told
+    assert "reward accuracy" not in told
+    assert "AUC of held-out labels" in page.read_text()
+    pairs = {"learning": {"accuracy": {"estimate": 0.6, "low": 0.5, "high": 0.7, "count": 9}}, "outcome": "", "held_out_labels": None}
+    both = _table(["a", "b"], [pairs, summary(run, "final")], "final")
+    assert [row[0] for row in both.rows][:2] == ["reward accuracy", "AUC of held-out labels"]
+    assert [[bool(cell) for cell in row[1:]] for row in both.rows[:2]] == [[True, False], [False, True]]

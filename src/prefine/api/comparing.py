@@ -106,11 +106,16 @@ def _settings(runs: list[RunDirectory]) -> Table | None:
 
 def _table(names: list[str], summaries: list[Mapping[str, Any]], chosen: str) -> Table:
     """What was measured of each run."""
-    from prefine.report.run_page import rate
+    from prefine.report.numbers import learned
+    from prefine.report.tables import rate
 
+    known = [learned(s) for s in summaries]
     rows: list[tuple[str, list[str]]] = [
         ("win rate over its base", [rate(s.get("win_rate")) for s in summaries]),
-        ("reward accuracy", [rate((s.get("learning") or {}).get("accuracy")) if not s.get("trained_on") else "" for s in summaries]),
+        *(
+            (kind, [rate(found[1]) if found and found[0] == kind else "" for found in known])
+            for kind in dict.fromkeys(found[0] for found in known if found)
+        ),
         ("verdict", [str(s["outcome"]) for s in summaries]),
         ("at equal length", [rate(s.get("length_only_win_rate")) for s in summaries]),
     ]

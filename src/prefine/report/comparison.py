@@ -8,6 +8,7 @@ from typing import Any
 
 from prefine.report import charts
 from prefine.report.evaluation_files import EvaluationFiles, Shown, evaluations
+from prefine.report.numbers import learned
 from prefine.report.page import figures, page, render
 from prefine.report.plots import Estimate, intervals, lines
 from prefine.report.responses import turns_of
@@ -79,9 +80,10 @@ def _rates(names: Sequence[str], found: Sequence[EvaluationFiles | None]) -> Any
     ]
     if rows:
         return intervals("win rate over the base, 95 % CI", rows)
-    learned = [(name, e.summary.get("learning")) for name, e in zip(names, found, strict=True) if e]
-    accuracies = [Estimate(name, found["accuracy"]) for name, found in learned if found]
-    return intervals("reward accuracy, 95 % CI", accuracies, minimum=0.5, x="reward accuracy, %") if accuracies else None
+    told = [(name, known) for name, e in zip(names, found, strict=True) if e and (known := learned(e.summary))]
+    what = " or ".join(dict.fromkeys(kind for _, (kind, _) in told))
+    accuracies = [Estimate(name, accuracy) for name, (_, accuracy) in told]
+    return intervals(f"{what}, 95 % CI", accuracies, minimum=0.5, x=f"{what}, %") if accuracies else None
 
 
 def _settings(names: Sequence[str], runs: Sequence[RunDirectory]) -> Table:
@@ -98,13 +100,13 @@ def _numbers(names: Sequence[str], found: Sequence[EvaluationFiles | None]) -> T
 
 def _quantities(s: Mapping[str, Any]) -> dict[str, str]:
     """What one evaluation measured, a cell a quantity."""
-    rated, learned = s.get("win_rate") or {}, None if s.get("trained_on") else s.get("learning")
+    rated, known = s.get("win_rate") or {}, learned(s)
     out = {
         "outcome": words_of(str(s.get("outcome", ""))),
         "win rate": rate(s.get("win_rate")),
         "n": f"{rated['count']:,}" if "count" in rated else "",
         "win rate at equal length": rate(s.get("length_only_win_rate")),
-        "reward accuracy": rate(learned["accuracy"]) if learned else "",
+        **({known[0]: rate(known[1])} if known else {}),
         "mean length, characters": " to ".join(f"{n:.0f}" for n in s.get("mean_lengths") or ()),
     }
     for key, words in (("per_token", "KL to the base, nats/token"), ("per_answer", "KL to the base, nats/response")):

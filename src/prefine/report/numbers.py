@@ -90,6 +90,14 @@ def shared(found: Sequence[EvaluationFiles], draw: Callable[[Summary], Table], t
     return [Table(first.head, out, title, first.note, first.prose)]
 
 
+def learned(s: Summary) -> tuple[str, Mapping[str, Any]] | None:
+    """What a run learned of held-out preferences, and what that is called: of single responses with labels it is an AUC."""
+    found = s.get("learning")
+    if not found or s.get("trained_on"):
+        return None
+    return ("AUC of held-out labels" if s.get("held_out_labels") else "reward accuracy"), found["accuracy"]
+
+
 def _learning(s: Summary) -> Table:
     found = s.get("learning")
     if not found:
