@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import prefine as pf
+from prefine.api.showing import show
 from prefine.errors import DataError
 from prefine.packing.group import UNWANTED, WANTED, LabelledGroup
 from prefine.packing.store import GroupStore
@@ -196,3 +197,16 @@ APART: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", APART)
 def test_a_label_beside_another_formats_columns(name: str) -> None:
     assert detect([APART[name]], "rows").name == name
+
+
+@pytest.mark.parametrize("names", [("prompt", "response", "label"), ("asked", "said", "good")])
+def test_show_tells_how_many_are_wanted(names: tuple[str, str, str], tmp_path: Path) -> None:
+    path = written(tmp_path, [dict(zip(names, ("q", f"a{i}", i > 0), strict=True)) for i in range(3)])
+    renamed = {} if names[0] == "prompt" else {"map": [f"prompt={names[0]}", f"completion={names[1]}", f"label={names[2]}"]}
+    assert "3 labelled responses, 2 of them wanted" in str(show(source=[path], **renamed))
+
+
+def test_show_of_an_export_names_no_column_that_was_read() -> None:
+    told = str(show(source=[str(Path(__file__).parent / "exports/label_studio/rlhf_preference.csv")]))
+    assert "3 usable pairs" in told
+    assert "not read" not in told

@@ -82,6 +82,7 @@ def show(given: ShowOptions, progress: Progress) -> Shown:
         raise ConfigError("data show: --tokens and --model go together")
     encoder = _encoder(given) if given.model else None
     source = ExampleSource(given.sources, given.reading())
+    source.opinions_first = True
     shown: list[Record] = []
     counts = {Pair: 0, Ranked: 0, Labelled: 0, Example: 0}
     made = answered = wanted = 0

@@ -57,7 +57,14 @@ EXAMPLES = Format(
 
 
 class ExampleSource(PairSource):
-    """The examples of one or several sources: of preference data the preferred answers, of other rows those of :data:`EXAMPLES`."""
+    """The examples of one or several sources: of preference data the preferred answers, of other rows those of :data:`EXAMPLES`.
+
+    Attributes:
+        opinions_first: whether rows that could be responses with opinions are read as such, also where their columns might be a class, or
+            nobody has rated the first of them.
+    """
+
+    opinions_first = False
 
     def find_converter(self, head: Sequence[Row], source: str) -> Converter:
         """What converts a source whose first rows are ``head``.
@@ -69,8 +76,12 @@ class ExampleSource(PairSource):
             found = super().find_converter(head, source)
             if self.reading.format or not (found.format is LABELLED or found.format in FEEDBACK):
                 return found
-            plainly = found.format is not LABELLED or (all(map(is_plainly_labelled, head)) and all(map(may_be_label, head)))
-            if plainly and any(not isinstance(item, Dropped) for item in found.convert(enumerate(head, 1))):
+            if found.format in FEEDBACK and self.opinions_first:
+                return found
+            rows = [found.rename(number, row) for number, row in enumerate(head, 1)]
+            plainly = self.opinions_first or all(map(is_plainly_labelled, rows))
+            fits = found.format in FEEDBACK or (plainly and all(map(may_be_label, rows)))
+            if fits and any(not isinstance(item, Dropped) for item in found.convert(enumerate(head, 1))):
                 return super().find_converter(head, source)
         except ColumnError:
             prompt = self.reading.columns.get("prompt")

@@ -169,7 +169,7 @@ def _annotations(rows: Sequence[tuple[int, Row]]) -> tuple[dict[str, Any], list[
         counted = [a.get("result") or () for a in done if not (a.get("was_cancelled") or a.get("skipped"))]
         items = [[i for i in result if isinstance(i, Mapping) and isinstance(i.get("value"), Mapping)] for result in counted]
         return row["data"], [[(str(i.get("from_name")), str(i.get("to_name")), i["value"]) for i in result] for result in items]
-    data = {name: _listed(value) for name, value in row.items() if name not in OF_ANNOTATIONS}
+    data = {name: _listed(row.get(name)) for name in row if name not in OF_ANNOTATIONS}
     out = []
     for _, each in rows:
         found: list[tuple[str, str, Mapping[str, Any]]] = []
