@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,12 @@ def lab_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_model(0, hidden=32, layers=2).save_pretrained(folder)
     build_tokenizer().save_pretrained(folder)
     return folder
+
+
+def hearing() -> None:
+    """For a process to begin with: it hears signals, though the tests run under nohup or in a shell's background, where they do not."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def lab_pairs(count: int, seed: int = 0) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conftest import hearing
 from prefine.errors import ConfigError, MissingFile
 from vllm_double import vllm_serving
 
@@ -395,7 +396,7 @@ def test_a_launcher_that_is_stopped_waits_for_the_checkpoint(
     ]
     words = [*PREFINE, "launch", "--processes", "2", *map(str, common), "--output-dir", str(tmp_path / "run")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    started = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, preexec_fn=hearing)
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:

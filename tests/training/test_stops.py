@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib
 import json
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from conftest import hearing
 from prefine import checkpoints
 from prefine.cli import main
 from prefine.runs import RunDirectory
@@ -46,8 +46,7 @@ def data(pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def process(line: list[str], **changed: str) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"} | changed
     launch = [sys.executable, "-m", "prefine.cli", *line]
-    heard = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
-    return subprocess.Popen(launch, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heard)
+    return subprocess.Popen(launch, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=hearing)
 
 
 def logged(run: Path, name: str = "loss") -> dict[int, float]:
@@ -139,7 +138,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
         "    print('never said')\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False, preexec_fn=hearing)
     assert done.stdout.splitlines() == ["Ctrl-C: finishing the step and saving a checkpoint; Ctrl-C again stops at once", "going on Ctrl-C"]
     assert "KeyboardInterrupt" in done.stderr
 
