@@ -121,4 +121,12 @@ def give_way(of_others: bool = False) -> None:
         of_others: what it failed of may be that another process ended, whose words are to be heard first, and the launcher's end be met.
     """
     if several() and (of_others or not is_first()):
-        time.sleep(PATIENCE)
+        time.sleep(3 * PATIENCE if of_others else PATIENCE)  # one that failed itself, and waits for the first, speaks sooner
+
+
+def part() -> None:
+    """Leave the others, at a command's end: threads of their groups that last into the interpreter's end abort it now and then."""
+    torch = sys.modules.get("torch")
+    if several() and torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        _waiting.clear()
+        torch.distributed.destroy_process_group()

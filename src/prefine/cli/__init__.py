@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefine.errors import ConfigError, PrefineError, Stopped, nearest, printable
-from prefine.processes import give_way, is_first, number
+from prefine.processes import give_way, is_first, number, part
 from prefine.redaction import remember_words
 from prefine.signals import hearing
 
@@ -125,6 +125,7 @@ def main(argv: list[str] | None = None) -> int:
         with _signals():
             code = _run(name, words)
         sys.stdout.flush()
+        part()
         return code
     except PrefineError as error:
         give_way()
@@ -135,6 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     except Stopped as stopped:
         if is_first():
             print(f"prefine: {stopped}", file=sys.stderr)
+        part()
         return STOPPED
     except RuntimeError:
         give_way(of_others=True)
